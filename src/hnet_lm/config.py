@@ -1,0 +1,251 @@
+"""The architecture of a model, read from and written to the reference code's JSON schema.
+
+A layout nests as the model does: `["m4", ["T1m4", ["T26"], "m4T1"], "m4"]` is an encoder, what lies inside, and a
+decoder, until the innermost list holds one stack. A stack is letters with counts: `m` Mamba-2 and `t` attention, in
+upper case followed by a gated MLP. Every other list of the schema has one entry a stage, outermost first. A
+configuration that exists is valid: whatever does not fit raises `ConfigError` on construction.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from hnet_lm.errors import ConfigError, unknown_key
+
+MAMBA2_HEAD_DIM = 64
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """One letter of a layout: its mixer, and whether a gated MLP follows (upper case)."""
+
+    mixer: Literal["mamba2", "attention"]
+    has_mlp: bool
+
+
+BLOCK_KINDS = {
+    "m": BlockKind("mamba2", has_mlp=False),
+    "M": BlockKind("mamba2", has_mlp=True),
+    "t": BlockKind("attention", has_mlp=False),
+    "T": BlockKind("attention", has_mlp=True),
+}
+
+
+def parse_layout(layout: str) -> tuple[BlockKind, ...]:
+    """The blocks of a stack: `parse_layout("T1m4")` is one T, then four m."""
+    if not re.fullmatch(r"([mMtT][1-9]\d*)+", layout):
+        raise ConfigError(f"arch_layout: {layout!r} is not letters of m, M, t, T each with a count above 0, as in 'T1m4'")
+    return tuple(
+        BLOCK_KINDS[letter] for letter, count in re.findall(r"([mMtT])(\d+)", layout) for _ in range(int(count))
+    )
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Causal self-attention of a stage. `window_size` w sees positions t-w .. t; -1 sees all."""
+
+    num_heads: int
+    rotary_emb_dim: int = 0
+    window_size: int = -1
+
+    def __post_init__(self) -> None:
+        _require_int("attn_cfg.num_heads", self.num_heads, least=1)
+        _require_int("attn_cfg.rotary_emb_dim", self.rotary_emb_dim, least=0)
+        _require_int("attn_cfg.window_size", self.window_size, least=-1)
+        if self.rotary_emb_dim % 2:
+            raise ConfigError(f"attn_cfg.rotary_emb_dim: must be even, got {self.rotary_emb_dim}")
+
+
+@dataclass(frozen=True)
+class Mamba2Config:
+    """The Mamba-2 mixers of all stages. `chunk_size` is the block length of the parallel scan; it changes no result."""
+
+    d_state: int = 128
+    d_conv: int = 4
+    expand: int = 2
+    chunk_size: int = 256
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _require_int(f"ssm_cfg.{field.name}", getattr(self, field.name), least=1)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage: its width, and either an encoder and a decoder, or (innermost) one main network."""
+
+    d_model: int
+    d_intermediate: int
+    attention: AttentionConfig
+    encoder: str | None = None
+    main_network: str | None = None
+    decoder: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_int("d_model", self.d_model, least=1)
+        _require_int("d_intermediate", self.d_intermediate, least=0)
+        given = tuple(name is not None for name in (self.encoder, self.main_network, self.decoder))
+        if given not in ((True, False, True), (False, True, False)):
+            raise ConfigError("a stage has either an encoder and a decoder, or a main_network")
+        blocks = [block for layout in self.layouts.values() for block in parse_layout(layout)]
+        if self.d_intermediate == 0 and any(block.has_mlp for block in blocks):
+            raise ConfigError(
+                f"d_intermediate: a stage with {'/'.join(self.layouts.values())} has MLPs (upper case), so it cannot be 0"
+            )
+        heads = self.attention.num_heads
+        if self.d_model % heads:
+            raise ConfigError(f"attn_cfg.num_heads: {heads} heads do not divide d_model {self.d_model}")
+        if self.attention.rotary_emb_dim > self.d_model // heads:
+            raise ConfigError(
+                f"attn_cfg.rotary_emb_dim: {self.attention.rotary_emb_dim} is more than the head width {self.d_model // heads}"
+            )
+
+    @property
+    def layouts(self) -> dict[str, str]:
+        """The stacks of this stage by name, in the order data passes through them."""
+        named = {"encoder": self.encoder, "main_network": self.main_network, "decoder": self.decoder}
+        return {name: layout for name, layout in named.items() if layout is not None}
+
+    @property
+    def is_innermost(self) -> bool:
+        return self.main_network is not None
+
+
+@dataclass(frozen=True)
+class HNetConfig:
+    """The whole architecture: its stages from the outermost (0) to the innermost, and what they share."""
+
+    stages: tuple[StageConfig, ...]
+    mamba2: Mamba2Config = Mamba2Config()
+    vocab_size: int = 256
+    tie_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("arch_layout: a model has at least one stage")
+        if [stage.is_innermost for stage in self.stages] != [False] * (len(self.stages) - 1) + [True]:
+            raise ConfigError("arch_layout: the last stage, and only it, has a main_network")
+        _require_int("vocab_size", self.vocab_size, least=256)
+        if self.vocab_size == 257:
+            raise ConfigError("vocab_size: 257 leaves no room for both BOS and EOS; take 256 (text) or 258 (any bytes)")
+        if not isinstance(self.tie_embeddings, bool):
+            raise ConfigError(f"tie_embeddings: must be true or false, got {self.tie_embeddings!r}")
+        widths = [stage.d_model for stage in self.stages]
+        if widths != sorted(widths):
+            raise ConfigError(f"d_model: widths must not shrink inwards, got {widths}")
+        for stage in self.stages:
+            uses_mamba = any(b.mixer == "mamba2" for layout in stage.layouts.values() for b in parse_layout(layout))
+            if uses_mamba and stage.d_model * self.mamba2.expand % MAMBA2_HEAD_DIM:
+                raise ConfigError(
+                    f"ssm_cfg.expand: {self.mamba2.expand} x d_model {stage.d_model} "
+                    f"is not a multiple of the Mamba-2 head width {MAMBA2_HEAD_DIM}"
+                )
+
+    @property
+    def num_stages(self) -> int:
+        """How many times the model chunks: 0 for an isotropic model."""
+        return len(self.stages) - 1
+
+    @property
+    def bos_id(self) -> int:
+        """Last but one of the vocabulary: 254 of 256 (never occurs in UTF-8), 256 of 258."""
+        return self.vocab_size - 2
+
+    @property
+    def eos_id(self) -> int:
+        return self.vocab_size - 1
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "HNetConfig":
+        """From the reference schema. Raises ConfigError for anything it does not know or that does not fit."""
+        known = ("arch_layout", "d_model", "d_intermediate", "vocab_size", "ssm_cfg", "attn_cfg", "tie_embeddings")
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"config: must be an object with the keys {', '.join(known)}, got {type(data).__name__}")
+        _check_keys(data, known, required=("arch_layout", "d_model", "d_intermediate", "attn_cfg"), where="config")
+        layouts = _unnest(data["arch_layout"])
+        num = len(layouts)
+        d_model = _per_stage("d_model", data["d_model"], num)
+        d_intermediate = _per_stage("d_intermediate", data["d_intermediate"], num)
+        attn_cfg = data["attn_cfg"]
+        attention_keys = [field.name for field in fields(AttentionConfig)]
+        _check_keys(attn_cfg, attention_keys, required=attention_keys, where="attn_cfg")
+        columns = [_per_stage(f"attn_cfg.{key}", attn_cfg[key], num) for key in attention_keys]
+        attention = [AttentionConfig(*row) for row in zip(*columns, strict=True)]
+        ssm_cfg = data.get("ssm_cfg", {})
+        _check_keys(ssm_cfg, [field.name for field in fields(Mamba2Config)], required=(), where="ssm_cfg")
+        stages = tuple(
+            StageConfig(d_model[s], d_intermediate[s], attention[s], **layout) for s, layout in enumerate(layouts)
+        )
+        shared = {key: data[key] for key in ("vocab_size", "tie_embeddings") if key in data}
+        return cls(stages, Mamba2Config(**ssm_cfg), **shared)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Back to the reference schema."""
+        arch_layout: list[Any] = [self.stages[-1].main_network]
+        for stage in reversed(self.stages[:-1]):
+            arch_layout = [stage.encoder, arch_layout, stage.decoder]
+        return {
+            "arch_layout": arch_layout,
+            "d_model": [stage.d_model for stage in self.stages],
+            "d_intermediate": [stage.d_intermediate for stage in self.stages],
+            "vocab_size": self.vocab_size,
+            "ssm_cfg": {field.name: getattr(self.mamba2, field.name) for field in fields(Mamba2Config)},
+            "attn_cfg": {
+                field.name: [getattr(stage.attention, field.name) for stage in self.stages]
+                for field in fields(AttentionConfig)
+            },
+            "tie_embeddings": self.tie_embeddings,
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> "HNetConfig":
+        """From a JSON file in the reference schema."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not a text file in UTF-8") from error
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+        try:
+            return cls.from_dict(data)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+
+def _unnest(layout: Any) -> list[dict[str, str]]:
+    """The nested layout as one dict of named stacks a stage, outermost first."""
+    match layout:
+        case [str(main)]:
+            return [{"main_network": main}]
+        case [str(encoder), [*inner], str(decoder)]:
+            return [{"encoder": encoder, "decoder": decoder}, *_unnest(inner)]
+    raise ConfigError(f"arch_layout: {layout!r} is neither [stack] nor [encoder, [...], decoder]")
+
+
+def _per_stage(name: str, values: Any, num_stages: int) -> list[Any]:
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ConfigError(f"{name}: must be a list with one entry a stage, got {values!r}")
+    if len(values) != num_stages:
+        raise ConfigError(f"{name}: arch_layout has {num_stages} stages, but {len(values)} entries are given")
+    return list(values)
+
+
+def _check_keys(data: Any, known: Sequence[str], required: Sequence[str], where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: must be an object with the keys {', '.join(known)}, got {data!r}")
+    for key in data:
+        if key not in known:
+            raise unknown_key(str(key), known, where)
+    for key in required:
+        if key not in data:
+            raise ConfigError(f"{where}: {key!r} is missing")
+
+
+def _require_int(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name}: must be a whole number of at least {least}, got {value!r}")

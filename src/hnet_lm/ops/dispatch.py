@@ -1,0 +1,55 @@
+"""Which backend an op runs on: the one place where that is decided.
+
+Each op is a folder and each of its backends a file in it, which defines a function of the op's name. `reference` is
+slow, obvious and differentiable in float64; `torch` is parallel over time and runs on any device. A backend is named by
+argument (`ssd(..., backend="reference")`) or for a block of code:
+
+    with use_backend("reference"):            # every op
+    with use_backend(ssd="reference"):        # one op
+
+Nothing falls back in silence: an unknown backend, or one that cannot run here, is an error that says why.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+DEFAULT = "torch"
+_chosen: ContextVar[dict[str, str]] = ContextVar("chosen_backends", default={})
+
+
+@contextmanager
+def use_backend(every: str | None = None, **by_op: str) -> Iterator[None]:
+    """Within the block, run every op (or the named ones) on this backend."""
+    token = _chosen.set({**_chosen.get(), **({"*": every} if every else {}), **by_op})
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+class Op:
+    """The backends of one op; `package` is the op's folder as a module name."""
+
+    def __init__(self, package: str):
+        self.package = package
+        self.name = package.rpartition(".")[2]
+        self._loaded: dict[str, Callable[..., Any]] = {}
+
+    def backend(self, name: str | None = None) -> Callable[..., Any]:
+        """The function of the named backend; without a name, of the one chosen by `use_backend`, or the default."""
+        chosen = _chosen.get()
+        name = name or chosen.get(self.name) or chosen.get("*") or DEFAULT
+        if name not in self._loaded:
+            if name not in self.available():
+                raise ValueError(f"op {self.name} has no backend {name!r}; it has {', '.join(self.available())}")
+            self._loaded[name] = getattr(importlib.import_module(f"{self.package}.{name}"), self.name)
+        return self._loaded[name]
+
+    def available(self) -> list[str]:
+        """Names of all backends, whether or not they can run on this machine."""
+        paths = importlib.import_module(self.package).__path__
+        return sorted(module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_"))
