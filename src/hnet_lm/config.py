@@ -9,7 +9,7 @@ configuration that exists is valid: whatever does not fit raises `ConfigError` o
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +37,9 @@ BLOCK_KINDS = {
 def parse_layout(layout: str) -> tuple[BlockKind, ...]:
     """The blocks of a stack: `parse_layout("T1m4")` is one T, then four m."""
     if not re.fullmatch(r"([mMtT][1-9]\d*)+", layout):
-        raise ConfigError(f"arch_layout: {layout!r} is not letters of m, M, t, T each with a count above 0, as in 'T1m4'")
+        raise ConfigError(
+            f"arch_layout: {layout!r} is not letters of m, M, t, T each with a count above 0, as in 'T1m4'"
+        )
     return tuple(
         BLOCK_KINDS[letter] for letter, count in re.findall(r"([mMtT])(\d+)", layout) for _ in range(int(count))
     )
@@ -69,8 +71,8 @@ class Mamba2Config:
     chunk_size: int = 256
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _require_int(f"ssm_cfg.{field.name}", getattr(self, field.name), least=1)
+        for key in fields(self):
+            _require_int(f"ssm_cfg.{key.name}", getattr(self, key.name), least=1)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class HNetConfig:
     """The whole architecture: its stages from the outermost (0) to the innermost, and what they share."""
 
     stages: tuple[StageConfig, ...]
-    mamba2: Mamba2Config = Mamba2Config()
+    mamba2: Mamba2Config = field(default_factory=Mamba2Config)
     vocab_size: int = 256
     tie_embeddings: bool = False
 
@@ -170,12 +172,12 @@ class HNetConfig:
         d_model = _per_stage("d_model", data["d_model"], num)
         d_intermediate = _per_stage("d_intermediate", data["d_intermediate"], num)
         attn_cfg = data["attn_cfg"]
-        attention_keys = [field.name for field in fields(AttentionConfig)]
+        attention_keys = [key.name for key in fields(AttentionConfig)]
         _check_keys(attn_cfg, attention_keys, required=attention_keys, where="attn_cfg")
         columns = [_per_stage(f"attn_cfg.{key}", attn_cfg[key], num) for key in attention_keys]
         attention = [AttentionConfig(*row) for row in zip(*columns, strict=True)]
         ssm_cfg = data.get("ssm_cfg", {})
-        _check_keys(ssm_cfg, [field.name for field in fields(Mamba2Config)], required=(), where="ssm_cfg")
+        _check_keys(ssm_cfg, [key.name for key in fields(Mamba2Config)], required=(), where="ssm_cfg")
         stages = tuple(
             StageConfig(d_model[s], d_intermediate[s], attention[s], **layout) for s, layout in enumerate(layouts)
         )
@@ -192,10 +194,10 @@ class HNetConfig:
             "d_model": [stage.d_model for stage in self.stages],
             "d_intermediate": [stage.d_intermediate for stage in self.stages],
             "vocab_size": self.vocab_size,
-            "ssm_cfg": {field.name: getattr(self.mamba2, field.name) for field in fields(Mamba2Config)},
+            "ssm_cfg": {key.name: getattr(self.mamba2, key.name) for key in fields(Mamba2Config)},
             "attn_cfg": {
-                field.name: [getattr(stage.attention, field.name) for stage in self.stages]
-                for field in fields(AttentionConfig)
+                key.name: [getattr(stage.attention, key.name) for stage in self.stages]
+                for key in fields(AttentionConfig)
             },
             "tie_embeddings": self.tie_embeddings,
         }

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 T = TypeVar("T")
@@ -79,9 +79,16 @@ class Sequences:
         rows = torch.arange(self.num_positions, device=self.device)
         return rows - self.starts[self.sequence_ids]
 
-    @cached_property
-    def nonempty(self) -> Bool[Tensor, " b"]:
-        return self.lengths > 0
+    def nonempty_only(self) -> "Sequences":
+        """The same rows without the sequences of length 0; the others keep the slots they own."""
+        if all(self.host_lengths):
+            return self
+        return self.memo("nonempty_only", self._drop_empty)
+
+    def _drop_empty(self) -> "Sequences":
+        kept = torch.tensor([i for i, n in enumerate(self.host_lengths) if n], dtype=torch.int64, device=self.device)
+        slots = kept if self.slots is None else self.slots[kept]
+        return Sequences.from_lengths([n for n in self.host_lengths if n], slots, self.device)
 
     @property
     def is_equal(self) -> bool:
@@ -113,4 +120,6 @@ class Sequences:
         rows = rows.to(state.dtype)
         if self.slots is None:
             return rows
-        return state.index_copy(0, self.slots, rows)
+        if state.requires_grad or rows.requires_grad:
+            return state.index_copy(0, self.slots, rows)
+        return state.index_copy_(0, self.slots, rows)

@@ -12,13 +12,14 @@ Nothing falls back in silence: an unknown backend, or one that cannot run here, 
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 DEFAULT = "torch"
-_chosen: ContextVar[dict[str, str]] = ContextVar("chosen_backends", default={})
+_chosen: ContextVar[Mapping[str, str]] = ContextVar("chosen_backends", default=MappingProxyType({}))
 
 
 @contextmanager

@@ -1,0 +1,111 @@
+"""The H-Net: a stage that encodes, cuts into chunks, runs the main network on the chunks, and decodes; recursive.
+
+    x_hat = encoder(x)                  p, b = routing(x_hat)
+    z = smoothing(main_network(x_hat[b]), p[b])
+    out = decoder(ste(c) * z[chunk of each position] + residual_proj(x_hat))
+
+The main network is the next stage, an H-Net of its own, or the innermost stack. It may be wider: a learned vector is
+appended on the way in, and the first entries are kept on the way out.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.model.dynamic_chunking import (
+    Downsampler,
+    Routing,
+    RoutingModule,
+    RoutingState,
+    SmoothingModule,
+    SmoothingState,
+    Upsampler,
+    UpsamplerState,
+)
+from hnet_lm.model.isotropic import Isotropic, IsotropicState
+from hnet_lm.model.layers import Float32Linear, Widen
+from hnet_lm.sequences import Sequences
+from hnet_lm.state import State
+
+
+@dataclass
+class HNetState(State):
+    """What a stage carries, part by part."""
+
+    encoder: IsotropicState
+    routing: RoutingState
+    main_network: State
+    smoothing: SmoothingState
+    upsampler: UpsamplerState
+    decoder: IsotropicState
+
+
+class HNet(nn.Module):
+    """One stage and all that lies inside it. State: its parts' (`HNetState`)."""
+
+    def __init__(self, config: HNetConfig, stage: int = 0):
+        super().__init__()
+        this, inner = config.stages[stage], config.stages[stage + 1]
+        assert this.encoder is not None
+        assert this.decoder is not None
+        self.d_model = this.d_model
+        self.encoder = Isotropic(this.encoder, this, config.mamba2)
+        self.routing = RoutingModule(this.d_model)
+        self.downsampler = Downsampler()
+        self.widen = Widen(this.d_model, inner.d_model)
+        self.main_network = build_network(config, stage + 1)
+        self.smoothing = SmoothingModule(this.d_model)
+        self.upsampler = Upsampler(this.d_model)
+        self.residual_proj = Float32Linear(this.d_model, this.d_model)
+        self.decoder = Isotropic(this.decoder, this, config.mamba2)
+
+    def forward(
+        self, x: Float[Tensor, "t d"], seqs: Sequences, state: HNetState | None = None
+    ) -> tuple[Float[Tensor, "t d"], HNetState | None, tuple[Routing, ...]]:
+        """The output, the state, and the routing of this stage and of those inside it."""
+        x_hat, encoder = self.encoder(x, seqs, state and state.encoder)
+        routing, routing_state = self.routing(x_hat, seqs, state and state.routing)
+        inner, inner_seqs = self.downsampler(x_hat, routing)
+        inner, main_network, inner_routings = run_network(
+            self.main_network, self.widen(inner), inner_seqs, state and state.main_network
+        )
+        inner = inner[:, : self.d_model]
+        z, smoothing = self.smoothing(inner, routing, inner_seqs, state and state.smoothing)
+        y, upsampler = self.upsampler(z, routing, inner_seqs, state and state.upsampler)
+        out, decoder = self.decoder(y + self.residual_proj(x_hat), seqs, state and state.decoder)
+        if state is not None:
+            state = HNetState(encoder, routing_state, main_network, smoothing, upsampler, decoder)
+        return out, state, (routing, *inner_routings)
+
+    def new_state(self, num_sequences: int) -> HNetState:
+        weight = self.residual_proj.weight
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        return HNetState(
+            encoder=self.encoder.new_state(num_sequences),
+            routing=self.routing.new_state(num_sequences),
+            main_network=self.main_network.new_state(num_sequences),
+            smoothing=self.smoothing.new_state(num_sequences, wide, weight.device),
+            upsampler=self.upsampler.new_state(num_sequences, wide, weight.device),
+            decoder=self.decoder.new_state(num_sequences),
+        )
+
+
+def build_network(config: HNetConfig, stage: int = 0) -> HNet | Isotropic:
+    """What runs at a stage: an H-Net, or the innermost stack."""
+    this = config.stages[stage]
+    if this.main_network is not None:
+        return Isotropic(this.main_network, this, config.mamba2)
+    return HNet(config, stage)
+
+
+def run_network(
+    network: HNet | Isotropic, x: Float[Tensor, "t d"], seqs: Sequences, state: State | None
+) -> tuple[Float[Tensor, "t d"], State | None, tuple[Routing, ...]]:
+    """Output, state and routings of either kind of network; an innermost stack routes nothing."""
+    if isinstance(network, HNet):
+        return network(x, seqs, state)
+    y, state = network(x, seqs, state)
+    return y, state, ()

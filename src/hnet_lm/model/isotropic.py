@@ -1,0 +1,45 @@
+"""A stack of blocks of one width, then an RMS norm: an encoder, a decoder, or the innermost main network."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hnet_lm.config import Mamba2Config, StageConfig, parse_layout
+from hnet_lm.model.block import Block
+from hnet_lm.model.layers import RMSNorm
+from hnet_lm.sequences import Sequences
+from hnet_lm.state import State
+
+
+@dataclass
+class IsotropicState(State):
+    """One state a block."""
+
+    blocks: tuple[State, ...]
+
+
+class Isotropic(nn.Module):
+    """norm(block_n(... block_1(x))). State: its blocks'."""
+
+    def __init__(self, layout: str, stage: StageConfig, mamba2: Mamba2Config):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(kind, stage, mamba2) for kind in parse_layout(layout))
+        self.norm = RMSNorm(stage.d_model)
+
+    def forward(
+        self, x: Float[Tensor, "t d"], seqs: Sequences, state: IsotropicState | None = None
+    ) -> tuple[Float[Tensor, "t d"], IsotropicState | None]:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        states = []
+        for i, block in enumerate(self.blocks):
+            x, block_state = block(x, seqs, state and state.blocks[i])
+            states.append(block_state)
+        return self.norm(x), state and IsotropicState(tuple(states))
+
+    def new_state(self, num_sequences: int) -> IsotropicState:
+        blocks = cast(Iterable[Block], self.blocks)
+        return IsotropicState(tuple(block.new_state(num_sequences) for block in blocks))

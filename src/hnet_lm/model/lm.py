@@ -1,0 +1,89 @@
+"""The language model: bytes to an embedding, through the H-Net, to logits over the next byte."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.model.dynamic_chunking import Routing
+from hnet_lm.model.hnet import build_network, run_network
+from hnet_lm.model.initialization import initialize
+from hnet_lm.model.padding import Padding
+from hnet_lm.sequences import Sequences
+from hnet_lm.state import State
+
+
+@dataclass(frozen=True)
+class HNetOutput:
+    """What a call returns, packed `(t, ...)` or padded `(b, l, ...)` as the input was given."""
+
+    logits: Float[Tensor, "*t v"]
+    """Logits of the byte after each position; 0 where there is padding."""
+    routings: tuple[Routing, ...]
+    """One a stage, outermost first; empty for an isotropic model."""
+    state: State | None
+    """What to pass in to continue these sequences; None if no state was passed."""
+
+
+class HNetLM(nn.Module):
+    """logits = head(H-Net(embedding(bytes))). State: the network's."""
+
+    def __init__(self, config: HNetConfig):
+        """Weights are drawn from torch's global generator; on the meta device there are none to draw."""
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.stages[0].d_model)
+        self.network = build_network(config)
+        self.lm_head = (
+            None if config.tie_embeddings else nn.Linear(config.stages[0].d_model, config.vocab_size, bias=False)
+        )
+        initialize(self.embedding, self.network, self.lm_head)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "*t"],
+        seqs: Sequences | None = None,
+        state: State | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+    ) -> HNetOutput:
+        """Packed `(t,)` ids with their sequences, or `(b, l)` ids, of equal rows or with a left or right padding mask."""
+        if input_ids.dim() == 2:
+            if seqs is not None:
+                raise ValueError("sequences go with packed (t,) input_ids; (b, l) input_ids take an attention_mask")
+            padding = Padding(input_ids.shape, attention_mask, input_ids.device)
+            out = self.forward(padding.pack(input_ids), padding.seqs, state)
+            return HNetOutput(padding.unpack(out.logits), padding.unpack_routings(out.routings), out.state)
+        if input_ids.dim() != 1 or attention_mask is not None:
+            raise ValueError(
+                f"input_ids must be packed (t,) or (b, l), with an attention_mask only for (b, l); got {tuple(input_ids.shape)}"
+            )
+        if seqs is None:
+            seqs = Sequences.from_lengths([len(input_ids)], device=input_ids.device)
+        if seqs.num_positions != len(input_ids):
+            raise ValueError(f"the sequences have {seqs.num_positions} positions, but input_ids has {len(input_ids)}")
+        y, state, routings = run_network(self.network, self.embedding(input_ids), seqs, state)
+        return HNetOutput(linear(y, self.head_weight), routings, state)
+
+    @property
+    def head_weight(self) -> Float[Tensor, "v d"]:
+        return self.embedding.weight if self.lm_head is None else self.lm_head.weight
+
+    def new_state(self, num_sequences: int) -> State:
+        """The state of sequences of which nothing has been seen yet."""
+        return self.network.new_state(num_sequences)
+
+    def parameter_stages(self) -> dict[str, int]:
+        """The stage of every parameter by name. Embedding and head belong to stage 0, a pad vector to the stage entered."""
+        stages = {}
+        for name, _ in self.named_parameters():
+            depth = name.count("main_network.") + name.count("widen.")
+            stages[name] = min(depth, self.config.num_stages)
+        return stages
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device

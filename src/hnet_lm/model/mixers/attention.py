@@ -1,0 +1,40 @@
+"""Causal multi-head self-attention with rotary positions, global or in a sliding window.
+
+y = W_o softmax(rot(q) rot(k)^T / sqrt(p)) v,  [q, k, v] = W_qkv x
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hnet_lm.config import StageConfig
+from hnet_lm.model.layers import apply_rotary
+from hnet_lm.ops import KVState, attention
+from hnet_lm.sequences import Sequences
+
+
+class Attention(nn.Module):
+    """State: the keys and values that are still visible (`KVState`)."""
+
+    def __init__(self, config: StageConfig):
+        super().__init__()
+        self.num_heads = config.attention.num_heads
+        self.rotary_emb_dim = config.attention.rotary_emb_dim
+        self.window_size = config.attention.window_size
+        self.head_dim = config.d_model // self.num_heads
+        self.qkv_proj = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.out_proj = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "t d"], seqs: Sequences, state: KVState | None = None
+    ) -> tuple[Float[Tensor, "t d"], KVState | None]:
+        q, k, v = self.qkv_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)  # t h p
+        positions = seqs.positions
+        if state is not None:
+            positions = positions + seqs.owned(state.num_seen)[seqs.sequence_ids]
+        q, k = (apply_rotary(part, positions, self.rotary_emb_dim) for part in (q, k))
+        y, state = attention(q, k, v, self.window_size, seqs, state)
+        return self.out_proj(y.flatten(1)), state
+
+    def new_state(self, num_sequences: int) -> KVState:
+        weight = self.qkv_proj.weight
+        return KVState.new(num_sequences, self.num_heads, self.head_dim, weight.dtype, weight.device)

@@ -1,0 +1,76 @@
+"""Mamba-2 (Dao and Gu, arXiv 2405.21060): a gated selective state space model with a scalar decay a head.
+
+[z, x, B, C, dt] = W_in u        x, B, C = silu(conv(x, B, C))        dt = softplus(dt + dt_bias)
+h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t^T,  y_t = C_t h_t + D x_t,  out = W_out rmsnorm(y * silu(z))
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+
+from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
+from hnet_lm.model.layers import RMSNorm
+from hnet_lm.ops import causal_conv, ssd
+from hnet_lm.sequences import Sequences
+from hnet_lm.state import State
+
+
+@dataclass
+class Mamba2State(State):
+    """What Mamba-2 carries: constant in size, however long the sequence."""
+
+    conv: Float[Tensor, "s w_minus_1 d_conv_in"]
+    ssm: Float[Tensor, "s n h p"]
+
+
+class Mamba2(nn.Module):
+    """State: the last inputs of the convolution and the matrix h of every head (`Mamba2State`)."""
+
+    def __init__(self, d_model: int, config: Mamba2Config):
+        super().__init__()
+        self.d_inner = config.expand * d_model
+        self.d_state = config.d_state
+        self.num_heads = self.d_inner // MAMBA2_HEAD_DIM
+        d_conv_in = self.d_inner + 2 * config.d_state
+        self.in_proj = nn.Linear(d_model, self.d_inner + d_conv_in + self.num_heads, bias=False)
+        self.conv = nn.Conv1d(d_conv_in, d_conv_in, config.d_conv, groups=d_conv_in)
+        self.dt_bias = nn.Parameter(torch.empty(self.num_heads))
+        self.A_log = nn.Parameter(torch.empty(self.num_heads))
+        self.D = nn.Parameter(torch.ones(self.num_heads))
+        self.norm = RMSNorm(self.d_inner)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+
+    def forward(
+        self, u: Float[Tensor, "t d"], seqs: Sequences, state: Mamba2State | None = None
+    ) -> tuple[Float[Tensor, "t d"], Mamba2State | None]:
+        d_conv_in = self.d_inner + 2 * self.d_state
+        z, xBC, dt = self.in_proj(u).split([self.d_inner, d_conv_in, self.num_heads], dim=-1)
+        assert self.conv.bias is not None
+        xBC, conv_state = causal_conv(xBC, self.conv.weight[:, 0], self.conv.bias, seqs, state and state.conv)
+        x, B, C = silu(xBC).split([self.d_inner, self.d_state, self.d_state], dim=-1)
+        wide = torch.promote_types(dt.dtype, torch.float32)
+        dt = softplus(dt.to(wide) + self.dt_bias.to(wide))
+        A = -self.A_log.to(wide).exp()
+        x = x.unflatten(-1, (self.num_heads, MAMBA2_HEAD_DIM))  # t h p
+        y, ssm_state = ssd(x, dt, A, B, C, self.D.to(wide), seqs, state and state.ssm)
+        out = self.out_proj(self.norm(y.flatten(1) * silu(z)))
+        if conv_state is None or ssm_state is None:
+            return out, None
+        return out, Mamba2State(conv_state, ssm_state)
+
+    def new_state(self, num_sequences: int) -> Mamba2State:
+        weight = self.conv.weight
+        past = self.conv.kernel_size[0] - 1
+        return Mamba2State(
+            conv=weight.new_zeros(num_sequences, past, self.conv.in_channels),
+            ssm=weight.new_zeros(
+                num_sequences,
+                self.d_state,
+                self.num_heads,
+                MAMBA2_HEAD_DIM,
+                dtype=torch.promote_types(weight.dtype, torch.float32),
+            ),
+        )

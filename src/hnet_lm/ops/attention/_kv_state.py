@@ -1,0 +1,100 @@
+"""Keys and values that later positions may still see: everything, or for a windowed layer a ring of its window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hnet_lm.sequences import Sequences
+from hnet_lm.state import State
+
+GROWTH = 64
+
+
+@dataclass
+class KVState(State):
+    """Position i of a sequence stands in entry i, modulo window + 1 where there is a window.
+
+    The number of entries grows in steps with the longest sequence, for a windowed layer up to window + 1.
+    """
+
+    keys: Float[Tensor, "s entries h p"]
+    values: Float[Tensor, "s entries h p"]
+    num_seen: Int[Tensor, " s"]
+
+    @classmethod
+    def new(cls, num_sequences: int, num_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Self:
+        empty = torch.zeros(num_sequences, 0, num_heads, head_dim, dtype=dtype, device=device)
+        return cls(empty, empty.clone(), torch.zeros(num_sequences, dtype=torch.int64, device=device))
+
+    @property
+    def num_entries(self) -> int:
+        return self.keys.shape[1]
+
+    def entry(self, position: Int[Tensor, "..."], window: int) -> Int[Tensor, "..."]:
+        """Where a position stands."""
+        return position if window < 0 else position % (window + 1)
+
+    def write(self, k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences) -> "KVState":
+        """The state with the positions of a packed span added; this one is consumed."""
+        start = seqs.owned(self.num_seen)
+        end = start + seqs.lengths
+        self._reserve(int(end.max()) if len(end) else 0, window)
+        position = start[seqs.sequence_ids] + seqs.positions
+        slots = seqs.sequence_ids if seqs.slots is None else seqs.slots[seqs.sequence_ids]
+        if 0 <= window < seqs.max_length - 1:  # of a span longer than the ring only the end is kept
+            kept = position >= end[seqs.sequence_ids] - (window + 1)
+            k, v, position, slots = k[kept], v[kept], position[kept], slots[kept]
+        index = (slots, self.entry(position, window))
+        keys, values = k.to(self.keys.dtype), v.to(self.values.dtype)
+        return KVState(
+            _put(self.keys, index, keys), _put(self.values, index, values), seqs.replaced(self.num_seen, end)
+        )
+
+    def _reserve(self, num_seen: int, window: int) -> None:
+        most = num_seen if window < 0 else min(num_seen, window + 1)
+        if most > self.num_entries:
+            entries = max(most, self.num_entries + self.num_entries // 2)
+            entries = -(-entries // GROWTH) * GROWTH
+            self._resize(entries if window < 0 else min(entries, window + 1))
+
+    def _resize(self, entries: int) -> None:
+        self.keys, self.values = (pad(x, (0, 0, 0, 0, 0, entries - x.shape[1])) for x in (self.keys, self.values))
+
+    def select(self, indices: Sequence[int] | Tensor) -> Self:
+        selected = super().select(indices)
+        longest = int(selected.num_seen.max()) if len(selected.num_seen) else 0
+        if longest < selected.num_entries:  # the longest sequence has left
+            selected._resize(longest)
+        return selected
+
+    @classmethod
+    def join(cls, states: Sequence[Self]) -> Self:
+        # A ring that is not yet full has not wrapped, so its entries stay where they are when it is widened.
+        entries = max(state.num_entries for state in states)
+        widened = [cls(state.keys, state.values, state.num_seen) for state in states]
+        for state in widened:
+            state._resize(entries)
+        return super().join(widened)
+
+    def visible(
+        self, first: Int[Tensor, " b"], span: int, window: int, seqs: Sequences
+    ) -> tuple[Tensor, Tensor, Bool[Tensor, "b span"]]:
+        """Keys and values of the `span` positions before `first` of each sequence, in order; which of them exist."""
+        position = first[:, None] + torch.arange(-span, 0, device=first.device)
+        exists = position >= 0
+        entry = self.entry(position.clamp(min=0), window)
+        keys, values = (
+            torch.take_along_dim(seqs.owned(x), entry[..., None, None], 1) for x in (self.keys, self.values)
+        )
+        return keys, values, exists
+
+
+def _put(buffer: Tensor, index: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
+    if buffer.requires_grad or rows.requires_grad:
+        return buffer.index_put(index, rows)
+    return buffer.index_put_(index, rows)

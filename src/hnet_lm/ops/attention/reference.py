@@ -1,0 +1,31 @@
+"""Sequence by sequence: the full score matrix, masked, softmax, product."""
+
+import torch
+from torch import Tensor
+
+from hnet_lm.ops.attention._kv_state import KVState
+from hnet_lm.sequences import Sequences
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: KVState | None
+) -> tuple[Tensor, KVState | None]:
+    outputs = [q[:0]]
+    for i, (start, length) in enumerate(zip(seqs.starts.tolist(), seqs.host_lengths, strict=True)):
+        rows = slice(start, start + length)
+        keys, values = k[rows], v[rows]
+        if state is not None:
+            slot = i if seqs.slots is None else int(seqs.slots[i])
+            seen = int(state.num_seen[slot])
+            held = seen if window < 0 else min(seen, window + 1)
+            entries = [int(state.entry(torch.tensor(position), window)) for position in range(seen - held, seen)]
+            keys, values = (
+                torch.cat([state.keys[slot, entries], keys]),
+                torch.cat([state.values[slot, entries], values]),
+            )
+        distance = torch.arange(len(keys) - length, len(keys))[:, None] - torch.arange(len(keys))
+        seen_from = (distance >= 0) if window < 0 else (distance >= 0) & (distance <= window)
+        scores = torch.einsum("ihp,jhp->hij", q[rows], keys) / q.shape[-1] ** 0.5
+        weights = scores.masked_fill(~seen_from.to(q.device), float("-inf")).softmax(-1)
+        outputs.append(torch.einsum("hij,jhp->ihp", weights, values))
+    return torch.cat(outputs), None if state is None else state.write(k, v, window, seqs)

@@ -1,0 +1,85 @@
+"""torch's scaled_dot_product_attention over right-padded rows, in bands where there is a window.
+
+Padding on the right needs no mask under a causal one. Time and memory grow with length times the visible span.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from hnet_lm.ops.attention._kv_state import KVState
+from hnet_lm.ops.rows import gather_rows, spread_rows
+from hnet_lm.sequences import Sequences
+
+MIN_BAND = 256
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: KVState | None
+) -> tuple[Tensor, KVState | None]:
+    if not len(q):
+        return q, state
+    if state is None or state.num_entries == 0:
+        rows, keys, values = (_to_rows(x, seqs) for x in (q, k, v))
+        y = _from_rows(_causal(rows, keys, values, window), seqs)
+        return y, None if state is None else state.write(k, v, window, seqs)
+    active = seqs.nonempty_only()
+    if active.max_length == 1:
+        return _decode(q, k, v, window, active, state)
+    rows, keys, values = (_to_rows(x, active) for x in (q, k, v))
+    span = state.num_entries if window < 0 else min(state.num_entries, window)
+    past_keys, past_values, exists = state.visible(active.owned(state.num_seen), span, window, active)
+    keys, values = torch.cat([past_keys.to(k.dtype), keys], 1), torch.cat([past_values.to(v.dtype), values], 1)
+    valid = pad(exists, (0, rows.shape[1]), value=True)
+    y = _from_rows(_causal(rows, keys, values, window, valid), active)
+    return y, state.write(k, v, window, active)
+
+
+def _decode(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: KVState) -> tuple[Tensor, KVState]:
+    """One position a sequence: written first, then attending to all that the state holds."""
+    state = state.write(k, v, window, seqs)
+    keys, values = seqs.owned(state.keys).to(q.dtype), seqs.owned(state.values).to(q.dtype)
+    held = seqs.owned(state.num_seen)[:, None] > torch.arange(state.num_entries, device=q.device)
+    return _attend(q[:, None], keys, values, held[:, None, None])[:, 0], state
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None = None) -> Tensor:
+    """Rows (b, l, h, p) of queries that are the last l of the keys' positions; `valid` (b, keys) excludes keys."""
+    past, length = k.shape[1] - q.shape[1], q.shape[1]
+    if valid is None and (window < 0 or window >= length - 1):
+        return _attend(q, k, v, None, is_causal=True)
+    band = length if window < 0 else max(window, MIN_BAND)
+    outputs = []
+    for start in range(0, length, band):
+        stop = min(start + band, length)
+        first = 0 if window < 0 else max(0, past + start - window)
+        keys = slice(first, past + stop)
+        distance = torch.arange(past + start, past + stop, device=q.device)[:, None] - torch.arange(
+            first, past + stop, device=q.device
+        )
+        mask = (distance >= 0) if window < 0 else (distance >= 0) & (distance <= window)
+        if valid is not None:
+            mask = mask & valid[:, None, None, keys]
+        outputs.append(_attend(q[:, start:stop], k[:, keys], v[:, keys], mask))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b h l p
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
+
+
+def _to_rows(x: Tensor, seqs: Sequences) -> Tensor:
+    """Packed (t, h, p) as right-padded (b, l, h, p)."""
+    if not seqs.is_equal:
+        x = spread_rows(x, _row_index(seqs), seqs.num_sequences * seqs.max_length)
+    return x.unflatten(0, (seqs.num_sequences, seqs.max_length))
+
+
+def _from_rows(y: Tensor, seqs: Sequences) -> Tensor:
+    y = y.flatten(0, 1)
+    return y if seqs.is_equal else gather_rows(y, _row_index(seqs))
+
+
+def _row_index(seqs: Sequences) -> Tensor:
+    return seqs.memo("padded rows", lambda: seqs.sequence_ids * seqs.max_length + seqs.positions)

@@ -1,0 +1,20 @@
+"""Sequence by sequence: the carried inputs in front, then one window a position."""
+
+import torch
+from torch import Tensor
+
+from hnet_lm.sequences import Sequences
+
+
+def causal_conv(
+    x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    width = weight.shape[1]
+    outputs, finals = [x[:0]], []
+    for i, part in enumerate(x.split(seqs.host_lengths)):
+        past = x.new_zeros(width - 1, x.shape[1]) if state is None else seqs.owned(state)[i]
+        inputs = torch.cat([past, part])
+        if len(part):
+            outputs.append(torch.stack([(inputs[t : t + width] * weight.T).sum(0) + bias for t in range(len(part))]))
+        finals.append(inputs[len(part) :])
+    return torch.cat(outputs), None if state is None else seqs.replaced(state, torch.stack(finals))

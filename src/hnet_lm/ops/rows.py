@@ -1,0 +1,42 @@
+"""Moving whole rows of a packed activation, each at most once, so that the gradient is a move back and not a sum."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def gather_rows(x: Float[Tensor, "n ..."], rows: Int[Tensor, " m"]) -> Float[Tensor, "m ..."]:
+    """`x[rows]`, for rows that are all different."""
+    return _GatherRows.apply(x, rows)
+
+
+def spread_rows(x: Float[Tensor, "m ..."], rows: Int[Tensor, " m"], num_rows: int) -> Float[Tensor, "n ..."]:
+    """Zeros of `num_rows` rows with x written to `rows`, which are all different."""
+    return _SpreadRows.apply(x, rows, num_rows)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.num_rows = x.shape[0]
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (rows,) = ctx.saved_tensors
+        return spread_rows(grad, rows, ctx.num_rows), None
+
+
+class _SpreadRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+        ctx.save_for_backward(rows)
+        return x.new_zeros(num_rows, *x.shape[1:]).index_copy_(0, rows, x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (rows,) = ctx.saved_tensors
+        return gather_rows(grad, rows), None, None
