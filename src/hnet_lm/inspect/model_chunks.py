@@ -1,0 +1,65 @@
+"""The chunks a model makes of a text.
+
+Only the encoders and routing modules run: no boundary depends on what comes after them, so neither the decoders nor the
+innermost network, which is most of the work, are needed. The text goes through in pieces with the state carried: a text
+of any length takes bounded memory and gets the boundaries that it would get in one call.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from hnet_lm.errors import DataError
+from hnet_lm.inspect.structure import Chunks
+from hnet_lm.model import HNet, HNetLM, Routing
+from hnet_lm.sequences import Sequences
+
+PIECE_BYTES = 32_768
+
+
+@torch.inference_mode()
+def chunks(model: HNetLM, text: str | bytes, piece_bytes: int = PIECE_BYTES) -> Chunks:
+    """Segments and boundary probabilities of every stage; the model sees BOS, then the text."""
+    data = _as_bytes(text)
+    ids = torch.tensor([model.config.bos_id, *data], dtype=torch.int64)
+    stages: list[tuple[np.ndarray, np.ndarray]] = []
+    bos_is_alone = True
+    for routings in _routings(model, ids, piece_bytes):
+        boundary_prob = torch.cat([r.boundary_prob for r in routings]).float().cpu().numpy()
+        is_boundary = torch.cat([r.is_boundary for r in routings]).cpu().numpy()
+        # A first position that holds BOS and nothing else is left out; one that holds BOS and more stands for byte 0.
+        shown = slice(1 if bos_is_alone else 0, None)
+        stages.append((boundary_prob[shown], is_boundary[shown]))
+        bos_is_alone = bos_is_alone and bool(is_boundary[1:2].all())
+    return Chunks.from_positions(data, stages)
+
+
+def _routings(model: HNetLM, ids: Int[Tensor, " t"], piece_bytes: int) -> list[list[Routing]]:
+    """For each stage the routings of the pieces, in order."""
+    networks: list[HNet] = []
+    network = model.network
+    while isinstance(network, HNet):
+        networks.append(network)
+        network = network.main_network
+    states = [(network.encoder.new_state(1), network.routing.new_state(1)) for network in networks]
+    found: list[list[Routing]] = [[] for _ in networks]
+    for piece in ids.split(piece_bytes):
+        x, seqs = model.embedding(piece.to(model.device)), Sequences.from_lengths([len(piece)], device=model.device)
+        for stage, network in enumerate(networks):
+            x_hat, encoder = network.encoder(x, seqs, states[stage][0])
+            routing, routing_state = network.routing(x_hat, seqs, states[stage][1])
+            states[stage] = (encoder, routing_state)
+            found[stage].append(routing)
+            x, seqs = network.downsampler(x_hat, routing)
+            x = network.widen(x)
+    return found
+
+
+def _as_bytes(text: str | bytes) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"text: character {error.start} is a lone surrogate, which no UTF-8 holds") from None

@@ -1,0 +1,87 @@
+"""Boundaries to compare a chunker's with: each function gives the byte offsets where a reference starts a piece."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from hnet_lm.errors import DataError
+
+_SPACES = re.compile(rb"\s+")  # of bytes: ASCII white space
+
+
+def space_offsets(data: bytes) -> np.ndarray:
+    """The first byte of every run of white space: where pieces like " word" start."""
+    return _offsets(match.start() for match in _SPACES.finditer(data))
+
+
+def after_space_offsets(data: bytes) -> np.ndarray:
+    """The first byte after every run of white space: where words start."""
+    return _offsets(match.end() for match in _SPACES.finditer(data))
+
+
+def word_offsets(data: bytes, words: Iterable[str]) -> np.ndarray:
+    """Where the given words start: words in the order in which the text has them, as a segmenter writes them.
+
+    Text between two words (spaces, punctuation left out) is passed over. Raises DataError for a word that does not
+    follow.
+    """
+    starts, position = [], 0
+    for index, word in enumerate(words):
+        encoded = word.encode("utf-8")
+        start = data.find(encoded, position)
+        if start < 0:
+            raise DataError(
+                f"words: word {index + 1}, {word!r}, does not occur in the text after byte {position}; "
+                "give the words in the order of the text"
+            )
+        starts.append(start)
+        position = start + len(encoded)
+    return _offsets(starts)
+
+
+def codon_offsets(num_bases: int, frame: int = 0) -> np.ndarray:
+    """Every third base from `frame` (0, 1 or 2)."""
+    if frame not in (0, 1, 2):
+        raise DataError(f"codon frame must be 0, 1 or 2, got {frame}")
+    return np.arange(frame, num_bases, 3)
+
+
+def bed_offsets(path: Path, sequence: str | None, num_bases: int, origin: int = 0) -> np.ndarray:
+    """Starts and ends of a BED file's intervals on `sequence` (None: every line), as offsets into the text.
+
+    BED counts from 0 and leaves the end out, so an end is the first base behind. `origin` is the genome position of
+    the text's first base. Raises DataError for a line that is not BED, and where no interval meets the text.
+    """
+    marked: list[int] = []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip() or line.startswith(("#", "track", "browser")):
+            continue
+        fields = line.split("\t") if "\t" in line else line.split()
+        if len(fields) < 3 or not (fields[1].strip().isdecimal() and fields[2].strip().isdecimal()):
+            raise DataError(
+                f"{path}, line {number}: not BED; expected a name, a start and an end, got {line.strip()!r}"
+            )
+        if sequence is None or fields[0] == sequence:
+            marked += [int(fields[1]) - origin, int(fields[2]) - origin]
+    offsets = _offsets(offset for offset in marked if 0 <= offset < num_bases)
+    if not len(offsets):
+        where = "any sequence" if sequence is None else f"{sequence!r}"
+        raise DataError(
+            f"{path}: no interval of {where} begins or ends in positions {origin} to {origin + num_bases}; "
+            "check the sequence name and the origin"
+        )
+    return offsets
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise DataError(f"{path}: {reason}") from None
+
+
+def _offsets(values: Iterable[int]) -> np.ndarray:
+    return np.unique(np.fromiter(values, dtype=np.int64))

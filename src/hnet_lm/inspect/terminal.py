@@ -1,0 +1,116 @@
+"""Chunks drawn in a terminal: the text in rows, and under each row one band a stage.
+
+    The cat sat      the text; with colour, the chunks of stage 0 have two shades in turn
+    ┗━━━┗━━━┗━━━     a chunk starts at each ┗, and at ╋ inside the character above
+    ┗━━━━━━━┗━━━     the next stage
+
+Without colour the bands say the same. A wide character has two cells, a combining mark none; a line break of the text
+is drawn as ⏎ and starts a new row.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+from rich.text import Text
+
+from hnet_lm.inspect.characters import NEWLINE, Characters, characters
+from hnet_lm.inspect.statistics import StageSummary
+from hnet_lm.inspect.structure import Chunks
+
+TEXT_STYLES = ("black on #bfd7ff", "black on #ffe2b8")
+BAND_STYLES = (("#3b82f6", "#f59e0b"), ("#10b981", "#ec4899"), ("#8b5cf6", "#84cc16"), ("#06b6d4", "#ef4444"))
+PROB_LEVELS = " ▁▂▃▄▅▆▇█"
+START, INSIDE, REST = "┗", "╋", "━"
+
+
+def render(chunks: Chunks, width: int, probabilities: bool = False) -> Iterator[Text]:
+    """The lines of the picture, `width` cells at most; `probabilities` adds a row of bars (1/8 steps) to each stage."""
+    drawn = characters(chunks.data)
+    bands = [_Band(chunks, stage, drawn, probabilities) for stage in range(len(chunks.stages))]
+    gutter = max(len("stage 0"), len(str(len(chunks.data)))) + 1
+    for row in _rows(drawn, max(width - gutter, 8)):
+        yield _text_row(drawn, bands[0].chunk_ids if bands else None, row, gutter)
+        for band in bands:
+            yield from band.render(row, gutter)
+    if any(band.torn.any() for band in bands):
+        yield Text(f"{INSIDE}: a chunk starts inside the character, between its bytes", style="dim")
+
+
+def histogram(summary: StageSummary, width: int, max_bars: int = 24) -> Iterator[Text]:
+    """One bar for each chunk length in bytes; the longest ones share the last."""
+    counts = list(summary.histogram[1:])
+    if len(counts) > max_bars:
+        counts[max_bars - 1 :] = [sum(counts[max_bars - 1 :])]
+    greatest = max(counts, default=0)
+    for length, count in enumerate(counts, start=1):
+        more = "+" if length == max_bars and summary.max_length > max_bars else " "
+        bar = "█" * round((width - 30) * count / greatest)
+        yield Text.assemble(
+            f"{length:>6}{more}", (bar, BAND_STYLES[0][0]), f" {count} ({count / summary.num_chunks:.1%})"
+        )
+
+
+class _Band:
+    """What one stage shows of every character."""
+
+    def __init__(self, chunks: Chunks, stage: int, drawn: Characters, probabilities: bool) -> None:
+        found = chunks.stages[stage]
+        self.stage = stage
+        self.styles = BAND_STYLES[stage % len(BAND_STYLES)]
+        self.widths = drawn.widths
+        self.chunk_ids = drawn.chunk_ids(found.starts)
+        self.opens = drawn.opens(found.starts)
+        self.torn = drawn.torn(found.starts)
+        self.levels = _levels(found.prob_at_bytes(), drawn) if probabilities else None
+
+    def render(self, row: range, gutter: int) -> Iterator[Text]:
+        line = Text(f"stage {self.stage}".ljust(gutter), style="dim")
+        for parity, run in _runs(self.chunk_ids, row):
+            line.append("".join(self._cells(index) for index in run), self.styles[parity])
+        yield line
+        if self.levels is not None:
+            bars = "".join(PROB_LEVELS[self.levels[index]].ljust(self.widths[index]) for index in row)
+            yield Text("p".rjust(gutter - 1) + " ", style="dim").append(bars, self.styles[0])
+
+    def _cells(self, index: int) -> str:
+        mark = INSIDE if self.torn[index] else START if self.opens[index] else REST
+        return mark + REST * (int(self.widths[index]) - 1)
+
+
+def _levels(probs: np.ndarray, drawn: Characters) -> np.ndarray:
+    """The greatest probability of each character's bytes, in eighths."""
+    if not len(drawn):
+        return np.zeros(0, dtype=np.int64)
+    greatest = np.maximum.reduceat(np.nan_to_num(probs), drawn.starts)
+    return np.ceil(greatest * (len(PROB_LEVELS) - 1)).astype(np.int64)
+
+
+def _rows(drawn: Characters, width: int) -> Iterator[range]:
+    """The characters of each row: as many as fit, and no more after a line break."""
+    begin, used = 0, 0
+    for index, (glyph, cells) in enumerate(zip(drawn.glyphs, drawn.widths.tolist(), strict=True)):
+        if used + cells > width and index > begin:
+            yield range(begin, index)
+            begin, used = index, 0
+        used += cells
+        if glyph == NEWLINE:
+            yield range(begin, index + 1)
+            begin, used = index + 1, 0
+    if begin < len(drawn):
+        yield range(begin, len(drawn))
+
+
+def _runs(chunk_ids: np.ndarray, row: range) -> Iterator[tuple[int, list[int]]]:
+    """Neighbours of one chunk, with the chunk's parity: what gets one style."""
+    for chunk, run in groupby(row, key=chunk_ids.__getitem__):
+        yield int(chunk) % 2, list(run)
+
+
+def _text_row(drawn: Characters, chunk_ids: np.ndarray | None, row: range, gutter: int) -> Text:
+    line = Text(f"{int(drawn.starts[row.start])}".rjust(gutter - 1) + " ", style="dim")
+    if chunk_ids is None:
+        return line.append("".join(drawn.glyphs[row.start : row.stop]), "not dim")
+    for parity, run in _runs(chunk_ids, row):
+        line.append("".join(drawn.glyphs[run[0] : run[-1] + 1]), f"not dim {TEXT_STYLES[parity]}")
+    return line
