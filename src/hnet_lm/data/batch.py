@@ -1,0 +1,54 @@
+"""`Batch`: what one optimizer step of one rank reads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from hnet_lm.data.packed import PackedArrays
+from hnet_lm.sequences import Sequences
+
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Packed sequences with their next-byte targets.
+
+    A position whose target is `IGNORE_INDEX` has none; the batches of this package have a target everywhere, since a
+    sequence's last target is the byte (or EOS) that follows it in its document.
+
+    Attributes:
+        num_bytes: Bytes of text among the targets (the others are EOS).
+        origin: For each sequence the columns of `ORIGIN_COLUMNS`: which source, epoch of the source, file (in sorted
+            order) and record it was cut from, and the number of targets of that record before its first one.
+    """
+
+    input_ids: Int[Tensor, " t"]
+    targets: Int[Tensor, " t"]
+    sequences: Sequences
+    origin: Int[Tensor, "b 5"]
+    num_bytes: int
+
+    @classmethod
+    def from_arrays(cls, arrays: PackedArrays) -> "Batch":
+        return cls(
+            torch.from_numpy(arrays.input_ids.astype(np.int64)),
+            torch.from_numpy(arrays.targets.astype(np.int64)),
+            Sequences.from_lengths(arrays.lengths.tolist()),
+            torch.from_numpy(arrays.origin),
+            arrays.num_bytes,
+        )
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch with its ids and sequences on a device; copies from pinned memory do not wait."""
+        sequences = Sequences.from_lengths(self.sequences.host_lengths, device=device)
+        return Batch(
+            self.input_ids.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            sequences,
+            self.origin,
+            self.num_bytes,
+        )

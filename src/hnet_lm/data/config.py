@@ -1,0 +1,122 @@
+"""What a run reads: the `[data]` part of a run's TOML, as frozen dataclasses that are checked on construction.
+
+A `DataConfig` names one or more sources with their weights and says how documents become batches. Everything here that
+decides *which* batch comes at which step (the sources, sizes, `seed`, `streams`) is part of the order of the data;
+`num_workers` is not, and may change between a stop and a resume.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from hnet_lm.errors import ConfigError
+
+Format = Literal["auto", "text", "jsonl", "parquet", "fasta", "bytes"]
+AmbiguousBases = Literal["keep", "drop", "split"]
+OnError = Literal["raise", "skip"]
+
+
+def _require_choice(owner: str, name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ConfigError(f"{owner}.{name} must be one of {', '.join(get_args(choices))}; got {value!r}")
+
+
+def _require_at_least(owner: str, config: object, **minima: int) -> None:
+    for name, least in minima.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(f"{owner}.{name} must be a whole number, {least} or more; got {value!r}")
+
+
+@dataclass(frozen=True)
+class FastaConfig:
+    """How FASTA records become documents.
+
+    Attributes:
+        fold_case: Lower-case (soft-masked) bases become upper case.
+        n_runs: What happens at a run of N: `keep` it, `drop` it and join both sides, or `split` the document there.
+        window: A record is cut into documents of at most this many bases, so that a chromosome is never held whole.
+        reverse_complement: Half of the documents, drawn anew in each epoch, are read from the other strand.
+    """
+
+    fold_case: bool = True
+    n_runs: AmbiguousBases = "split"
+    window: int = 1 << 20
+    reverse_complement: bool = False
+
+    def __post_init__(self) -> None:
+        _require_choice("data.sources.fasta", "n_runs", self.n_runs, AmbiguousBases)
+        _require_at_least("data.sources.fasta", self, window=1)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One source of documents.
+
+    Attributes:
+        path: A file, a glob, a URL that fsspec knows (`s3://...`), `sample:english` (chinese, code, dna) for a bundled
+            sample, or `hf:NAME` for a dataset of the Hugging Face hub or a local dataset directory.
+        format: `auto` goes by the file's suffix, below `.gz`, `.xz` or `.zst`.
+        weight: This source's share of the bytes, relative to the other sources' weights.
+        field: The JSONL field or the parquet or hub column that holds the text.
+        separator: Text files are cut into documents at this string; empty: a file is one document.
+        split: `train` or `validation` of a sample; any split of a hub dataset.
+        subset: The hub dataset's configuration name; empty: its default.
+        fasta: FASTA options.
+    """
+
+    path: str
+    format: Format = "auto"
+    weight: float = 1.0
+    field: str = "text"
+    separator: str = ""
+    split: str = "train"
+    subset: str = ""
+    fasta: FastaConfig = FastaConfig()
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("data.sources.path is empty; name a file, a glob, a URL, sample:NAME or hf:NAME")
+        _require_choice("data.sources", "format", self.format, Format)
+        if not 0 < self.weight < float("inf"):
+            raise ConfigError(f"data.sources.weight must be above 0; {self.path!r} has {self.weight!r}")
+        if not self.field:
+            raise ConfigError(f"data.sources.field is empty; name the field of {self.path!r} that holds the text")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Sources, and how their documents become batches.
+
+    Attributes:
+        sources: At least one.
+        tokens_per_batch: Positions in one batch of one rank; every batch has exactly so many.
+        max_length: Longest sequence, in positions; longer documents are cut.
+        shuffle_bytes: Size of the shuffle buffer of one stream, in bytes; 0 keeps the order of the files.
+        seed: Of the order of files, of the shuffle and of augmentation.
+        streams: Independent readers that take turns in giving batches; as many workers can work at once.
+        num_workers: Background processes; 0 reads in the training process. Does not change the batches.
+        on_error: `raise` stops at a damaged file or record, `skip` counts it and goes on.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    tokens_per_batch: int = 8192
+    max_length: int = 1024
+    shuffle_bytes: int = 64 << 20
+    seed: int = 0
+    streams: int = 1
+    num_workers: int = 0
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+        if not self.sources:
+            raise ConfigError("data.sources is empty; name at least one source")
+        _require_choice("data", "on_error", self.on_error, OnError)
+        _require_at_least(
+            "data", self, tokens_per_batch=1, max_length=1, shuffle_bytes=0, seed=0, streams=1, num_workers=0
+        )
+        if self.max_length > self.tokens_per_batch:
+            raise ConfigError(
+                f"data.max_length ({self.max_length}) is above data.tokens_per_batch ({self.tokens_per_batch}); "
+                "a sequence must fit into a batch"
+            )

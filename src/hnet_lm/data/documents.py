@@ -1,0 +1,59 @@
+"""What readers give: parts of documents, each with the place where reading goes on after it.
+
+A document is a string of bytes. A reader gives it whole if it is small and otherwise in parts of at most `PART_BYTES`,
+so that a document of any size passes through bounded memory. A part that does not start its document repeats the last
+byte of the part before: inputs are then `part[:-1]` and targets `part[1:]` in every part, and each byte of the document
+is a target exactly once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from hnet_lm.data.config import SourceConfig
+from hnet_lm.errors import DataError
+
+PART_BYTES = 1 << 20
+
+Position = Mapping[str, Any]  # small and JSON-able; only the reader that made it knows what is in it
+Report = Callable[[DataError], None]  # raises the error or counts it, as configured
+
+
+class Part(NamedTuple):
+    """A stretch of one document."""
+
+    data: bytes
+    record: int  # number of the document's record in its file, from 0
+    offset: int  # index of `data[0]` in its document
+    starts: bool  # `data` begins the document
+    ends: bool  # `data` ends the document
+    resume: Position  # where to go on after this part
+
+
+class Document(NamedTuple):
+    """A whole document, and where it came from."""
+
+    data: bytes
+    path: str
+    record: int
+
+
+@dataclass(frozen=True)
+class FileRequest:
+    """One file to be read once, and which of its records are wanted."""
+
+    path: str
+    config: SourceConfig
+    report: Report
+    stream: int = 0  # of `num_streams`: records r with r % num_streams == stream are wanted
+    num_streams: int = 1
+    random_key: tuple[int, ...] = (0,)  # seeds this file's augmentation in this epoch
+
+    def wants(self, record: int) -> bool:
+        return record % self.num_streams == self.stream
+
+
+class Reader(Protocol):
+    """Reads the wanted records of a file, from its start or from where an earlier part said to go on."""
+
+    def __call__(self, request: FileRequest, position: Position | None) -> Iterator[Part]: ...

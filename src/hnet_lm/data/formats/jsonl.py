@@ -1,0 +1,50 @@
+"""JSON lines: one record a line, one of its fields is the document. A line is held in memory whole."""
+
+import json
+from collections.abc import Iterator
+
+from hnet_lm.data.documents import FileRequest, Part, Position
+from hnet_lm.data.files import open_stream, require_content
+from hnet_lm.errors import DataError
+
+
+def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part]:
+    """The field of each line; lines that are blank and texts that are empty are passed over."""
+    start = position or {"byte": 0, "line": 0}
+    byte, number = start["byte"], start["line"]
+    field = request.config.field
+    with open_stream(request.path, byte) as stream:
+        if position is None:
+            require_content(stream, request.path)
+        for line in stream:
+            byte += len(line)
+            number += 1
+            if not request.wants(number - 1) or line.isspace():
+                continue
+            try:
+                data = _text_of(line, field)
+            except (ValueError, RecursionError) as error:
+                request.report(DataError(f"{request.path}:{number}: {error}"))
+                continue
+            if data:
+                yield Part(data, number - 1, 0, True, True, {"byte": byte, "line": number})
+
+
+def _text_of(line: bytes, field: str) -> bytes:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start} of the line") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"not a JSON object but {type(record).__name__}")
+    if field not in record:
+        raise ValueError(f"no field {field!r}; the record has {', '.join(map(repr, record)) or 'none'}")
+    text = record[field]
+    if not isinstance(text, str):
+        raise ValueError(f"field {field!r} is not a string but {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"field {field!r} holds half of a surrogate pair at character {error.start}") from error

@@ -1,0 +1,68 @@
+"""Text files and raw bytes: a file is one document, or documents are set apart by a separator.
+
+Documents are given in parts of `PART_BYTES` counted from the document's own start, so that the same parts come however
+the file is read: from its start, or from the middle after a stop.
+"""
+
+from collections.abc import Iterator
+
+from hnet_lm.data.documents import PART_BYTES, FileRequest, Part, Position
+from hnet_lm.data.files import open_stream, require_content
+
+
+def read_whole(request: FileRequest, position: Position | None) -> Iterator[Part]:
+    """The file as one document."""
+    if not request.wants(0):
+        return
+    byte = position["byte"] if position else 0
+    offset = byte - 1 if byte else 0
+    with open_stream(request.path, offset) as stream:
+        if position is None:
+            require_content(stream, request.path)
+        data = stream.read(PART_BYTES + (byte > 0))
+        if byte > 0 and len(data) == 1:  # all there is was given before the stop
+            return
+        ends = False
+        while not ends:
+            following = stream.read(PART_BYTES)
+            ends = not following
+            yield Part(data, 0, offset, offset == 0, ends, {"byte": offset + len(data)})
+            offset += len(data) - 1
+            data = data[-1:] + following
+
+
+def read_separated(request: FileRequest, position: Position | None) -> Iterator[Part]:
+    """The documents between the separators; what is empty between two of them is passed over."""
+    separator = request.config.separator.encode()
+    start = position or {"byte": 0, "record": 0, "offset": 0}
+    byte, record, offset = start["byte"], start["record"], start["offset"]
+    with open_stream(request.path, byte) as stream:
+        if position is None:
+            require_content(stream, request.path)
+        pending = b""
+        at_end = False
+        while not at_end:
+            block = stream.read(PART_BYTES)
+            at_end = not block
+            *complete, pending = (pending + block).split(separator)
+            texts = [(text, True) for text in complete]
+            texts.append((pending, at_end))
+            for text, ends in texts:
+                # A text without its end yet keeps back what may be the beginning of a separator.
+                kept_back = 0 if ends else len(separator)
+                while len(text) - (offset > 0) > PART_BYTES + kept_back:
+                    data = text[: PART_BYTES + (offset > 0)]
+                    resume = {"byte": byte + len(data) - 1, "record": record, "offset": offset + len(data) - 1}
+                    if request.wants(record):
+                        yield Part(data, record, offset, offset == 0, False, resume)
+                    text = text[len(data) - 1 :]
+                    byte, offset = resume["byte"], resume["offset"]
+                if not ends:
+                    pending = text
+                    continue
+                byte += len(text) + (0 if at_end else len(separator))
+                if text:
+                    following = {"byte": byte, "record": record + 1, "offset": 0}
+                    if request.wants(record):
+                        yield Part(text, record, offset, offset == 0, True, following)
+                    record, offset = record + 1, 0

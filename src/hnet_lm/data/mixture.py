@@ -1,0 +1,97 @@
+"""Sources read for ever, and mixed by their weights."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hnet_lm.data.runs import Run, run_of
+from hnet_lm.data.source import PlacedPart, Source
+from hnet_lm.errors import DataError
+
+
+class Cursor:
+    """Reads a source for ever. `state` says where the next run begins; a cursor set to it gives the same runs."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.load_state_dict({"epoch": 0, "rank": 0, "position": None, "taken": 0, "epoch_has_parts": False})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self._state, "num_files": len(self.source.paths)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises DataError if the source has another number of files than when the state was saved."""
+        saved = state.get("num_files", len(self.source.paths))
+        if saved != len(self.source.paths):
+            raise DataError(
+                f"{self.source.config.path} names {len(self.source.paths)} files now and named {saved} when the run "
+                "was saved; resuming needs the same files"
+            )
+        self._state = {key: value for key, value in state.items() if key != "num_files"}
+        self._parts = self._read_for_ever()
+        self._next: Run | None = None
+
+    def peek(self) -> Run:
+        """The next run, without taking it."""
+        if self._next is None:
+            placed, epoch = next(self._parts)
+            run = run_of(placed.part, self.source.index, epoch, placed.file)
+            taken = self._state["taken"]
+            self._next = run.after(taken) if taken else run
+            self._resume = {"rank": placed.rank, "position": placed.part.resume, "taken": 0, "epoch_has_parts": True}
+        return self._next
+
+    def take(self, num_inputs: int) -> None:
+        """Takes the first positions of the next run, or all of it."""
+        run = self.peek()
+        if num_inputs < run.num_inputs:
+            self._next = run.after(num_inputs)
+            self._state = {**self._state, "taken": self._state["taken"] + num_inputs}
+        else:
+            self._next = None
+            self._state = {**self._state, **self._resume}
+
+    def _read_for_ever(self) -> Iterator[tuple[PlacedPart, int]]:
+        while True:
+            epoch = self._state["epoch"]
+            for placed in self.source.epoch(epoch, self._state["rank"], self._state["position"]):
+                yield placed, epoch
+            if not self._state["epoch_has_parts"]:
+                raise DataError(f"{self.source.config.path}: no documents{self.source.share}")
+            self._state = {"epoch": epoch + 1, "rank": 0, "position": None, "taken": 0, "epoch_has_parts": False}
+
+
+class Mixture:
+    """Gives the run of whichever source is furthest behind its weight's share of all positions given so far.
+
+    The shares are met exactly in the long run, whatever the lengths of documents; no random choice is needed, since the
+    shuffle comes afterwards.
+    """
+
+    def __init__(self, sources: list[Source]) -> None:
+        self._cursors = [Cursor(source) for source in sources]
+        self._weights = [source.config.weight for source in sources]
+        self._given = [0] * len(sources)
+
+    def peek(self) -> Run:
+        """The next run, without taking it."""
+        return self._cursors[self._behind()].peek()
+
+    def take(self, num_inputs: int) -> None:
+        """Takes the first positions of the next run, or all of it."""
+        source = self._behind()
+        self._cursors[source].take(num_inputs)
+        self._given[source] += num_inputs
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"given": list(self._given), "sources": [cursor.state_dict() for cursor in self._cursors]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._given = list(state["given"])
+        for cursor, saved in zip(self._cursors, state["sources"], strict=True):
+            cursor.load_state_dict(saved)
+
+    def _behind(self) -> int:
+        if len(self._given) == 1:
+            return 0
+        filled = [given / weight for given, weight in zip(self._given, self._weights, strict=True)]
+        return filled.index(min(filled))

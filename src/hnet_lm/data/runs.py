@@ -1,0 +1,33 @@
+"""Runs: a part of a document as tokens, with BOS before its beginning and EOS behind its end."""
+
+from typing import NamedTuple
+
+from hnet_lm.data.documents import Part
+
+
+class Run(NamedTuple):
+    """Consecutive tokens of one document: `tokens[:-1]` are inputs, `tokens[1:]` their targets.
+
+    Tokens are bytes; a zero stands for BOS in front of a document's beginning, and for EOS behind its end.
+    """
+
+    tokens: bytes
+    starts: bool
+    ends: bool
+    origin: tuple[int, int, int, int, int]  # ORIGIN_COLUMNS
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self.tokens) - 1
+
+    def after(self, num_inputs: int) -> "Run":
+        """What is left once the first positions are taken."""
+        *document, offset = self.origin
+        return Run(self.tokens[num_inputs:], False, self.ends, (*document, offset + num_inputs))  # pyright: ignore[reportArgumentType]
+
+
+def run_of(part: Part, source: int, epoch: int, file: int) -> Run:
+    """The part with its BOS and EOS."""
+    tokens = b"".join((b"\0" if part.starts else b"", part.data, b"\0" if part.ends else b""))
+    first_target = part.offset if part.starts else part.offset + 1
+    return Run(tokens, part.starts, part.ends, (source, epoch, file, part.record, first_target))

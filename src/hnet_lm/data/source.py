@@ -1,0 +1,117 @@
+"""A source: its files, their order in an epoch, and the parts of documents that they give."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from hnet_lm.data.config import SourceConfig
+from hnet_lm.data.documents import FileRequest, Part, Position, Report
+from hnet_lm.data.files import READ_ERRORS, expand
+from hnet_lm.data.formats import HUB_PREFIX, reader_for
+from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
+from hnet_lm.errors import DataError
+
+
+class PlacedPart(NamedTuple):
+    """A part, and where its file stands: in this epoch's order, and among the source's sorted files."""
+
+    part: Part
+    rank: int
+    file: int
+
+
+class Source:
+    """The files of one `SourceConfig`, dealt out to `num_streams` streams without overlap.
+
+    With at least as many files as streams each stream reads its own files; with fewer, each reads all of them and takes
+    its own records.
+    """
+
+    def __init__(
+        self,
+        config: SourceConfig,
+        index: int,
+        *,
+        vocab_size: int,
+        report: Report,
+        seed: int = 0,
+        shuffle_files: bool = False,
+        stream: int = 0,
+        num_streams: int = 1,
+    ) -> None:
+        self.config = config
+        self.index = index
+        self.paths = _paths(config)
+        self._forbidden = [bytes([value]) for value in range(vocab_size - 2, 256)]
+        self._vocab_size = vocab_size
+        self._report = report
+        self._seed = seed
+        self._shuffle_files = shuffle_files
+        self._own_files = len(self.paths) >= num_streams
+        self._stream = stream
+        self._num_streams = num_streams
+
+    @property
+    def share(self) -> str:
+        """Which share of the source this is, for messages; empty if it is all."""
+        if self._num_streams == 1:
+            return ""
+        return f" for stream {self._stream + 1} of {self._num_streams}; lower data.streams"
+
+    def epoch(self, epoch: int, rank: int = 0, position: Position | None = None) -> Iterator[PlacedPart]:
+        """The parts of one epoch, from `position` in the file that stands at `rank` in the epoch's order."""
+        order = self._order(epoch)
+        for place in range(rank, len(order)):
+            file = order[place]
+            for part in self._read(file, epoch, position):
+                yield PlacedPart(part, place, file)
+            position = None
+
+    def _order(self, epoch: int) -> list[int]:
+        files = np.arange(len(self.paths))
+        if self._own_files:
+            files = files[self._stream :: self._num_streams]
+        if self._shuffle_files:
+            files = np.random.default_rng((self._seed, self.index, epoch)).permutation(files)
+        return files.tolist()
+
+    def _read(self, file: int, epoch: int, position: Position | None) -> Iterator[Part]:
+        path = self.paths[file]
+        stream, num_streams = (0, 1) if self._own_files else (self._stream, self._num_streams)
+        key = (self._seed, self.index, epoch, file)
+        request = FileRequest(path, self.config, self._report, stream, num_streams, key)
+        last_record = None
+        try:
+            for part in reader_for(path, self.config)(request, position):
+                last_record = part.record
+                if self._is_encodable(part, path):
+                    yield part
+        except DataError as error:
+            self._report(error)
+        except READ_ERRORS as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            where = "cannot be read" if last_record is None else f"damaged or cut off after record {last_record + 1}"
+            self._report(DataError(f"{path}: {where}: {reason}"))
+
+    def _is_encodable(self, part: Part, path: str) -> bool:
+        """Whether no byte of the part is needed for BOS or EOS; otherwise the error is reported."""
+        for value in self._forbidden:
+            if value in part.data:
+                place = part.offset + part.data.index(value)
+                self._report(
+                    DataError(
+                        f"{path}: record {part.record + 1} holds the byte {value[0]} at {place}, which a vocabulary of "
+                        f"{self._vocab_size} uses for BOS or EOS; take a model with vocab_size 258 for binary data"
+                    )
+                )
+                return False
+        return True
+
+
+def _paths(config: SourceConfig) -> list[str]:
+    if config.path.startswith(SAMPLE_PREFIX):
+        return [sample_path(config.path.removeprefix(SAMPLE_PREFIX), config.split)]
+    if config.path.startswith(HUB_PREFIX):
+        return [config.path]
+    return expand(config.path)

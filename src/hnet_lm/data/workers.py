@@ -1,0 +1,138 @@
+"""Where the streams are read: in this process, or in background processes.
+
+Batches are numbered over all ranks and streams: batch g comes from stream g mod S and belongs to rank g mod R. A
+reader gives, for each g in turn, the batch (or None, where it is another rank's) and the state of its stream after it.
+Worker w of W owns the streams w, w + W, ...; each sends through a pipe of its own, which also holds it back: it works
+one batch ahead of what was received, a few where they are small. Since a batch's place is fixed by g, the number of workers changes nothing.
+"""
+
+import multiprocessing
+import traceback
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, Protocol
+
+from hnet_lm.data.config import DataConfig
+from hnet_lm.data.packed import PackedArrays
+from hnet_lm.data.stream import Stream
+from hnet_lm.errors import DataError
+
+CLOSE_SECONDS = 5.0
+
+
+class ReadPlan(NamedTuple):
+    """What to read for one rank, from which batch on; `states` of the streams: None where one has not begun."""
+
+    config: DataConfig
+    vocab_size: int
+    rank: int
+    num_ranks: int
+    next_batch: int
+    states: Sequence[Mapping[str, Any] | None]
+
+    def open_stream(self, index: int) -> Stream:
+        stream = Stream(self.config, index, self.vocab_size)
+        state = self.states[index]
+        if state is not None:
+            stream.load_state_dict(state)
+        return stream
+
+    def is_own(self, batch: int) -> bool:
+        return batch % self.num_ranks == self.rank
+
+
+class Item(NamedTuple):
+    """One batch's arrays, None for another rank's, and its stream's state after it."""
+
+    arrays: PackedArrays | None
+    state: dict[str, Any]
+
+
+class StreamReader(Protocol):
+    def receive(self, batch: int) -> Item:
+        """The item of a batch; to be asked in rising order, without gaps."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class InProcess:
+    """Reads when asked."""
+
+    def __init__(self, plan: ReadPlan) -> None:
+        self._plan = plan
+        self._streams = [plan.open_stream(index) for index in range(plan.config.streams)]
+
+    def receive(self, batch: int) -> Item:
+        stream = self._streams[batch % len(self._streams)]
+        return Item(stream.next(self._plan.is_own(batch)), stream.state_dict())
+
+    def close(self) -> None:
+        """Nothing runs in the background."""
+
+
+class Workers:
+    """Reads ahead in `num_workers` processes. They end when this object is closed or its process ends."""
+
+    def __init__(self, plan: ReadPlan, num_workers: int) -> None:
+        # Spawned processes inherit neither locks nor the other workers' pipes: one that dies is seen at once.
+        context = multiprocessing.get_context("spawn")
+        self._num_streams = plan.config.streams
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for worker in range(num_workers):
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(plan, worker, num_workers, sender), daemon=True)
+            process.start()
+            sender.close()
+            self._pipes.append(receiver)
+            self._processes.append(process)
+
+    def receive(self, batch: int) -> Item:
+        worker = batch % self._num_streams % len(self._pipes)
+        try:
+            item = self._pipes[worker].recv()
+        except (EOFError, ConnectionError) as error:
+            process = self._processes[worker]
+            process.join(CLOSE_SECONDS)
+            raise DataError(f"data worker {worker} ended unexpectedly (exit code {process.exitcode})") from error
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()  # a worker that sends finds its pipe closed, and ends
+        for process in self._processes:
+            process.join(CLOSE_SECONDS)
+            if process.is_alive():
+                process.terminate()
+                process.join()
+
+
+def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection) -> None:
+    """A worker process: reads its streams' batches in turn and sends them until nobody receives."""
+    try:
+        num_streams = plan.config.streams
+        streams = {index: plan.open_stream(index) for index in range(worker, num_streams, num_workers)}
+        batch = plan.next_batch
+        while True:
+            stream = streams.get(batch % num_streams)
+            if stream is not None:
+                pipe.send(Item(stream.next(plan.is_own(batch)), stream.state_dict()))
+            batch += 1
+    except ConnectionError:
+        return
+    except KeyboardInterrupt:
+        return
+    except DataError as error:
+        _send_last(pipe, error)
+    except Exception:
+        _send_last(pipe, RuntimeError(f"data worker {worker} failed:\n{traceback.format_exc()}"))
+
+
+def _send_last(pipe: Connection, error: Exception) -> None:
+    try:
+        pipe.send(error)
+    except ConnectionError:
+        return
