@@ -64,13 +64,19 @@ def advance(state: int, byte: int) -> int:
     return _TRANSITIONS[state][byte]
 
 
+def advance_any(state: int, byte: int) -> int:
+    """The state after any byte. One that does not fit ends the character before it, as in decoding with "replace"."""
+    after = advance(state, byte)
+    if after == REJECT:
+        after = advance(BOUNDARY, byte)
+    return BOUNDARY if after == REJECT else after
+
+
 def state_after(data: bytes) -> int:
-    """The state after `data`. A byte that does not fit ends the character before it, as in decoding with "replace"."""
+    """The state after `data`, valid or not."""
     state = BOUNDARY
     for byte in data[-MAX_ROOM:]:  # no character is longer, so what came before cannot matter
-        state = advance(state, byte)
-        if state == REJECT:
-            state = max(advance(BOUNDARY, byte), BOUNDARY)
+        state = advance_any(state, byte)
     return state
 
 

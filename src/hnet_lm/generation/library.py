@@ -1,0 +1,113 @@
+"""`generate`, `stream` and `score`: the engine for those who only want the answer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from hnet_lm.generation.engine import MAX_ACTIVE, PREFILL_BYTES, STATE_BYTES, Engine
+from hnet_lm.generation.params import RequestError, SamplingParams, as_bytes
+from hnet_lm.generation.request import Event, Request
+from hnet_lm.model import HNetLM
+
+
+@overload
+def generate(
+    model: HNetLM, prompts: Sequence[str | bytes], *, return_bytes: Literal[True], **options: Any
+) -> list[bytes]: ...
+@overload
+def generate(
+    model: HNetLM, prompts: Sequence[str | bytes], *, return_bytes: Literal[False] = False, **options: Any
+) -> list[str]: ...
+def generate(
+    model: HNetLM,
+    prompts: Sequence[str | bytes],
+    *,
+    return_bytes: bool = False,
+    max_active: int = MAX_ACTIVE,
+    prefill_bytes: int = PREFILL_BYTES,
+    state_bytes: int = STATE_BYTES,
+    **sampling: Any,
+) -> list[str] | list[bytes]:
+    """The continuation of every prompt, in order, without the prompt.
+
+    `sampling` are the fields of `SamplingParams` (max_new_bytes, temperature, top_p, seed, stop, ...); the other
+    options are `Engine`'s. Equal prompts with one seed get equal continuations. Invalid UTF-8 is replaced in strings.
+    """
+    params = SamplingParams.from_options(**sampling)
+    requests = [Request(prompt, params) for prompt in _prompts(prompts, "prompts")]
+    engine = Engine(model, max_active=max_active, prefill_bytes=prefill_bytes, state_bytes=state_bytes)
+    results = [_finished(events) for events in _run(engine, requests)]
+    if return_bytes:
+        return [b"".join(event.data for event in events) for events in results]
+    return ["".join(event.text for event in events) for events in results]
+
+
+def stream(model: HNetLM, prompt: str | bytes, **sampling: Any) -> Iterator[str]:
+    """The continuation of one prompt as it comes, in pieces of text; whole characters, and no part of a stop string."""
+    request = Request(as_bytes(prompt, "prompt"), SamplingParams.from_options(**sampling))
+    engine = Engine(model)
+    engine.submit(request)
+    return _texts(engine)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probability of a continuation in nats: of each byte, and of all."""
+
+    byte_logprobs: tuple[float, ...]
+
+    @property
+    def logprob(self) -> float:
+        return sum(self.byte_logprobs)
+
+
+def score(
+    model: HNetLM,
+    prompts: Sequence[str | bytes],
+    continuations: Sequence[str | bytes],
+    *,
+    max_active: int = MAX_ACTIVE,
+    prefill_bytes: int = PREFILL_BYTES,
+    state_bytes: int = STATE_BYTES,
+) -> list[Score]:
+    """The log-probability of each continuation after its prompt; the end of the text is not counted."""
+    befores, afters = _prompts(prompts, "prompts"), _prompts(continuations, "continuations")
+    if len(befores) != len(afters):
+        raise RequestError(f"score takes one continuation a prompt, got {len(befores)} prompts and {len(afters)}")
+    params = SamplingParams(max_new_bytes=0)
+    requests = [
+        Request(before + after, params, prompt_logprobs=True) for before, after in zip(befores, afters, strict=True)
+    ]
+    engine = Engine(model, max_active=max_active, prefill_bytes=prefill_bytes, state_bytes=state_bytes)
+    scores = []
+    for before, events in zip(befores, _run(engine, requests), strict=True):
+        logprobs = [item.logprob for event in _finished(events) for item in event.prompt_logprobs]
+        scores.append(Score(tuple(logprobs[len(before) :])))
+    return scores
+
+
+def _run(engine: Engine, requests: Sequence[Request]) -> list[list[Event]]:
+    """The events of every request, in the requests' order."""
+    events: dict[int, list[Event]] = {engine.submit(request): [] for request in requests}
+    while engine.has_work:
+        for event in engine.step():
+            events[event.handle].append(event)
+    return list(events.values())
+
+
+def _texts(engine: Engine) -> Iterator[str]:
+    while engine.has_work:
+        events = _finished(engine.step())
+        yield from (event.text for event in events if event.text)
+
+
+def _finished(events: list[Event]) -> list[Event]:
+    if any(event.finish_reason == "error" for event in events):
+        raise FloatingPointError("the model's logits are not finite; its weights may be broken or of too narrow a type")
+    return events
+
+
+def _prompts(prompts: Sequence[str | bytes], name: str) -> list[bytes]:
+    if isinstance(prompts, str | bytes):
+        raise RequestError(f"{name} must be a list of strings; put a single one into a list")
+    return [as_bytes(prompt, f"{name}[{index}]") for index, prompt in enumerate(prompts)]
