@@ -9,6 +9,7 @@ appended on the way in, and the first entries are kept on the way out.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -76,9 +77,8 @@ class HNet(nn.Module):
         z, smoothing = self.smoothing(inner, routing, inner_seqs, state and state.smoothing)
         y, upsampler = self.upsampler(z, routing, inner_seqs, state and state.upsampler)
         out, decoder = self.decoder(y + self.residual_proj(x_hat), seqs, state and state.decoder)
-        if state is not None:
-            state = HNetState(encoder, routing_state, main_network, smoothing, upsampler, decoder)
-        return out, state, (routing, *inner_routings)
+        carried: Any = (encoder, routing_state, main_network, smoothing, upsampler, decoder)  # all None without a state
+        return out, state and HNetState(*carried), (routing, *inner_routings)
 
     def new_state(self, num_sequences: int) -> HNetState:
         weight = self.residual_proj.weight

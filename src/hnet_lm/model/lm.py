@@ -50,7 +50,7 @@ class HNetLM(nn.Module):
         *,
         attention_mask: Tensor | None = None,
     ) -> HNetOutput:
-        """Packed `(t,)` ids with their sequences, or `(b, l)` ids, of equal rows or with a left or right padding mask."""
+        """Packed `(t,)` ids with their sequences, or `(b, l)` ids: equal rows, or a mask of left or right padding."""
         if input_ids.dim() == 2:
             if seqs is not None:
                 raise ValueError("sequences go with packed (t,) input_ids; (b, l) input_ids take an attention_mask")
@@ -58,9 +58,8 @@ class HNetLM(nn.Module):
             out = self.forward(padding.pack(input_ids), padding.seqs, state)
             return HNetOutput(padding.unpack(out.logits), padding.unpack_routings(out.routings), out.state)
         if input_ids.dim() != 1 or attention_mask is not None:
-            raise ValueError(
-                f"input_ids must be packed (t,) or (b, l), with an attention_mask only for (b, l); got {tuple(input_ids.shape)}"
-            )
+            shape = tuple(input_ids.shape)
+            raise ValueError(f"input_ids must be (t,) or (b, l), with an attention_mask only for (b, l); got {shape}")
         if seqs is None:
             seqs = Sequences.from_lengths([len(input_ids)], device=input_ids.device)
         if seqs.num_positions != len(input_ids):
@@ -77,7 +76,7 @@ class HNetLM(nn.Module):
         return self.network.new_state(num_sequences)
 
     def parameter_stages(self) -> dict[str, int]:
-        """The stage of every parameter by name. Embedding and head belong to stage 0, a pad vector to the stage entered."""
+        """The stage of every parameter. Embedding and head belong to 0, a pad vector to the stage it leads into."""
         stages = {}
         for name, _ in self.named_parameters():
             depth = name.count("main_network.") + name.count("widen.")

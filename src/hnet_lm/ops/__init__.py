@@ -1,7 +1,7 @@
 """The operations a model is made of that are more than one line of torch: pure functions over packed sequences.
 
-An op that carries state takes it as its last argument and returns it with its result: `y, state = op(..., seqs, state)`.
-With `None` nothing is carried in or out (training). The state has one row a slot, and the passed one is consumed.
+An op that carries state takes it as its last argument and returns it with its result, `y, state = op(..., state)`. With
+`None` nothing is carried in or out (training). The state has one row a slot, and the passed one is consumed.
 """
 
 from hnet_lm.ops.attention import KVState, attention

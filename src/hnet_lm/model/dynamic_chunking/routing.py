@@ -2,8 +2,8 @@
 
     q_t = W_q x_{t-1},  k_t = W_k x_t,  p_t = (1 - cos(q_t, k_t)) / 2,  b_t = p_t > 0.5
 
-Vectors that differ from their predecessor start a chunk. The first position of a sequence always does: p = 1. (The paper
-writes q_t, k_{t-1} and p >= 0.5; the reference code, and so its checkpoints, pair them as here.)
+Vectors that differ from their predecessor start a chunk. The first position of a sequence always does: p = 1. (The
+paper writes q_t, k_{t-1} and p >= 0.5; the reference code, and so its checkpoints, pair them as here.)
 """
 
 from dataclasses import dataclass
