@@ -94,16 +94,13 @@ class StageConfig:
             raise ConfigError("a stage has either an encoder and a decoder, or a main_network")
         blocks = [block for layout in self.layouts.values() for block in parse_layout(layout)]
         if self.d_intermediate == 0 and any(block.has_mlp for block in blocks):
-            raise ConfigError(
-                f"d_intermediate: a stage with {'/'.join(self.layouts.values())} has MLPs (upper case), so it cannot be 0"
-            )
-        heads = self.attention.num_heads
+            layouts = "/".join(self.layouts.values())
+            raise ConfigError(f"d_intermediate: a stage of {layouts} has MLPs (upper case), so it cannot be 0")
+        heads, rotary = self.attention.num_heads, self.attention.rotary_emb_dim
         if self.d_model % heads:
             raise ConfigError(f"attn_cfg.num_heads: {heads} heads do not divide d_model {self.d_model}")
-        if self.attention.rotary_emb_dim > self.d_model // heads:
-            raise ConfigError(
-                f"attn_cfg.rotary_emb_dim: {self.attention.rotary_emb_dim} is more than the head width {self.d_model // heads}"
-            )
+        if rotary > self.d_model // heads:
+            raise ConfigError(f"attn_cfg.rotary_emb_dim: {rotary} is more than the head width {self.d_model // heads}")
 
     @property
     def layouts(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The two terms of the training loss: next-byte cross entropy, and the ratio loss that steers how often a stage cuts."""
+"""The terms of the training loss: next-byte cross entropy, and the ratio loss that steers how often a stage cuts."""
 
 import torch
 from jaxtyping import Float, Int

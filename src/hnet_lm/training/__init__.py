@@ -1,0 +1,1 @@
+"""Training: a run configuration goes in, checkpoints and metrics come out. `loop.py` is the place to start reading."""

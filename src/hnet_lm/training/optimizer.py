@@ -1,0 +1,102 @@
+"""AdamW with a learning rate a stage.
+
+Outer stages see more positions and are narrower than inner ones, so each stage's rate is the base rate times
+
+    lambda_s = sqrt(4.6 * prod_{i>=s} N_i / prod_i N_i * D_S / D_s),   N_S = 1,  D_S the innermost width
+
+(paper, eq. 11; 4.6 are the bytes of a GPT-2 token, for which the base rate is meant). The rate of a group is set anew at
+each step as base * schedule * multiplier: the multiplier stands beside it in the group and nowhere else.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.errors import ConfigError
+from hnet_lm.model import HNetLM
+
+BYTES_PER_GPT2_TOKEN = 4.6
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW. The paper states only the peak rates; the other values are this project's choice."""
+
+    lr: float = 6.25e-4
+    """Peak base rate; multiplied by the schedule and by each stage's multiplier."""
+    lr_multipliers: tuple[float, ...] | None = None
+    """One a stage, outermost first; None: the paper's formula from the widths and target ratios."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    """On matrices only: not on norms, biases, pad vectors, A_log, D and dt_bias."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        for key in ("lr", "eps", "max_grad_norm"):
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"optimizer.{key}: must be above 0, got {getattr(self, key)}")
+        if not self.weight_decay >= 0:
+            raise ConfigError(f"optimizer.weight_decay: must be 0 or more, got {self.weight_decay}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer.betas: must be two numbers in 0 .. 1, got {self.betas}")
+        if self.lr_multipliers is not None and not all(multiplier > 0 for multiplier in self.lr_multipliers):
+            raise ConfigError(f"optimizer.lr_multipliers: must be above 0, got {self.lr_multipliers}")
+
+
+def lr_multipliers(config: HNetConfig, target_ratios: Sequence[float]) -> list[float]:
+    """lambda_s of every stage, outermost first. Of an isotropic model: 1."""
+    if config.num_stages == 0:
+        return [1.0]
+    ratios = [*target_ratios, 1.0]
+    widths = [stage.d_model for stage in config.stages]
+    whole = math.prod(ratios)
+    return [
+        math.sqrt(BYTES_PER_GPT2_TOKEN * math.prod(ratios[s:]) / whole * widths[-1] / width)
+        for s, width in enumerate(widths)
+    ]
+
+
+def build_optimizer(
+    model: nn.Module, model_config: HNetConfig, config: OptimizerConfig, target_ratios: Sequence[float]
+) -> torch.optim.AdamW:
+    """AdamW with a group for every stage, with and without weight decay; frozen parameters are in none."""
+    multipliers = config.lr_multipliers or lr_multipliers(model_config, target_ratios)
+    if len(multipliers) != len(model_config.stages):
+        raise ConfigError(
+            f"optimizer.lr_multipliers: the model has {len(model_config.stages)} stages, but {len(multipliers)} are given"
+        )
+    stages = HNetLM.parameter_stages(model)
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((stages[name], decays(name, parameter)), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.lr * multipliers[stage],
+                "lr_multiplier": multipliers[stage],
+                "weight_decay": config.weight_decay if decay else 0.0,
+            }
+            for (stage, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+        ],
+        betas=config.betas,
+        eps=config.eps,
+    )
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: to the matrices of linear maps, not to the embedding's rows or convolutions."""
+    return parameter.dim() == 2 and not name.endswith("embedding.weight")
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The base rate of the next update (peak times schedule); each group runs at its multiple."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_multiplier"]
