@@ -1,17 +1,24 @@
 """Data: from files of text, code, DNA or any bytes to packed batches, shuffled, mixed and exactly resumable.
 
-config = DataConfig(sources=(SourceConfig("corpus/*.jsonl.zst"), SourceConfig("sample:english", weight=0.1)))
-with DataLoader(config, vocab_size=256) as loader:
-    batch = next(loader)              # batch.input_ids, batch.targets (t,), batch.sequences
-    state = loader.state_dict()       # later: loader.load_state_dict(state)
+    config = DataConfig(sources=(SourceConfig("corpus/*.jsonl.zst"), SourceConfig("sample:english", weight=0.1)))
+    with DataLoader(config, vocab_size=256) as loader:
+        batch = next(loader)              # batch.input_ids, batch.targets (t,), batch.sequences
+        state = loader.state_dict()       # later: loader.load_state_dict(state)
+
+What needs torch is imported on first use: worker processes and command lines that only read a configuration start fast.
 """
 
-from hnet_lm.data.batch import IGNORE_INDEX, Batch
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from hnet_lm.data.config import DataConfig, FastaConfig, SourceConfig
-from hnet_lm.data.documents import Document
-from hnet_lm.data.loader import DataLoader
 from hnet_lm.data.packed import ORIGIN_COLUMNS
-from hnet_lm.data.validation import documents, one_pass
+from hnet_lm.data.parts import Document
+
+if TYPE_CHECKING:
+    from hnet_lm.data.batch import IGNORE_INDEX, Batch
+    from hnet_lm.data.loader import DataLoader
+    from hnet_lm.data.validation import documents, one_pass
 
 __all__ = [
     "IGNORE_INDEX",
@@ -25,3 +32,17 @@ __all__ = [
     "documents",
     "one_pass",
 ]
+
+_MODULE_OF = {
+    "IGNORE_INDEX": "batch",
+    "Batch": "batch",
+    "DataLoader": "loader",
+    "documents": "validation",
+    "one_pass": "validation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -1,8 +1,8 @@
 """`DataLoader`: the batches of one rank, for ever, and exactly resumable.
 
-The order of the data is one sequence of batches, fixed by the `DataConfig` alone. In step s, rank r of R takes batch
-s R + r. `state_dict` describes the sequence after the last step that was *consumed*, never what was read
-ahead; it is the same on every rank, and any number of ranks and workers goes on from it.
+The order of the data is one sequence of batches, fixed by the `DataConfig` alone. A step takes the next R
+batches for its R ranks. `state_dict` describes the sequence after the last step that was *consumed*, never what was
+read ahead; it is the same on every rank, and any number of ranks and workers goes on from it.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hnet_lm.data.documents import Part
+from hnet_lm.data.parts import Part
 
 
 class Run(NamedTuple):

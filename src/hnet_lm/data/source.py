@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hnet_lm.data.config import SourceConfig
-from hnet_lm.data.documents import FileRequest, Part, Position, Report
 from hnet_lm.data.files import READ_ERRORS, expand
 from hnet_lm.data.formats import HUB_PREFIX, reader_for
+from hnet_lm.data.parts import FileRequest, Part, Position, Report
 from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.block import Block, PackedBlock
 from hnet_lm.data.config import DataConfig
-from hnet_lm.data.documents import Document
+from hnet_lm.data.parts import Document
 from hnet_lm.data.runs import Run, run_of
 from hnet_lm.data.source import Source
 from hnet_lm.data.stream import ErrorReport

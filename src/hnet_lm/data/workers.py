@@ -1,9 +1,10 @@
 """Where the streams are read: in this process, or in background processes.
 
-Batches are numbered over all ranks and streams: batch g comes from stream g mod S and belongs to rank g mod R. A
+Batches are numbered over all ranks and streams: batch g comes from stream g mod S, and the ranks take turns. A
 reader gives, for each g in turn, the batch (or None, where it is another rank's) and the state of its stream after it.
 Worker w of W owns the streams w, w + W, ...; each sends through a pipe of its own, which also holds it back: it works
-one batch ahead of what was received, a few where they are small. Since a batch's place is fixed by g, the number of workers changes nothing.
+one batch ahead of what was received, a few where they are small. Since a batch's place is fixed by g, the number of
+workers changes nothing.
 """
 
 import multiprocessing
@@ -38,7 +39,7 @@ class ReadPlan(NamedTuple):
         return stream
 
     def is_own(self, batch: int) -> bool:
-        return batch % self.num_ranks == self.rank
+        return (batch - self.next_batch) % self.num_ranks == self.rank
 
 
 class Item(NamedTuple):

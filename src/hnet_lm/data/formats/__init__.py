@@ -1,11 +1,11 @@
 """One reader a format; which one a file gets."""
 
 from hnet_lm.data.config import SourceConfig
-from hnet_lm.data.documents import Reader
 from hnet_lm.data.files import content_suffix, load_leaf
 from hnet_lm.data.formats.fasta import read_fasta
 from hnet_lm.data.formats.jsonl import read_jsonl
 from hnet_lm.data.formats.plain import read_separated, read_whole
+from hnet_lm.data.parts import Reader
 from hnet_lm.errors import DataError
 
 HUB_PREFIX = "hf:"

@@ -8,11 +8,12 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from hnet_lm.data.documents import FileRequest, Part, Position
 from hnet_lm.data.files import open_stream, require_content
+from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 
 NUCLEOTIDE_CODES = b"ACGTUNRYSWKMBDHVacgtunryswkmbdhv"
+PLAIN_BASES = b"ACGTacgt"
 COMPLEMENT = bytes.maketrans(NUCLEOTIDE_CODES, b"TGCAANYRSWMKVHDBtgcaanyrswmkvhdb")
 OUTSIDE_N_RUNS = re.compile(rb"[^Nn]+")
 
@@ -63,6 +64,12 @@ def read_fasta(request: FileRequest, position: Position | None) -> Iterator[Part
             require_content(stream, request.path)
         for line in stream:
             bases = line.rstrip()
+            plain = in_record and not ignoring and column == 0 and not bases.translate(None, PLAIN_BASES)
+            if plain and len(bases) <= documents.room:  # most lines of most files: nothing to decide
+                documents.add(bases)
+                byte += len(line)
+                number += 1
+                continue
             here = {"byte": byte, "line": number}
             byte += len(line)
             number += 1

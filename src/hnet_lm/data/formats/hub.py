@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import datasets
 
-from hnet_lm.data.documents import FileRequest, Part, Position
+from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 
 ROWS_A_STATE = 1000  # the library's own reading state is large to copy: it is kept every so many rows

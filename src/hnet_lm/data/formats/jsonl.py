@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterator
 
-from hnet_lm.data.documents import FileRequest, Part, Position
 from hnet_lm.data.files import open_stream, require_content
+from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 
 

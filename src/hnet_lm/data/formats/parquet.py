@@ -8,8 +8,8 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hnet_lm.data.documents import FileRequest, Part, Position
 from hnet_lm.data.files import is_compressed, open_raw, open_stream
+from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 
 ROWS_AT_ONCE = 256

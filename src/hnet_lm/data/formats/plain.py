@@ -6,8 +6,8 @@ the file is read: from its start, or from the middle after a stop.
 
 from collections.abc import Iterator
 
-from hnet_lm.data.documents import PART_BYTES, FileRequest, Part, Position
 from hnet_lm.data.files import open_stream, require_content
+from hnet_lm.data.parts import PART_BYTES, FileRequest, Part, Position
 
 
 def read_whole(request: FileRequest, position: Position | None) -> Iterator[Part]:

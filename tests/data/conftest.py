@@ -1,0 +1,17 @@
+"""A corpus of several files in a temporary directory."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from data_corpora import random_texts, write_jsonl
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Three JSONL files, one of them compressed."""
+    for number in range(3):
+        path = write_jsonl(tmp_path / f"part{number}.jsonl", random_texts(40, seed=number))
+    (tmp_path / "part2.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return tmp_path
