@@ -75,18 +75,36 @@ def open_stream(path: str, offset: int = 0) -> io.BufferedReader:
     if not is_compressed(path):
         raw.seek(offset)
         return raw
-    stream = io.BufferedReader(_decompressed(raw, path), BUFFER_BYTES)
+    stream = io.BufferedReader(_AsItComes(_decompressed(raw, path)), BUFFER_BYTES)
     _discard(stream, offset)
     return stream
 
 
-def _decompressed(raw: io.BufferedReader, path: str) -> Any:
+def _decompressed(raw: io.BufferedReader, path: str) -> io.BufferedIOBase:
     match os.path.splitext(path.lower())[1]:
         case ".gz":
             return gzip.GzipFile(fileobj=raw)
         case ".xz":
             return lzma.LZMAFile(raw)
-    return load_leaf("zstd", "zstandard", "train", f"reading {path}").ZstdFile(raw)
+    zstd = load_leaf("zstd", "zstandard", "train", f"reading {path}")
+    return io.BufferedReader(zstd.ZstdFile(raw))
+
+
+class _AsItComes(io.RawIOBase):
+    """Hands on what a decompressor has ready, without waiting for more: records before a damage are not lost with it."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._stream.readinto1(buffer)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def require_content(stream: io.BufferedReader, path: str) -> None:
