@@ -1,0 +1,146 @@
+"""The reference code's checkpoints: its JSON and its weights, read and written.
+
+This is the only file that knows the reference's names. It nests as we do, with two differences: the innermost stack
+lies one `main_network` deeper, and a pad vector belongs to the stage it leads into. Files are read without running
+anything in them: `.safetensors`, or `.pt` by weights_only of torch, which refuses every pickle that asks for more
+than tensors and the few inert objects named here.
+"""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.errors import CheckpointError
+from hnet_lm.model import HNetLM
+from hnet_lm.weights import fill, meta_model, read_safetensors, unreadable
+
+HEAD, EMBEDDING = "lm_head.weight", "embeddings.weight"
+
+# Our part of a name -> the reference's. What is not listed has one name in both.
+PARTS = {
+    "blocks": "layers",
+    "mixer_norm": "norm1",
+    "mlp_norm": "norm2",
+    "qkv_proj": "Wqkv",
+    "conv": "conv1d",
+    "routing": "routing_module",
+    "q_proj": "q_proj_layer",
+    "k_proj": "k_proj_layer",
+}
+
+
+def load_official(
+    config: str | Path | Mapping[str, Any],
+    weights: str | Path | Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> HNetLM:
+    """The model of a reference config (JSON file or dict) and its weights (`.pt`, `.safetensors` or state dict).
+
+    Raises ConfigError or CheckpointError.
+    """
+    parsed = HNetConfig.from_dict(config) if isinstance(config, Mapping) else HNetConfig.load(config)
+    if isinstance(weights, Mapping):
+        tensors, source = dict(weights), "state dict"
+    else:
+        tensors, source = _read(Path(weights)), str(weights)
+    model = meta_model(parsed)
+    if parsed.tie_embeddings:
+        _drop_tied_head(tensors, source)
+    return fill(model, tensors, parameter_names(model), source, dtype, device)
+
+
+def state_dict(model: HNetLM) -> dict[str, Tensor]:
+    """The weights under the reference's names, for `torch.save` or safetensors; `model.config.to_dict()` is their JSON.
+
+    Where embedding and head are tied it has both names, as the reference's own state dict does.
+    """
+    parameters = dict(model.named_parameters())
+    tensors = {theirs: parameters[ours].detach() for ours, theirs in parameter_names(model).items()}
+    if model.config.tie_embeddings:
+        tensors[HEAD] = tensors[EMBEDDING].clone()
+    return tensors
+
+
+def parameter_names(model: HNetLM) -> dict[str, str]:
+    """Our name of every parameter -> its name in the reference code; one to one."""
+    return {name: _reference_name(name) for name, _ in model.named_parameters()}
+
+
+def _reference_name(name: str) -> str:
+    if name == "embedding.weight":
+        return EMBEDDING
+    if name == HEAD:
+        return HEAD
+    network = re.fullmatch(r"network((?:\.main_network)*)\.(.+)", name)
+    assert network is not None
+    stages, part = network.groups()
+    if part.startswith(("blocks.", "norm.")):
+        part = f"main_network.{part}"
+    if part == "widen.pad_vector":
+        part = "main_network.pad_dimension"
+    part = re.sub(r"^(encoder|decoder|main_network)\.norm\.", r"\1.rmsnorm.", part)
+    return f"backbone{stages}." + ".".join(PARTS.get(word, word) for word in part.split("."))
+
+
+def _drop_tied_head(tensors: dict[str, Any], source: str) -> None:
+    """A file of a tied model may hold the one matrix under both names."""
+    head, embedding = tensors.pop(HEAD, None), tensors.get(EMBEDDING)
+    if isinstance(head, Tensor) and isinstance(embedding, Tensor) and not torch.equal(head, embedding):
+        raise CheckpointError(
+            f"{source}: {HEAD!r} {tuple(head.shape)} differs from {EMBEDDING!r} {tuple(embedding.shape)}, "
+            "but the config ties them (tie_embeddings)"
+        )
+
+
+class _Inert:
+    """Stands in for a settings object that was pickled beside the weights: nothing of it is imported, kept or run."""
+
+    def __init__(self, *args: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# The reference loads its files with OmegaConf's lists allowed: these are what such a list or dict pickles to.
+INERT_GLOBALS = (
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.nodes.AnyNode",
+    "typing.Any",
+    "collections.defaultdict",
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "str")),
+)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The tensors of a weights file by name."""
+    if path.suffix == ".safetensors":
+        return dict(read_safetensors(path))
+    if path.suffix not in (".pt", ".pth", ".bin"):
+        raise CheckpointError(f"{path}: weights are read from .pt or .safetensors files")
+    try:
+        with torch.serialization.safe_globals([(_Inert, name) for name in INERT_GLOBALS]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"the object {wanted.group(1)}" if wanted else "more than tensors"
+        raise CheckpointError(
+            f"{path}: refused: its pickle asks for {what}, which could run code; save the tensors alone (a state dict)"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AssertionError) as error:
+        raise unreadable(path, error, "not a complete .pt file") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: must hold a state dict, got {type(content).__name__}")
+    return dict(content)
