@@ -1,0 +1,20 @@
+"""Looking at what the chunker learned: segments and probabilities, pictures of them, and figures about them.
+
+PNG pictures (`inspect.png`) and BPE boundaries (`inspect.bpe`) need packages of their own and are imported by name.
+"""
+
+from hnet_lm.inspect.html import render_html
+from hnet_lm.inspect.model_chunks import chunks
+from hnet_lm.inspect.statistics import Agreement, StageSummary, agreement, summarize
+from hnet_lm.inspect.structure import Chunks, StageChunks
+
+__all__ = [
+    "Agreement",
+    "Chunks",
+    "StageChunks",
+    "StageSummary",
+    "agreement",
+    "chunks",
+    "render_html",
+    "summarize",
+]

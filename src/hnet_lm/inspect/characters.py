@@ -6,6 +6,7 @@ every byte of a text is seen. A chunk boundary may fall inside a character; the 
 """
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ import numpy as np
 from rich.cells import cell_len
 
 NEWLINE = "⏎"
+MAX_JOINED = 32  # code points in a character: a text of marks alone is not one character
 _JOINED_CATEGORIES = {"Mn", "Me", "Cf"}  # marks and format characters: no cell of their own
 
 
@@ -31,6 +33,20 @@ class Characters:
     @property
     def ends(self) -> np.ndarray:
         return np.append(self.starts[1:], self.num_bytes)[: len(self)]
+
+    def rows(self, width: int) -> Iterator[range]:
+        """The characters of each row of `width` cells: as many as fit, and no more after a line break."""
+        begin, used = 0, 0
+        for index, (glyph, cells) in enumerate(zip(self.glyphs, self.widths.tolist(), strict=True)):
+            if used + cells > width and index > begin:
+                yield range(begin, index)
+                begin, used = index, 0
+            used += cells
+            if glyph == NEWLINE:
+                yield range(begin, index + 1)
+                begin, used = index + 1, 0
+        if begin < len(self):
+            yield range(begin, len(self))
 
     def chunk_ids(self, chunk_starts: np.ndarray) -> np.ndarray:
         """The chunk that holds each character's first byte."""
@@ -55,6 +71,9 @@ def characters(data: bytes) -> Characters:
     widths = np.array([cell_len(glyph) for glyph in drawn], dtype=np.int64)[inverse]
     joined = np.array([_is_joined(int(code)) for code in distinct], dtype=bool)[inverse]
     joined[:1] = False
+    index = np.arange(len(joined))
+    behind_head = index - np.maximum.accumulate(np.where(joined, 0, index))
+    joined &= behind_head % MAX_JOINED != 0
     lengths = utf8_lengths(text)
     starts = np.cumsum(lengths) - lengths
     points = [drawn[index] for index in inverse.tolist()]

@@ -15,7 +15,7 @@ from hnet_lm.inspect.structure import Chunks
 from hnet_lm.model import HNet, HNetLM, Routing
 from hnet_lm.sequences import Sequences
 
-PIECE_BYTES = 32_768
+PIECE_BYTES = 8192
 
 
 @torch.inference_mode()

@@ -19,6 +19,15 @@ class StageSummary:
     max_length: int
     histogram: tuple[int, ...]
 
+    def capped_histogram(self, max_bars: int) -> list[int]:
+        """The counts of 1, 2, ... bytes; the last bar counts all chunks of `max_bars` bytes and more."""
+        counts = list(self.histogram[1:])
+        return [*counts[: max_bars - 1], *([sum(counts[max_bars - 1 :])] if len(counts) >= max_bars else [])]
+
+    def length_label(self, length: int, max_bars: int) -> str:
+        """What stands below the bar of this length: "24+" where it counts longer chunks too."""
+        return f"{length}+" if length == max_bars and self.max_length > max_bars else str(length)
+
 
 @dataclass(frozen=True)
 class Agreement:

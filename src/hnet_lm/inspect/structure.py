@@ -64,9 +64,9 @@ class Chunks:
 
     def segments(self, stage: int) -> Iterator[bytes]:
         """The chunks of a stage as bytes, in order; joined they are the text."""
-        starts = self.stages[stage].starts.tolist()
-        for start, end in zip(starts, [*starts[1:], len(self.data)], strict=True):
-            yield self.data[start:end]
+        found = self.stages[stage]
+        for start, length in zip(found.starts.tolist(), found.lengths.tolist(), strict=True):
+            yield self.data[start : start + length]
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers: per stage the position offsets with their probabilities, and the chunk starts."""

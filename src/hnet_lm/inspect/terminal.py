@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 from rich.text import Text
 
-from hnet_lm.inspect.characters import NEWLINE, Characters, characters
+from hnet_lm.inspect.characters import Characters, characters
 from hnet_lm.inspect.statistics import StageSummary
 from hnet_lm.inspect.structure import Chunks
 
@@ -29,7 +29,7 @@ def render(chunks: Chunks, width: int, probabilities: bool = False) -> Iterator[
     drawn = characters(chunks.data)
     bands = [_Band(chunks, stage, drawn, probabilities) for stage in range(len(chunks.stages))]
     gutter = max(len("stage 0"), len(str(len(chunks.data)))) + 1
-    for row in _rows(drawn, max(width - gutter, 8)):
+    for row in drawn.rows(max(width - gutter, 8)):
         yield _text_row(drawn, bands[0].chunk_ids if bands else None, row, gutter)
         for band in bands:
             yield from band.render(row, gutter)
@@ -39,16 +39,12 @@ def render(chunks: Chunks, width: int, probabilities: bool = False) -> Iterator[
 
 def histogram(summary: StageSummary, width: int, max_bars: int = 24) -> Iterator[Text]:
     """One bar for each chunk length in bytes; the longest ones share the last."""
-    counts = list(summary.histogram[1:])
-    if len(counts) > max_bars:
-        counts[max_bars - 1 :] = [sum(counts[max_bars - 1 :])]
+    counts = summary.capped_histogram(max_bars)
     greatest = max(counts, default=0)
     for length, count in enumerate(counts, start=1):
-        more = "+" if length == max_bars and summary.max_length > max_bars else " "
+        label = summary.length_label(length, max_bars)
         bar = "█" * round((width - 30) * count / greatest)
-        yield Text.assemble(
-            f"{length:>6}{more}", (bar, BAND_STYLES[0][0]), f" {count} ({count / summary.num_chunks:.1%})"
-        )
+        yield Text.assemble(f"{label:>6} ", (bar, BAND_STYLES[0][0]), f" {count:,} ({count / summary.num_chunks:.1%})")
 
 
 class _Band:
@@ -84,21 +80,6 @@ def _levels(probs: np.ndarray, drawn: Characters) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     greatest = np.maximum.reduceat(np.nan_to_num(probs), drawn.starts)
     return np.ceil(greatest * (len(PROB_LEVELS) - 1)).astype(np.int64)
-
-
-def _rows(drawn: Characters, width: int) -> Iterator[range]:
-    """The characters of each row: as many as fit, and no more after a line break."""
-    begin, used = 0, 0
-    for index, (glyph, cells) in enumerate(zip(drawn.glyphs, drawn.widths.tolist(), strict=True)):
-        if used + cells > width and index > begin:
-            yield range(begin, index)
-            begin, used = index, 0
-        used += cells
-        if glyph == NEWLINE:
-            yield range(begin, index + 1)
-            begin, used = index + 1, 0
-    if begin < len(drawn):
-        yield range(begin, len(drawn))
 
 
 def _runs(chunk_ids: np.ndarray, row: range) -> Iterator[tuple[int, list[int]]]:

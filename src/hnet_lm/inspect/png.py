@@ -1,0 +1,85 @@
+"""Chunks as a picture file: the first rows of the text with a band a stage, and the chunk lengths of the whole text.
+
+A dotted line through a character says that a chunk starts inside it. A character for which no font of the machine has a
+glyph is drawn as a box. Needs matplotlib.
+"""
+
+import warnings
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
+from matplotlib.patches import Rectangle
+
+from hnet_lm.inspect.characters import Characters, characters
+from hnet_lm.inspect.statistics import StageSummary, summarize
+from hnet_lm.inspect.structure import Chunks
+
+# In stage 0, where they lie behind the text, soft enough to read it; stages beyond the last begin again.
+_COLOURS = (("#bfd7ff", "#ffe2b8"), ("#10b981", "#ec4899"), ("#8b5cf6", "#84cc16"), ("#06b6d4", "#ef4444"))
+_FONTS = ("DejaVu Sans Mono", "Noto Sans Mono CJK SC", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Noto Emoji")
+_HISTOGRAM_BARS = 24
+_CELL = 0.115  # inches that a terminal cell is wide; heights below are in cells too
+_TEXT_HEIGHT, _BAND_HEIGHT, _BAND_STEP, _ROW_GAP = 1.9, 0.4, 0.6, 0.7
+
+
+def save_png(chunks: Chunks, path: Path, title: str, columns: int = 100, max_rows: int = 24) -> None:
+    """Write the picture. The histograms count the whole text, also what is beyond `max_rows`; the title says so."""
+    drawn = characters(chunks.data)
+    rows = list(islice(drawn.rows(columns), max_rows))
+    num_stages = len(chunks.stages)
+    row_height = _TEXT_HEIGHT + _BAND_STEP * max(num_stages - 1, 0) + _ROW_GAP
+    heights = [max(len(rows), 1) * row_height * _CELL] + ([1.9] if num_stages else [])
+    figure = Figure(figsize=(columns * _CELL + 0.4, sum(heights) + 0.5), layout="constrained")
+    grid = figure.add_gridspec(len(heights), max(num_stages, 1), height_ratios=heights)
+    _draw_text(figure.add_subplot(grid[0, :]), chunks, drawn, rows, columns, row_height)
+    for stage, summary in enumerate(summarize(chunks)):
+        _draw_histogram(figure.add_subplot(grid[1, stage]), stage, summary)
+    num_shown = rows[-1].stop if rows else 0
+    part = "" if num_shown == len(drawn) else f" (the first {num_shown:,} of {len(drawn):,} characters)"
+    figure.suptitle(title + part, fontsize=10, parse_math=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=150)
+
+
+def _draw_text(
+    axes: Axes, chunks: Chunks, drawn: Characters, rows: list[range], columns: int, row_height: float
+) -> None:
+    axes.set(xlim=(0, columns), ylim=(max(len(rows), 1) * row_height, 0))
+    axes.set_axis_off()
+    present = set(get_font_names())
+    fonts = [font for font in _FONTS if font in present]
+    chunk_ids = [drawn.chunk_ids(stage.starts) for stage in chunks.stages]
+    torn = drawn.torn(chunks.stages[0].starts) if chunks.stages else np.zeros(len(drawn), dtype=bool)
+    for number, row in enumerate(rows):
+        top = number * row_height
+        left = drawn.widths[row.start : row.stop].cumsum() - drawn.widths[row.start : row.stop]
+        for stage, ids in enumerate(chunk_ids):
+            y = top if stage == 0 else top + _TEXT_HEIGHT + _BAND_STEP * stage - _BAND_HEIGHT
+            height = _TEXT_HEIGHT if stage == 0 else _BAND_HEIGHT
+            for chunk, run in groupby(row, key=ids.__getitem__):
+                members = list(run)
+                width = drawn.widths[members].sum()
+                colour = _COLOURS[stage % len(_COLOURS)][chunk % 2]
+                axes.add_patch(Rectangle((left[members[0] - row.start], y), width, height, color=colour, linewidth=0))
+        for x, index in zip(left, row, strict=True):
+            glyph = drawn.glyphs[index]
+            axes.text(x, top + 0.72 * _TEXT_HEIGHT, glyph, fontsize=9, family=fonts, parse_math=False)
+            if torn[index]:
+                axes.vlines(x + drawn.widths[index] / 2, top, top + _TEXT_HEIGHT, "black", "dotted", linewidth=1)
+
+
+def _draw_histogram(axes: Axes, stage: int, summary: StageSummary) -> None:
+    counts = summary.capped_histogram(_HISTOGRAM_BARS)
+    lengths = range(1, len(counts) + 1)
+    axes.bar(lengths, counts, color=_COLOURS[stage % len(_COLOURS)][0])
+    ticks = [length for length in lengths if length == 1 or length % 4 == 0]
+    axes.set_xticks(ticks, [summary.length_label(length, _HISTOGRAM_BARS) for length in ticks], fontsize=7)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_title(f"stage {stage}: {summary.bytes_per_chunk:.2f} bytes per chunk", fontsize=9)
+    axes.set_xlabel("chunk length, bytes", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)

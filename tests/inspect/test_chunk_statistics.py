@@ -1,0 +1,45 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hnet_lm.inspect import Chunks, agreement, summarize
+
+
+def test_summary_of_each_stage(make_chunks: Callable[..., Chunks]):
+    outer, inner = summarize(make_chunks(b"0123456789", [0, 2, 3, 6], [0, 3]))
+    assert (outer.num_chunks, outer.bytes_per_chunk, outer.positions_per_chunk) == (4, 2.5, 2.5)
+    assert outer.histogram == (0, 1, 1, 1, 1)  # 1, 2, 3 and 4 bytes
+    assert (outer.median_length, outer.max_length) == (2.5, 4)
+    assert (inner.num_chunks, inner.bytes_per_chunk, inner.positions_per_chunk) == (2, 5.0, 2.0)
+
+
+def test_the_first_byte_starts_a_chunk_in_any_case(make_chunks: Callable[..., Chunks]):
+    found = make_chunks(b"abcd", [2])
+    assert found.stages[0].starts.tolist() == [0, 2]
+    assert not found.stages[0].is_boundary[0]
+
+
+def test_an_empty_text(make_chunks: Callable[..., Chunks]):
+    (summary,) = summarize(make_chunks(b"", []))
+    assert summary.num_chunks == summary.max_length == 0
+    assert math.isnan(summary.bytes_per_chunk)
+    assert math.isnan(agreement(make_chunks(b"", []).stages[0], "x", np.array([1])).precision)
+
+
+def test_long_chunks_share_the_last_bar(make_chunks: Callable[..., Chunks]):
+    (summary,) = summarize(make_chunks(b"x" * 20, [0, 1, 3, 8]))  # lengths 1, 2, 5, 12
+    assert summary.capped_histogram(3) == [1, 1, 2]
+    assert summary.length_label(3, 3) == "3+"
+    assert summary.capped_histogram(12) == [1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert summary.length_label(12, 12) == "12"
+
+
+def test_agreement_counts_neither_the_first_byte_nor_what_is_outside(make_chunks: Callable[..., Chunks]):
+    stage = make_chunks(b"the cat sat", [0, 3, 5, 7]).stages[0]
+    found = agreement(stage, "spaces", np.array([0, 3, 7, 7, 9, 11, -2]))
+    assert (found.num_reference, found.num_boundaries, found.num_shared) == (3, 3, 2)
+    assert found.precision == found.recall == found.f1 == pytest.approx(2 / 3)
+    assert found.chance_precision == pytest.approx(3 / 10)
+    assert found.to_json()["f1"] == found.f1
