@@ -1,0 +1,26 @@
+"""Measures of a trained model: bits per byte, chunks, robustness, benchmarks, DNA, data efficiency.
+
+Whatever asks a model for log-probabilities goes through a `Scorer`, so that models of bytes and of tokens are measured
+by the same code.
+"""
+
+from hnet_lm.evaluation.bits_per_byte import BitsPerByte, DocumentResult, Interval, bits_per_byte
+from hnet_lm.evaluation.byte_scorer import ByteScorer
+from hnet_lm.evaluation.compressors import compressor_bits_per_byte
+from hnet_lm.evaluation.context import CarriedState, Context, SlidingWindow
+from hnet_lm.evaluation.scorer import Passage, PassageScore, Scorer
+
+__all__ = [
+    "BitsPerByte",
+    "ByteScorer",
+    "CarriedState",
+    "Context",
+    "DocumentResult",
+    "Interval",
+    "Passage",
+    "PassageScore",
+    "Scorer",
+    "SlidingWindow",
+    "bits_per_byte",
+    "compressor_bits_per_byte",
+]
