@@ -75,26 +75,27 @@ def open_stream(path: str, offset: int = 0) -> io.BufferedReader:
     if not is_compressed(path):
         raw.seek(offset)
         return raw
-    stream = io.BufferedReader(_AsItComes(_decompressed(raw, path)), BUFFER_BYTES)
+    stream = io.BufferedReader(_decompressed(raw, path), BUFFER_BYTES)
     _discard(stream, offset)
     return stream
 
 
-def _decompressed(raw: io.BufferedReader, path: str) -> io.BufferedIOBase:
+def _decompressed(raw: io.BufferedReader, path: str) -> Any:
     match os.path.splitext(path.lower())[1]:
         case ".gz":
-            return gzip.GzipFile(fileobj=raw)
+            return _AsItComes(gzip.GzipFile(fileobj=raw), raw)
         case ".xz":
-            return lzma.LZMAFile(raw)
+            return _AsItComes(lzma.LZMAFile(raw), raw)
     zstd = load_leaf("zstd", "zstandard", "train", f"reading {path}")
-    return io.BufferedReader(zstd.ZstdFile(raw))
+    return zstd.ZstdFile(raw)
 
 
 class _AsItComes(io.RawIOBase):
-    """Hands on what a decompressor has ready, without waiting for more: records before a damage are not lost with it."""
+    """Hands on what a decompressor has ready, without waiting for more: records before a damage are kept."""
 
-    def __init__(self, stream: io.BufferedIOBase) -> None:
+    def __init__(self, stream: io.BufferedIOBase, raw: io.BufferedReader) -> None:
         self._stream = stream
+        self._raw = raw
 
     def readable(self) -> bool:
         return True
@@ -104,6 +105,7 @@ class _AsItComes(io.RawIOBase):
 
     def close(self) -> None:
         self._stream.close()
+        self._raw.close()
         super().close()
 
 
