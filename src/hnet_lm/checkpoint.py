@@ -1,0 +1,131 @@
+"""A saved model: a directory of `config.json` (the reference schema) and `model.safetensors` (our names).
+
+A directory is written beside its place under a name that nobody reads, flushed to the disk, and renamed: at no moment
+does its own name stand for a part of a model. Reading checks everything before it returns; whatever does not fit is one
+`CheckpointError` or `ConfigError`.
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.errors import CheckpointError
+from hnet_lm.extras import import_leaf
+from hnet_lm.model import HNetLM
+from hnet_lm.weights import fill, meta_model, read_safetensors
+
+CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
+HUB_PREFIX = "hf:"
+
+
+def save(model: HNetLM, directory: str | Path) -> None:
+    """Write the model to a directory, which may not be there yet; a saved model that is there is replaced.
+
+    Raises CheckpointError, and then nothing has changed: a directory that holds anything else is left alone.
+    """
+    directory = Path(directory)
+    _check_replaceable(directory)
+    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.mkdir(parents=True)
+        write_files(model.config, model.state_dict(), partial)
+        _flush(partial)
+        _move_into_place(partial, directory)
+    except (OSError, SafetensorError) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"{directory}: cannot be written: {what}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> HNetLM:
+    """The model saved in a directory, or on the hub as `hf:owner/name` (extra `hf`).
+
+    `dtype` None keeps the type it was saved in. Raises CheckpointError or ConfigError.
+    """
+    if str(source).startswith(HUB_PREFIX):
+        hub = import_leaf("hnet_lm.hub", "hf", f"loading {source}")
+        directory = hub.fetch(str(source).removeprefix(HUB_PREFIX), FILES)
+    else:
+        directory = Path(source)
+    _check_is_saved(directory)
+    model = meta_model(HNetConfig.load(directory / CONFIG))
+    names = {name: name for name, _ in model.named_parameters()}
+    return fill(model, read_weights(directory), names, str(directory / WEIGHTS), dtype, device)
+
+
+def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Path) -> None:
+    """Write config and weights into a directory, which must exist, and flush them to the disk."""
+    (directory / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    for name in FILES:
+        _flush(directory / name)
+
+
+def read_weights(directory: Path) -> dict[str, Tensor]:
+    """The tensors of a saved model by name."""
+    return read_safetensors(directory / WEIGHTS)
+
+
+def _check_replaceable(directory: Path) -> None:
+    if not directory.name or directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise CheckpointError(f"{directory}: is no directory that can be replaced; choose another name")
+    others = (
+        sorted(entry.name for entry in directory.iterdir() if entry.name not in FILES) if directory.exists() else []
+    )
+    if others:
+        raise CheckpointError(
+            f"{directory}: holds other files ({', '.join(others[:3])}); save to a directory of its own"
+        )
+
+
+def _move_into_place(partial: Path, directory: Path) -> None:
+    """Rename; a saved model in the way is set aside first and removed when the new one is there."""
+    if not directory.exists():
+        partial.rename(directory)
+    else:
+        replaced = partial.with_suffix(".replaced")
+        directory.rename(replaced)
+        try:
+            partial.rename(directory)
+        except OSError:
+            replaced.rename(directory)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+    _flush(directory.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a directory's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_is_saved(directory: Path) -> None:
+    if not directory.exists():
+        replaced = sorted(directory.parent.glob(f".{directory.name}.*.replaced"))
+        hint = "; a model on the hub is named hf:owner/name"
+        if replaced:
+            hint = f"; replacing it was interrupted, and the model that was there is {replaced[-1]}"
+        raise CheckpointError(f"{directory}: no such directory{hint}")
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: is a file; a saved model is a directory with {' and '.join(FILES)}")
+    missing = [name for name in FILES if not (directory / name).exists()]
+    if missing:
+        raise CheckpointError(
+            f"{directory}: is no saved model, it has no {' and no '.join(missing)} "
+            "(the reference code's files are read by load_official and `hnet-lm convert`)"
+        )

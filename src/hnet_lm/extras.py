@@ -1,0 +1,16 @@
+"""Optional dependencies: a leaf module that needs one is imported when it is used, and only then."""
+
+import importlib
+from types import ModuleType
+
+from hnet_lm.errors import UserError
+
+
+def import_leaf(module: str, extra: str, purpose: str) -> ModuleType:
+    """The module of this package that needs packages of an extra. UserError names the extra if one is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "hnet_lm":
+            raise
+        raise UserError(f"{purpose} needs the package {error.name}: pip install 'hnet-lm[{extra}]'") from error
