@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hnet_lm.errors import UserError
-from hnet_lm.generation import Engine, Event, Request, RequestError, SamplingParams
+from hnet_lm.generation import Engine, EngineLimits, Event, Request, RequestError, SamplingParams
 from hnet_lm.generation.sampling import RandomStream, sample
 from hnet_lm.model import HNetLM
 
@@ -76,7 +76,7 @@ def single_outputs(model: HNetLM) -> list[bytes]:
 
 
 def test_64_ragged_requests_at_once_give_what_each_gives_alone(model: HNetLM, single_outputs: list[bytes]):
-    engine = Engine(model, max_active=64, prefill_bytes=10_000)
+    engine = Engine(model, EngineLimits(max_active=64, prefill_bytes=10_000))
     handles = [engine.submit(request) for request in mixed_requests(64)]
     events = drain(engine)
     assert [output(events[handle]) for handle in handles] == single_outputs
@@ -84,7 +84,7 @@ def test_64_ragged_requests_at_once_give_what_each_gives_alone(model: HNetLM, si
 
 
 def test_joining_mid_flight_in_small_pieces_and_few_slots_changes_nothing(model: HNetLM, single_outputs: list[bytes]):
-    engine = Engine(model, max_active=9, prefill_bytes=7)
+    engine = Engine(model, EngineLimits(max_active=9, prefill_bytes=7))
     rng = random.Random(1)
     requests = mixed_requests(64)
     order = rng.sample(range(64), 64)
@@ -103,7 +103,7 @@ def test_joining_mid_flight_in_small_pieces_and_few_slots_changes_nothing(model:
 def test_models_of_any_depth(layout: list, make_model: Callable[[list], HNetLM]):
     model = make_model(layout)
     requests = mixed_requests(12)
-    engine = Engine(model, prefill_bytes=11)
+    engine = Engine(model, EngineLimits(prefill_bytes=11))
     handles = [engine.submit(request) for request in requests]
     events = drain(engine)
     assert [output(events[handle]) for handle in handles] == [alone(model, request) for request in requests]
@@ -117,7 +117,7 @@ def test_engine_equals_plain_decoding(model: HNetLM, prompt: str, temperature: f
 
 
 def test_a_long_prompt_does_not_stall_running_streams(model: HNetLM):
-    engine = Engine(model, prefill_bytes=16)
+    engine = Engine(model, EngineLimits(prefill_bytes=16))
     params = SamplingParams(max_new_bytes=30, ignore_eos=True, seed=0)
     running = engine.submit(Request(b"a", params))
     engine.step()
@@ -130,7 +130,7 @@ def test_a_long_prompt_does_not_stall_running_streams(model: HNetLM):
 
 
 def test_cancel_frees_the_slot_at_once(model: HNetLM):
-    engine = Engine(model, max_active=2)
+    engine = Engine(model, EngineLimits(max_active=2))
     params = SamplingParams(max_new_bytes=8, seed=0, ignore_eos=True)
     first, second, third, fourth = (engine.submit(Request(bytes([65 + i]), params)) for i in range(4))
     engine.step()
@@ -151,7 +151,7 @@ def test_state_never_passes_the_budget_and_requests_wait_for_room(model: HNetLM)
     requests = mixed_requests(24)
     largest = max(len(request.prompt) + 1 + request.params.max_new_bytes for request in requests)
     budget = Engine(model).budget.state_bytes(3, largest)
-    engine = Engine(model, max_active=24, state_bytes=budget)
+    engine = Engine(model, EngineLimits(max_active=24, max_state_bytes=budget))
     handles = [engine.submit(request) for request in requests]
     events, sizes, widths = defaultdict(list), [], []
     while engine.has_work:
@@ -166,7 +166,7 @@ def test_state_never_passes_the_budget_and_requests_wait_for_room(model: HNetLM)
 
 @pytest.mark.parametrize("length", [10, 64, 65, 150, 300])
 def test_the_reckoned_state_size_is_an_upper_bound(model: HNetLM, length: int):
-    engine = Engine(model, prefill_bytes=10_000)
+    engine = Engine(model, EngineLimits(prefill_bytes=10_000))
     engine.submit(Request(b"ab" * (length // 2), SamplingParams(max_new_bytes=5, ignore_eos=True)))
     for _ in range(5):
         engine.step()
@@ -174,15 +174,15 @@ def test_the_reckoned_state_size_is_an_upper_bound(model: HNetLM, length: int):
 
 
 def test_a_request_that_can_never_fit_is_refused_with_the_reason(model: HNetLM):
-    engine = Engine(model, state_bytes=Engine(model).budget.state_bytes(1, 100))
+    engine = Engine(model, EngineLimits(max_state_bytes=Engine(model).budget.state_bytes(1, 100)))
     with pytest.raises(RequestError, match=r"a prompt of 200 bytes with 8 new ones may need [\d,]+ bytes of state"):
         engine.submit(Request(b"x" * 200, SamplingParams(max_new_bytes=8)))
     assert not engine.has_work
 
 
 def test_wrong_engine_limits_are_refused(model: HNetLM):
-    with pytest.raises(UserError, match="prefill_bytes must be 1 or more, got 0"):
-        Engine(model, prefill_bytes=0)
+    with pytest.raises(UserError, match="prefill_bytes must be a whole number, 1 or more, got 0"):
+        Engine(model, EngineLimits(prefill_bytes=0))
 
 
 def test_bytes_that_the_model_reads_as_bos_or_eos_are_refused(model: HNetLM, binary_model: HNetLM):

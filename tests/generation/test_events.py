@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hnet_lm.generation import Engine, Event, Request, SamplingParams
+from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
 from hnet_lm.generation.request import ByteBoundary
 from hnet_lm.model import HNetLM
 
@@ -11,7 +11,7 @@ FREE = SamplingParams(max_new_bytes=40, seed=0, ignore_eos=True)
 
 
 def run(model: HNetLM, request: Request, prefill_bytes: int = 5) -> list[Event]:
-    engine = Engine(model, prefill_bytes=prefill_bytes)
+    engine = Engine(model, EngineLimits(prefill_bytes=prefill_bytes))
     engine.submit(request)
     events = []
     while engine.has_work:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hnet_lm.errors import UserError
-from hnet_lm.generation import RequestError, generate, score, stream
+from hnet_lm.generation import EngineLimits, RequestError, generate, score, stream
 from hnet_lm.model import HNetLM
 
 
@@ -33,7 +33,7 @@ def test_stream_yields_what_generate_returns(model: HNetLM):
 
 def test_score_is_the_log_probability_of_the_continuation(model: HNetLM):
     prompts, continuations = ["The cat", "", "中", "x"], [" sat", "\0😀", "文", ""]
-    scores = score(model, prompts, continuations, prefill_bytes=4)
+    scores = score(model, prompts, continuations, limits=EngineLimits(prefill_bytes=4))
     for prompt, continuation, found in zip(prompts, continuations, scores, strict=True):
         ids = torch.tensor([model.config.bos_id, *prompt.encode(), *continuation.encode()])
         logprobs = model(ids).logits.double().log_softmax(-1)[:-1].gather(-1, ids[1:, None])[:, 0]
@@ -54,7 +54,7 @@ def test_score_is_the_log_probability_of_the_continuation(model: HNetLM):
         (lambda m: generate(m, ["\ud800"]), "lone surrogate"),
         (lambda m: stream(m, "a", top_k=-1), "top_k"),
         (lambda m: score(m, ["a"], ["b", "c"]), "one continuation a prompt, got 1 prompts and 2"),
-        (lambda m: generate(m, ["a" * 500], state_bytes=1000), "shorten the prompt"),
+        (lambda m: generate(m, ["a" * 500], limits=EngineLimits(max_state_bytes=1000)), "shorten the prompt"),
     ],
 )
 def test_a_mistake_is_one_clear_line(model: HNetLM, call, message: str):

@@ -2,6 +2,7 @@
 
 from hnet_lm.generation.engine import Engine
 from hnet_lm.generation.library import Score, generate, score, stream
+from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError, SamplingParams
 from hnet_lm.generation.request import ByteBoundary, Event, FinishReason, Request
 from hnet_lm.generation.sampling import ByteLogprob
@@ -11,6 +12,7 @@ __all__ = [
     "ByteBoundary",
     "ByteLogprob",
     "Engine",
+    "EngineLimits",
     "Event",
     "FinishReason",
     "Request",

@@ -1,7 +1,7 @@
 """Continuous batching over the model's one forward.
 
 Each step is a single packed call: every running request reads its newest byte and gets another, and prompts still being
-read share `prefill_bytes` more, first come first served, so a long prompt never keeps running streams waiting. Requests
+read share a limited number more, first come first served, so that a long one never stalls the running streams. Requests
 join and leave between steps; the state is one tree with a row a request.
 
 What is beside a request in the batch does not change its bytes. (The model's arithmetic may differ in the last bits in
@@ -17,9 +17,9 @@ from itertools import count
 
 import torch
 
-from hnet_lm.errors import UserError
 from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
 from hnet_lm.generation.boundaries import byte_boundaries
+from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError
 from hnet_lm.generation.request import ByteBoundary, Event, Request
 from hnet_lm.generation.sampling import ByteLogprob, log_probabilities, sample
@@ -29,30 +29,14 @@ from hnet_lm.model import HNetLM, HNetOutput
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
-MAX_ACTIVE = 64
-PREFILL_BYTES = 2048
-STATE_BYTES = 2**30
-
 
 class Engine:
     """Serves many requests with one model. State: that of the active requests, and a queue of those that wait."""
 
-    def __init__(
-        self,
-        model: HNetLM,
-        *,
-        max_active: int = MAX_ACTIVE,
-        prefill_bytes: int = PREFILL_BYTES,
-        state_bytes: int = STATE_BYTES,
-    ) -> None:
-        """`max_active` requests at once at most, `prefill_bytes` prompt bytes a step, `state_bytes` bytes of state."""
-        for name, value in (("max_active", max_active), ("prefill_bytes", prefill_bytes), ("state_bytes", state_bytes)):
-            if value < 1:
-                raise UserError(f"{name} must be 1 or more, got {value}")
+    def __init__(self, model: HNetLM, limits: EngineLimits | None = None) -> None:
         self.model = model
-        self.max_active = max_active
-        self.prefill_bytes = prefill_bytes
-        self.budget = StateBudget(model, state_bytes)
+        self.limits = limits or EngineLimits()
+        self.budget = StateBudget(model, self.limits.max_state_bytes)
         self._handles = count()
         self._queue: deque[ActiveRequest] = deque()
         self._active: list[ActiveRequest] = []
@@ -124,7 +108,7 @@ class Engine:
         """In the order they came: a request that does not fit yet keeps those behind it waiting too."""
         joined = 0
         longest = max((request.max_positions for request in self._active), default=0)
-        while self._queue and len(self._active) < self.max_active:
+        while self._queue and len(self._active) < self.limits.max_active:
             longest = max(longest, self._queue[0].max_positions)
             if not self.budget.fits(len(self._active) + 1, longest):
                 break
@@ -136,7 +120,7 @@ class Engine:
 
     def _plan(self) -> list[int]:
         """How many ids each active request reads in this step."""
-        left = self.prefill_bytes
+        left = self.limits.prefill_bytes
         lengths = []
         for request in self._active:
             length = min(request.num_unread, left) if request.is_prefilling else request.num_unread

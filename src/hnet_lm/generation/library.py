@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
-from hnet_lm.generation.engine import MAX_ACTIVE, PREFILL_BYTES, STATE_BYTES, Engine
+from hnet_lm.generation.engine import Engine
+from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError, SamplingParams, as_bytes
 from hnet_lm.generation.request import Event, Request
 from hnet_lm.model import HNetLM
@@ -23,19 +24,17 @@ def generate(
     prompts: Sequence[str | bytes],
     *,
     return_bytes: bool = False,
-    max_active: int = MAX_ACTIVE,
-    prefill_bytes: int = PREFILL_BYTES,
-    state_bytes: int = STATE_BYTES,
+    limits: EngineLimits | None = None,
     **sampling: Any,
 ) -> list[str] | list[bytes]:
     """The continuation of every prompt, in order, without the prompt.
 
-    `sampling` are the fields of `SamplingParams` (max_new_bytes, temperature, top_p, seed, stop, ...); the other
-    options are `Engine`'s. Equal prompts with one seed get equal continuations. Invalid UTF-8 is replaced in strings.
+    `sampling` are the fields of `SamplingParams`: max_new_bytes, temperature, top_p, seed, stop and so on. Equal
+    prompts with one seed get equal continuations. Invalid UTF-8 is replaced in strings.
     """
     params = SamplingParams.from_options(**sampling)
     requests = [Request(prompt, params) for prompt in _prompts(prompts, "prompts")]
-    engine = Engine(model, max_active=max_active, prefill_bytes=prefill_bytes, state_bytes=state_bytes)
+    engine = Engine(model, limits)
     results = [_finished(events) for events in _run(engine, requests)]
     if return_bytes:
         return [b"".join(event.data for event in events) for events in results]
@@ -66,9 +65,7 @@ def score(
     prompts: Sequence[str | bytes],
     continuations: Sequence[str | bytes],
     *,
-    max_active: int = MAX_ACTIVE,
-    prefill_bytes: int = PREFILL_BYTES,
-    state_bytes: int = STATE_BYTES,
+    limits: EngineLimits | None = None,
 ) -> list[Score]:
     """The log-probability of each continuation after its prompt; the end of the text is not counted."""
     befores, afters = _prompts(prompts, "prompts"), _prompts(continuations, "continuations")
@@ -78,7 +75,7 @@ def score(
     requests = [
         Request(before + after, params, prompt_logprobs=True) for before, after in zip(befores, afters, strict=True)
     ]
-    engine = Engine(model, max_active=max_active, prefill_bytes=prefill_bytes, state_bytes=state_bytes)
+    engine = Engine(model, limits)
     scores = []
     for before, events in zip(befores, _run(engine, requests), strict=True):
         logprobs = [item.logprob for event in _finished(events) for item in event.prompt_logprobs]
