@@ -70,8 +70,8 @@ class RoutingModule(nn.Module):
     def new_state(self, num_sequences: int) -> RoutingState:
         weight = self.q_proj.weight
         return RoutingState(
-            last=weight.new_zeros(num_sequences, weight.shape[1]),
-            has_seen=weight.new_zeros(num_sequences, dtype=torch.bool),
+            last=torch.zeros(num_sequences, weight.shape[1], dtype=weight.dtype, device=weight.device),
+            has_seen=torch.zeros(num_sequences, dtype=torch.bool, device=weight.device),
         )
 
 

@@ -64,13 +64,9 @@ class Mamba2(nn.Module):
     def new_state(self, num_sequences: int) -> Mamba2State:
         weight = self.conv.weight
         past = self.conv.kernel_size[0] - 1
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        heads = (num_sequences, self.d_state, self.num_heads, MAMBA2_HEAD_DIM)
         return Mamba2State(
-            conv=weight.new_zeros(num_sequences, past, self.conv.in_channels),
-            ssm=weight.new_zeros(
-                num_sequences,
-                self.d_state,
-                self.num_heads,
-                MAMBA2_HEAD_DIM,
-                dtype=torch.promote_types(weight.dtype, torch.float32),
-            ),
+            conv=torch.zeros(num_sequences, past, self.conv.in_channels, dtype=weight.dtype, device=weight.device),
+            ssm=torch.zeros(heads, dtype=wide, device=weight.device),
         )
