@@ -1,11 +1,11 @@
 """AdamW with a learning rate a stage.
 
-Outer stages see more positions and are narrower than inner ones, so each stage's rate is the base rate times
+Outer stages see more positions and are narrower than inner ones. Each stage's rate is the base rate times
 
-    lambda_s = sqrt(4.6 * prod_{i>=s} N_i / prod_i N_i * D_S / D_s),   N_S = 1,  D_S the innermost width
+    lambda_s = sqrt(4.6 * prod_{i>=s} N_i / prod_i N_i * D_S / D_s),   N_S = 1, D_S the innermost width
 
-(paper, eq. 11; 4.6 are the bytes of a GPT-2 token, for which the base rate is meant). The rate of a group is set anew at
-each step as base * schedule * multiplier: the multiplier stands beside it in the group and nowhere else.
+(paper, eq. 11; 4.6 are the bytes of a GPT-2 token, for which the base rate is meant). The rate of a group is set anew
+at each step as base * schedule * multiplier: the multiplier stands beside it in the group and nowhere else.
 """
 
 import math
@@ -62,16 +62,13 @@ def lr_multipliers(config: HNetConfig, target_ratios: Sequence[float]) -> list[f
     ]
 
 
-def build_optimizer(
-    model: nn.Module, model_config: HNetConfig, config: OptimizerConfig, target_ratios: Sequence[float]
-) -> torch.optim.AdamW:
+def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Sequence[float]) -> torch.optim.AdamW:
     """AdamW with a group for every stage, with and without weight decay; frozen parameters are in none."""
-    multipliers = config.lr_multipliers or lr_multipliers(model_config, target_ratios)
-    if len(multipliers) != len(model_config.stages):
-        raise ConfigError(
-            f"optimizer.lr_multipliers: the model has {len(model_config.stages)} stages, but {len(multipliers)} are given"
-        )
-    stages = HNetLM.parameter_stages(model)
+    multipliers = config.lr_multipliers or lr_multipliers(model.config, target_ratios)
+    num_stages = len(model.config.stages)
+    if len(multipliers) != num_stages:
+        raise ConfigError(f"optimizer.lr_multipliers: the model has {num_stages} stages, not {len(multipliers)}")
+    stages = model.parameter_stages()
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

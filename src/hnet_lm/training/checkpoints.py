@@ -1,0 +1,168 @@
+"""Checkpoints of a run: whole or not there.
+
+    RUN/checkpoints/step_00001000/      a model directory that `hnet_lm.load` reads, and beside the weights
+        trainer.json                    step, position in the data, best validation, the run's configuration
+        optimizer/                      optimizer state, sharded (torch.distributed.checkpoint), for any number of ranks
+        random.pt                       torch's random states
+        manifest.json                   size and CRC-32 of every file: a checkpoint that fails them is damaged
+
+A checkpoint is written under a name that nobody reads, flushed to disk, then renamed. A stop at any moment leaves the
+ones before as they were.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from hnet_lm import checkpoint
+from hnet_lm.config import HNetConfig
+from hnet_lm.training.distributed import Ranks
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """The checkpoints of one run; `keep` newest and the best are kept."""
+
+    directory: Path
+    ranks: Ranks
+    keep: int = 2
+
+    def save(
+        self, step: int, config: HNetConfig, model: nn.Module, optimizer: torch.optim.Optimizer, trainer: dict[str, Any]
+    ) -> Path:
+        """Write the checkpoint of a step, then remove those that are not kept. All ranks call this together."""
+        final = self.directory / f"step_{step:08d}"
+        partial = self.directory / f".{final.name}.partial"
+        if self.ranks.is_first:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.ranks.wait()
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(model, options=whole)
+        optimizer_state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
+        state_dict_saver.save(optimizer_state, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
+        if self.ranks.is_first:
+            checkpoint.write_files(config, cast(dict[str, Tensor], weights), partial)
+            torch.save(_random_states(), partial / "random.pt")
+            (partial / "trainer.json").write_text(json.dumps(trainer, indent=1))
+            _write_manifest(partial)
+            _flush(partial)
+            shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be in the way
+            partial.rename(final)
+            _flush_entry(self.directory)
+            self._prune(trainer.get("best_step"))
+        self.ranks.wait()
+        return final
+
+    def newest(self) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that is whole, and a line about each newer one that is not."""
+        damaged = []
+        for path in reversed(self.all()):
+            fault = find_damage(path)
+            if fault is None:
+                return path, damaged
+            damaged.append(f"checkpoint {path} is damaged ({fault}); using the one before")
+        return None, damaged
+
+    def all(self) -> list[Path]:
+        return sorted(self.directory.glob("step_????????"))
+
+    def _prune(self, best_step: int | None) -> None:
+        kept = {path.name for path in self.all()[-self.keep :]} | {f"step_{best_step or 0:08d}"}
+        for path in [p for p in self.all() if p.name not in kept]:
+            doomed = path.with_name(f".{path.name}.removed")
+            path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        for leftover in self.directory.glob(".step_*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def read_trainer(path: Path) -> dict[str, Any]:
+    """The trainer's part of a checkpoint: step, data position, counts, configuration."""
+    return json.loads((path / "trainer.json").read_text())
+
+
+def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
+    """Load weights, optimizer and random states into what `distribute` made, for however many ranks there are."""
+    weights = cast(dict[str, Any], checkpoint.read_weights(path))
+    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
+    state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
+    state_dict_loader.load(state, checkpoint_id=path / "optimizer", no_dist=ranks.num_ranks == 1)
+    set_optimizer_state_dict(model, optimizer, state["optimizer"])
+    random = torch.load(path / "random.pt", weights_only=True)
+    torch.set_rng_state(random["cpu"])
+    if ranks.device.type == "cuda" and random["cuda"] is not None:
+        torch.cuda.set_rng_state(random["cuda"])
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None if they are all as they were written."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return f"{MANIFEST} is missing or unreadable"
+    for name, (size, crc) in manifest.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size or _crc(file) != crc:
+            return f"{name} has changed"
+    return None
+
+
+def publish(checkpoint_path: Path, run: Path) -> None:
+    """Make the run's folder itself a model directory with this checkpoint's weights."""
+    for name in checkpoint.FILES:
+        partial = run / f".{name}.partial"
+        shutil.copyfile(checkpoint_path / name, partial)
+        partial.replace(run / name)
+
+
+def _random_states() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _write_manifest(path: Path) -> None:
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    manifest = {file.relative_to(path).as_posix(): (file.stat().st_size, _crc(file)) for file in files}
+    (path / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _crc(file: Path) -> int:
+    crc = 0
+    with file.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _flush(path: Path) -> None:
+    for entry in [path, *path.rglob("*")]:
+        _flush_entry(entry)
+
+
+def _flush_entry(path: Path) -> None:
+    """Wait until a file or a folder's list of names is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

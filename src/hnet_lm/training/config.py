@@ -1,0 +1,234 @@
+"""A training run, as its TOML file describes it: one dataclass a table, frozen, checked on construction.
+
+`configs/runs/` holds examples with every key commented. Any key can be given on the command line as well:
+`hnet-lm train RUN.toml --optimizer.lr 1e-3`.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.data import DataConfig, SourceConfig
+from hnet_lm.errors import ConfigError
+from hnet_lm.training.optimizer import OptimizerConfig
+from hnet_lm.training.schedule import ScheduleConfig
+from hnet_lm.training.tables import from_table
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model comes from."""
+
+    config: str = ""
+    """Architecture JSON, as a path from the run file's folder; its weights start fresh."""
+    init_from: str = ""
+    """Instead: a saved model directory to start from (fine-tuning)."""
+    freeze: tuple[str, ...] = ()
+    """What is not trained: `stage:0`, or glob patterns of parameter names such as `network.encoder.*`."""
+
+    def __post_init__(self) -> None:
+        if bool(self.config) == bool(self.init_from):
+            raise ConfigError("model: give either config (fresh weights) or init_from (a saved model)")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Cross entropy plus the ratio loss of every stage. The paper: weight 0.03, targets 6, or 3 and 3."""
+
+    target_ratios: tuple[float, ...] = ()
+    """N of every stage that chunks, outermost first: positions a chunk that are aimed at."""
+    ratio_loss_weight: float = 0.03
+    start_target_ratios: tuple[float, ...] | None = None
+    """Where the targets start, to ramp linearly to `target_ratios`; None: there from the start."""
+    start_ratio_loss_weight: float | None = None
+    """Where the weight starts; None: there from the start."""
+    ramp: float = 0.0
+    """Fraction of the run over which both ramp."""
+    statistics: Literal["rank", "global"] = "rank"
+    """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
+
+    def __post_init__(self) -> None:
+        for key in ("target_ratios", "start_target_ratios"):
+            if not all(ratio > 1 for ratio in getattr(self, key) or ()):
+                raise ConfigError(f"loss.{key}: must be above 1, got {getattr(self, key)}")
+        if self.start_target_ratios is not None and len(self.start_target_ratios) != len(self.target_ratios):
+            raise ConfigError("loss.start_target_ratios: must have as many entries as target_ratios")
+        if not self.ratio_loss_weight >= 0:
+            raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
+        if not 0 <= self.ramp <= 1:
+            raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
+        if self.statistics not in ("rank", "global"):
+            raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The run itself."""
+
+    directory: str
+    """Where everything is written; an existing run there is resumed."""
+    num_steps: int
+    """Optimizer updates in all."""
+    seed: int = 0
+    """Of the weights; the order of the data has its own seed."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16: autocast with float32 weights. auto: bfloat16 where its matrix products are the faster ones."""
+    accumulation: int = 1
+    """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
+    activation_checkpointing: bool = False
+    """Recompute blocks in the backward pass instead of keeping their activations: less memory, a third more time."""
+    max_skipped_in_a_row: int = 10
+    """Updates whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
+
+    def __post_init__(self) -> None:
+        if not self.directory:
+            raise ConfigError("run.directory: must name a folder")
+        for key in ("num_steps", "accumulation", "max_skipped_in_a_row"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"run.{key}: must be at least 1, got {getattr(self, key)}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"run.precision: must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Bits per byte on held-out documents, and a sample, now and then. No sources: none."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    every: int = 1000
+    """Steps between two validations; the last step always has one."""
+    max_bytes: int = 1_000_000
+    """Stop reading documents after so many bytes."""
+    context: int = 8192
+    """Bytes a piece; pieces of a document carry their state, so no context is lost."""
+    sample_prompt: str = ""
+    """The beginning of the text sampled after each validation."""
+    sample_bytes: int = 200
+    """Length of that sample; 0: none."""
+
+    def __post_init__(self) -> None:
+        for key in ("every", "max_bytes", "context"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"validation.{key}: must be at least 1, got {getattr(self, key)}")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Checkpoints are complete: model, optimizer, position in the data, random states."""
+
+    every: int = 1000
+    """Steps between two checkpoints; the last step, SIGTERM and Ctrl-C always write one."""
+    keep: int = 2
+    """The newest so many are kept, and the one of the best validation."""
+
+    def __post_init__(self) -> None:
+        for key in ("every", "keep"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"checkpoints.{key}: must be at least 1, got {getattr(self, key)}")
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """`metrics.jsonl` is always written; trackers are additional."""
+
+    every: int = 10
+    """Steps between two records."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    project: str = "hnet-lm"
+    """Project name at wandb and trackio."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"logging.every: must be at least 1, got {self.every}")
+        for tracker in self.trackers:
+            if tracker not in ("tensorboard", "wandb", "trackio"):
+                raise ConfigError(f"logging.trackers: 'tensorboard', 'wandb' or 'trackio', got {tracker!r}")
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """How the ranks that torchrun started share the work."""
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every rank has the whole model. fsdp: weights, gradients and optimizer are sharded (FSDP2)."""
+
+    def __post_init__(self) -> None:
+        if self.strategy not in ("ddp", "fsdp"):
+            raise ConfigError(f"distributed.strategy: must be 'ddp' or 'fsdp', got {self.strategy!r}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything about a run."""
+
+    run: LoopConfig
+    model: ModelSource
+    data: DataConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "RunConfig":
+        """From a TOML file; model paths in it are seen from the file's folder."""
+        path = Path(path)
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not TOML: {error}") from error
+        try:
+            config = from_table(cls, table)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        model = config.model
+        model = dataclasses.replace(
+            model, config=_seen_from(path, model.config), init_from=_seen_from(path, model.init_from)
+        )
+        return dataclasses.replace(config, model=model)
+
+    def check_model(self, model: HNetConfig) -> None:
+        """Raises ConfigError where the run does not fit the architecture."""
+        if len(self.loss.target_ratios) != model.num_stages:
+            given = len(self.loss.target_ratios)
+            raise ConfigError(f"loss.target_ratios: the model chunks {model.num_stages} times, but {given} are given")
+
+
+# Keys that may differ between a run and its resumption: they change no update.
+FREE_TO_CHANGE = (
+    "run.directory",
+    "run.activation_checkpointing",
+    "data.num_workers",
+    "validation",
+    "checkpoints",
+    "logging",
+    "distributed",
+)
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines `key: saved -> now` for every key in which two runs (as nested dicts) train differently."""
+    lines = []
+    for key in sorted({*saved, *now}):
+        name = f"{prefix}{key}"
+        if name in FREE_TO_CHANGE:
+            continue
+        before, after = saved.get(key), now.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{name}.")
+        elif before != after:
+            lines.append(f"{name}: {before!r} -> {after!r}")
+    return lines
+
+
+def _seen_from(file: Path, path: str) -> str:
+    return str(file.parent / path) if path else path

@@ -1,0 +1,99 @@
+"""Many ranks: the process group that torchrun describes, and DDP or FSDP2 around the model; all parallelism is here.
+
+Chunk counts differ between ranks, and nothing depends on them: every rank runs the same modules once a micro-batch,
+with as many rows as it has. A run without torchrun is one rank, and takes the same path.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from hnet_lm.model import HNetLM
+from hnet_lm.model.block import Block
+from hnet_lm.model.layers import Float32Linear
+from hnet_lm.training.config import DistributedConfig
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which rank this process is, of how many, and the device it works on."""
+
+    rank: int
+    num_ranks: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes files and talks to people."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Elementwise sum over all ranks, without gradient."""
+        if self.num_ranks > 1:
+            values = values.detach().clone()
+            dist.all_reduce(values)
+        return values
+
+    def sum_of(self, *numbers: float) -> list[float]:
+        """Each number summed over all ranks."""
+        return self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist()
+
+    def wait(self) -> None:
+        if self.num_ranks > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def ranks() -> Iterator[Ranks]:
+    """Join the group that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK); alone, this is rank 0 of 1."""
+    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    has_cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if has_cuda else torch.device("cpu")
+    if has_cuda:
+        torch.cuda.set_device(device)
+    if num_ranks == 1:
+        yield Ranks(0, 1, device)
+        return
+    dist.init_process_group("nccl" if has_cuda else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
+
+
+def distribute(model: HNetLM, config: DistributedConfig, ranks: Ranks, precision: torch.dtype) -> nn.Module:
+    """What to call instead of the model. FSDP2 shards the model itself in place, block by block; DDP wraps it."""
+    if ranks.num_ranks == 1:
+        return model
+    if config.strategy == "ddp":
+        return DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
+    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
+    for module in model.modules():
+        if isinstance(module, Float32Linear):
+            fully_shard(module)
+    for module in model.modules():
+        if isinstance(module, Block):
+            fully_shard(module, mp_policy=policy)
+    fully_shard(model, mp_policy=policy)
+    return model
+
+
+@contextlib.contextmanager
+def gradients_stay_local(model: nn.Module, stay: bool) -> Iterator[None]:
+    """While accumulating, all micro-batches but the last keep their gradients on their rank."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(not stay)
+        yield
+    elif isinstance(model, DistributedDataParallel) and stay:
+        with model.no_sync():
+            yield
+    else:
+        yield

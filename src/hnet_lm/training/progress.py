@@ -1,0 +1,91 @@
+"""What a person sees of a run: a live line where there is a terminal, plain lines where there is none."""
+
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hnet_lm.training.metrics import Record
+
+PLAIN_LINE_EVERY = 10.0
+
+
+class Reporter(Protocol):
+    """Whoever is told how a run goes."""
+
+    def start(self, step: int, num_steps: int) -> None: ...
+
+    def advance(self, step: int, record: Record | None) -> None:
+        """After every update; with a record where one was written."""
+
+    def say(self, message: str, style: str = "") -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Tells nobody: ranks other than the first, and tests."""
+
+    def start(self, step: int, num_steps: int) -> None:
+        pass
+
+    def advance(self, step: int, record: Record | None) -> None:
+        pass
+
+    def say(self, message: str, style: str = "") -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class TerminalReporter:
+    """A progress bar with the figures people watch; without a terminal, a line every ten seconds."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console()
+        self._last_line = 0.0
+        self._num_steps = 0
+        self._progress = Progress(
+            TextColumn("[bold]step {task.completed}/{task.total}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+
+    def start(self, step: int, num_steps: int) -> None:
+        self._num_steps = num_steps
+        self._task = self._progress.add_task("train", total=num_steps, completed=step, figures="")
+        self._progress.start()
+
+    def advance(self, step: int, record: Record | None) -> None:
+        self._progress.update(self._task, completed=step)
+        if record is None:
+            return
+        self._progress.update(self._task, figures=figures(record))
+        now = time.monotonic()
+        is_due = now - self._last_line >= PLAIN_LINE_EVERY or step == self._num_steps
+        if not self.console.is_terminal and is_due:
+            self._last_line = now
+            self.console.print(f"step {step}/{self._num_steps}  {figures(record)}", highlight=False, markup=False)
+
+    def say(self, message: str, style: str = "") -> None:
+        self.console.print(message, style=style or None, highlight=False, markup=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def figures(record: Record) -> str:
+    """The record in one line: bits per byte, bytes per chunk of every stage, speed, utilisation."""
+    parts = [f"{record['bits_per_byte']:.3f} bits/byte"]
+    lengths = [value for key, value in record.items() if key.endswith("/positions_per_chunk")]
+    if lengths:
+        parts.append(" x ".join(f"{length:.1f}" for length in lengths) + " bytes/chunk")
+    parts.append(f"{record['bytes_per_second'] / 1e3:.1f} kB/s")
+    if record.get("mfu") is not None:
+        parts.append(f"{record['mfu']:.0%} of peak")
+    return "  ".join(parts)

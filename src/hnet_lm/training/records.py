@@ -1,0 +1,69 @@
+"""The record of an update: what `metrics.jsonl` holds. docs/metrics.md has the keys with their units."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.model.flops import training_flops_per_byte
+from hnet_lm.training.chunk_statistics import ChunkStatistics
+from hnet_lm.training.distributed import Ranks
+from hnet_lm.training.machine import matmul_peak
+from hnet_lm.training.metrics import Record
+from hnet_lm.training.step import StepFigures, StepResult
+
+
+class Recorder:
+    """Makes records, and measures speed between them; the time spent on anything but training does not count."""
+
+    def __init__(self, config: HNetConfig, sequence_length: int, precision: torch.dtype, ranks: Ranks):
+        self.config = config
+        self.sequence_length = sequence_length
+        self.ranks = ranks
+        self._peak = matmul_peak(ranks.device, precision) * ranks.num_ranks
+        self._bytes = 0
+        self._since = time.monotonic()
+
+    def count(self, num_bytes: int) -> None:
+        """Bytes of text that all ranks have trained on since the last record."""
+        self._bytes += num_bytes
+
+    def record(
+        self, result: StepResult, step: int, bytes_seen: int, rate: float
+    ) -> tuple[Record, list[ChunkStatistics]]:
+        """The record of an update; all ranks call this together. Loss and chunks are those of this update."""
+        seen = StepFigures.gather(result, self.ranks)
+        now = time.monotonic()
+        speed = self._bytes / max(now - self._since, 1e-9)
+        self._bytes, self._since = 0, now
+        lengths = [chunks.mean_chunk_length for chunks in seen.chunks]
+        flops = training_flops_per_byte(self.config, self.sequence_length, lengths)
+        record: Record = {
+            "step": step,
+            "bytes_seen": bytes_seen,
+            "loss": seen.cross_entropy,
+            "bits_per_byte": seen.cross_entropy / math.log(2),
+            "lr": rate,
+            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+            "skipped": not result.applied,
+            "bytes_per_second": speed,
+            "mfu": flops * speed / self._peak,
+        }
+        for stage, (chunks, ratio_loss) in enumerate(zip(seen.chunks, seen.ratio_losses, strict=True)):
+            record |= {
+                f"stage{stage}/ratio_loss": ratio_loss,
+                f"stage{stage}/positions_per_chunk": chunks.mean_chunk_length,
+                f"stage{stage}/mean_boundary_prob": chunks.mean_boundary_prob,
+                f"stage{stage}/chunk_length_sd": chunks.chunk_length_sd,
+            }
+        return record, seen.chunks
+
+    @contextmanager
+    def not_training(self) -> Iterator[None]:
+        """Time within the block counts neither for speed nor utilisation."""
+        start = time.monotonic()
+        yield
+        self._since += time.monotonic() - start

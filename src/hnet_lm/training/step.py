@@ -1,0 +1,109 @@
+"""One update: forward and backward of its micro-batches, then the optimizer, unless something was not finite."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from hnet_lm.data import Batch
+from hnet_lm.losses import next_byte_loss, ratio_loss_of
+from hnet_lm.model import HNetOutput, Routing
+from hnet_lm.training.chunk_statistics import ChunkStatistics, chunk_sums
+from hnet_lm.training.distributed import Ranks, gradients_stay_local
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The ratio loss at one step of the run."""
+
+    target_ratios: Sequence[float]
+    weight: float
+    over_all_ranks: bool
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an update saw on this rank; `StepFigures` puts it together over all ranks."""
+
+    sums: Tensor
+    """Over micro-batches, in float64: cross entropy in nats times targets, targets, each stage's ratio loss."""
+    chunks: Tensor
+    """`chunk_sums` of each stage, over micro-batches."""
+    num_batches: int
+    num_bytes: int
+    """Bytes of text among the targets; the others are ends of documents."""
+    grad_norm: float
+    applied: bool
+    """False: something was not finite and the weights are as before."""
+
+
+def update(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    terms: LossTerms,
+    max_grad_norm: float,
+    precision: torch.dtype,
+    ranks: Ranks,
+) -> StepResult:
+    """Run one update from these micro-batches. All, on every rank, have equally many targets, so means are exact."""
+    optimizer.zero_grad(set_to_none=True)
+    sums, chunks = [], []
+    for i, batch in enumerate(batches):
+        batch = batch.to(ranks.device)
+        with gradients_stay_local(network, i + 1 < len(batches)):
+            with torch.autocast(ranks.device.type, precision, enabled=precision != torch.float32):
+                out: HNetOutput = network(batch.input_ids, batch.sequences)
+            cross_entropy = next_byte_loss(out.logits, batch.targets)
+            ratio_losses = [
+                _ratio_loss(routing, ratio, terms.over_all_ranks, ranks)
+                for routing, ratio in zip(out.routings, terms.target_ratios, strict=True)
+            ]
+            loss = cross_entropy + terms.weight * sum(ratio_losses)
+            (loss / len(batches)).backward()
+        num_targets = len(batch.targets)
+        terms_seen = [cross_entropy * num_targets, cross_entropy.new_tensor(num_targets), *ratio_losses]
+        sums.append(torch.stack([term.detach().double() for term in terms_seen]))
+        chunks.append(torch.stack([chunk_sums(routing) for routing in out.routings]) if out.routings else sums[0][:0])
+    norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    applied = math.isfinite(grad_norm)
+    if applied:
+        optimizer.step()
+    num_bytes = sum(batch.num_bytes for batch in batches)
+    return StepResult(torch.stack(sums).sum(0), torch.stack(chunks).sum(0), len(batches), num_bytes, grad_norm, applied)
+
+
+def _ratio_loss(routing: Routing, target_ratio: float, over_all_ranks: bool, ranks: Ranks) -> Tensor:
+    """The ratio loss from this rank's statistics, or from those of all ranks at this micro-batch.
+
+    The loss is linear in G. So with F and the number of positions taken over all ranks and G's sum from this rank
+    alone, the mean over ranks, which is what their gradients are averaged to, is the loss of the global batch.
+    """
+    positions = torch.as_tensor(float(len(routing.is_boundary)), device=ranks.device)
+    boundaries, prob = routing.is_boundary.sum(), routing.boundary_prob.sum()
+    if over_all_ranks and ranks.num_ranks > 1:
+        positions, boundaries = ranks.sum(torch.stack([positions, boundaries])).unbind()
+        prob = prob * ranks.num_ranks
+    return ratio_loss_of(boundaries / positions, prob / positions, target_ratio)
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """The figures of an update over all ranks."""
+
+    cross_entropy: float
+    """Mean over all targets, in nats."""
+    ratio_losses: list[float]
+    chunks: list[ChunkStatistics]
+
+    @classmethod
+    def gather(cls, result: StepResult, ranks: Ranks) -> "StepFigures":
+        """Put together what all ranks saw; all ranks call this together."""
+        nats, num_targets, *ratio_losses = ranks.sum(result.sums).tolist()
+        num_means = result.num_batches * ranks.num_ranks
+        chunks = [ChunkStatistics.from_sums(sums) for sums in ranks.sum(result.chunks)]
+        return cls(nats / num_targets, [total / num_means for total in ratio_losses], chunks)

@@ -1,0 +1,23 @@
+"""trackio, under the run folder's name."""
+
+from pathlib import Path
+from typing import Any
+
+import trackio
+
+
+class Run:
+    """A run of the service."""
+
+    def __init__(self, project: str, run_directory: Path, config: dict[str, Any]):
+        self._run = trackio.init(project=project, name=run_directory.name, config=config)
+
+    def log(self, record: dict[str, Any]) -> None:
+        self._run.log(record)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def open_tracker(project: str, run_directory: Path, config: dict[str, Any]) -> Run:
+    return Run(project, run_directory, config)

@@ -1,0 +1,63 @@
+"""Bits per byte on held-out documents while a run goes on, and a sample of text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hnet_lm.data import DataConfig, documents
+from hnet_lm.evaluation import ByteScorer, CarriedState, bits_per_byte
+from hnet_lm.generation import generate
+from hnet_lm.model import HNetLM
+from hnet_lm.training.config import ValidationConfig
+
+SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a validation found."""
+
+    bits_per_byte: float
+    num_bytes: int
+    sample: str | None
+
+    def record(self) -> dict[str, Any]:
+        found = {"validation/bits_per_byte": self.bits_per_byte, "validation/num_bytes": self.num_bytes}
+        return found if self.sample is None else found | {"sample": self.sample}
+
+
+class Validator:
+    """Every rank measures the same documents with the same calls, so that sharded models can be measured too."""
+
+    def __init__(self, model: HNetLM, config: ValidationConfig, device: torch.device, precision: torch.dtype):
+        self.model = model
+        self.config = config
+        self.device = device
+        self.precision = precision
+
+    def measure(self) -> Measured:
+        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        self.model.eval()
+        with torch.no_grad(), autocast:
+            scorer = ByteScorer(self.model, CarriedState(self.config.context))
+            result = bits_per_byte(scorer, {"validation": self._documents()})
+            sample = self._sample() if self.config.sample_bytes else None
+        self.model.train()
+        return Measured(result.value, result.num_bytes, sample)
+
+    def _documents(self) -> Iterator[bytes]:
+        """Held-out documents until `max_bytes`; the one that crosses it is cut."""
+        room = self.config.max_bytes
+        for document in documents(DataConfig(sources=self.config.sources)):
+            yield document.data[:room]
+            room -= len(document.data)
+            if room <= 0:
+                return
+
+    def _sample(self) -> str:
+        prompt = self.config.sample_prompt
+        options: dict[str, Any] = {"max_new_bytes": self.config.sample_bytes, "temperature": 0.8, "top_p": 0.95}
+        (text,) = generate(self.model, [prompt], seed=SAMPLE_SEED, **options)
+        return prompt + text
