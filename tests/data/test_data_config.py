@@ -7,6 +7,8 @@ import pytest
 from hnet_lm.data import DataConfig, FastaConfig, SourceConfig
 from hnet_lm.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 SOURCE = SourceConfig("a.txt")
 
 

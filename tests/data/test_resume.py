@@ -25,7 +25,7 @@ def config(corpus: Path) -> DataConfig:
     (corpus / "book.txt").write_text("".join(random_texts(8, seed=9)))
     return DataConfig(
         sources=(
-            SourceConfig(str(corpus / "part*.jsonl*"), weight=2),
+            SourceConfig(str(corpus / "part*.jsonl*"), weight=2.0),
             SourceConfig(str(corpus / "genome.fa"), fasta=FastaConfig(window=25, reverse_complement=True)),
             SourceConfig(str(corpus / "book.txt"), separator="\n", weight=0.5),
         ),

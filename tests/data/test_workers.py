@@ -53,6 +53,15 @@ def test_a_killed_worker_is_reported(path: Path) -> None:
             list(itertools.islice(loader, 1000))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_signals_to_the_training_process(path: Path, number: signal.Signals) -> None:
+    with DataLoader(config_of(path)) as loader:
+        next(loader)
+        for process in processes_of(loader):
+            os.kill(process.pid, number)
+        list(itertools.islice(loader, 500))
+
+
 def test_an_error_in_a_worker_is_the_same_error(path: Path) -> None:
     with path.open("a") as file:
         file.write("oops\n")

@@ -7,7 +7,7 @@ read ahead; it is the same on every rank, and any number of ranks and workers go
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.config import DataConfig
@@ -33,7 +33,7 @@ class DataLoader:
         self._states: list[dict[str, Any] | None] = [None] * config.streams
         self._reader: StreamReader | None = None
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> "DataLoader":
         return self
 
     def __next__(self) -> Batch:
@@ -75,7 +75,7 @@ class DataLoader:
             self._reader.close()
             self._reader = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "DataLoader":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ is a target exactly once.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from hnet_lm.data.config import SourceConfig
 from hnet_lm.errors import DataError
@@ -53,7 +53,5 @@ class FileRequest:
         return record % self.num_streams == self.stream
 
 
-class Reader(Protocol):
-    """Reads the wanted records of a file, from its start or from where an earlier part said to go on."""
-
-    def __call__(self, request: FileRequest, position: Position | None) -> Iterator[Part]: ...
+# Reads the wanted records of a file, from its start or from where an earlier part said to go on.
+Reader = Callable[[FileRequest, Position | None], Iterator[Part]]

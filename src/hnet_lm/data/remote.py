@@ -1,6 +1,6 @@
 """Remote files. The only file that needs the package `fsspec`."""
 
-from typing import BinaryIO, cast
+from typing import Any
 
 from fsspec.core import url_to_fs
 
@@ -21,9 +21,9 @@ def expand(pattern: str) -> list[str]:
     return [file_system.unstrip_protocol(str(name)) for name in found]
 
 
-def open_file(url: str) -> BinaryIO:
+def open_file(url: str) -> Any:
     """A seekable stream of the file's stored bytes."""
     try:
-        return cast(BinaryIO, url_to_fs(url)[0].open(url, "rb"))
+        return url_to_fs(url)[0].open(url, "rb")
     except (ValueError, ImportError) as error:
         raise DataError(f"cannot open {url}: {error}") from error

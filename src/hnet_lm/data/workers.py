@@ -8,10 +8,11 @@ workers changes nothing.
 """
 
 import multiprocessing
+import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hnet_lm.data.config import DataConfig
 from hnet_lm.data.packed import PackedArrays
@@ -49,6 +50,7 @@ class Item(NamedTuple):
     state: dict[str, Any]
 
 
+@runtime_checkable
 class StreamReader(Protocol):
     def receive(self, batch: int) -> Item:
         """The item of a batch; to be asked in rising order, without gaps."""
@@ -107,12 +109,15 @@ class Workers:
         for process in self._processes:
             process.join(CLOSE_SECONDS)
             if process.is_alive():
-                process.terminate()
+                process.kill()
                 process.join()
 
 
 def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection) -> None:
     """A worker process: reads its streams' batches in turn and sends them until nobody receives."""
+    # A signal to the whole process group is the training process's to answer: it may still want to finish its step.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     try:
         num_streams = plan.config.streams
         streams = {index: plan.open_stream(index) for index in range(worker, num_streams, num_workers)}
@@ -123,8 +128,6 @@ def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection) -> No
                 pipe.send(Item(stream.next(plan.is_own(batch)), stream.state_dict()))
             batch += 1
     except ConnectionError:
-        return
-    except KeyboardInterrupt:
         return
     except DataError as error:
         _send_last(pipe, error)
