@@ -1,0 +1,57 @@
+"""Hierarchical byte-level sequence models with learned dynamic chunking (H-Net).
+
+    model = hnet_lm.load("runs/demo")
+    hnet_lm.generate(model, ["Once upon a time"], max_new_bytes=200)
+
+Names are imported when they are first used, so that importing the package is cheap and does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hnet_lm import losses as losses
+    from hnet_lm import official as official
+    from hnet_lm import ops as ops
+    from hnet_lm.checkpoint import load as load
+    from hnet_lm.checkpoint import save as save
+    from hnet_lm.config import HNetConfig as HNetConfig
+    from hnet_lm.errors import UserError as UserError
+    from hnet_lm.generation import generate as generate
+    from hnet_lm.generation import score as score
+    from hnet_lm.generation import stream as stream
+    from hnet_lm.inspect import chunks as chunks
+    from hnet_lm.model import HNetLM as HNetLM
+    from hnet_lm.model import HNetOutput as HNetOutput
+    from hnet_lm.official import load_official as load_official
+    from hnet_lm.sequences import Sequences as Sequences
+
+_MODULES = ("losses", "official", "ops")
+_MODULE_OF = {
+    "load": "checkpoint",
+    "save": "checkpoint",
+    "HNetConfig": "config",
+    "UserError": "errors",
+    "generate": "generation",
+    "score": "generation",
+    "stream": "generation",
+    "chunks": "inspect",
+    "HNetLM": "model",
+    "HNetOutput": "model",
+    "load_official": "official",
+    "Sequences": "sequences",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"hnet_lm.{name}")
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"hnet_lm.{_MODULE_OF[name]}"), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("hnet-lm")
+    raise AttributeError(f"module 'hnet_lm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_MODULES, *_MODULE_OF, "__version__"])

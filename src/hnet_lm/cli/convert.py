@@ -1,0 +1,31 @@
+"""`hnet-lm convert`: the reference code's config and weights as a directory that `hnet_lm.load` reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from hnet_lm.checkpoint import save
+from hnet_lm.official import load_official
+
+
+@dataclass(frozen=True)
+class Command:
+    """Make a saved directory of the reference code's config and weights. Nothing in a .pt file is run."""
+
+    config: tyro.conf.Positional[Path]
+    """The config (JSON)."""
+    weights: tyro.conf.Positional[Path]
+    """The weights, .pt or .safetensors."""
+    directory: tyro.conf.Positional[Path]
+    """Where to save; a saved model that is there is replaced."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights; residual projections stay in float32."""
+
+    def run(self) -> None:
+        model = load_official(self.config, self.weights, dtype=getattr(torch, self.dtype))
+        save(model, self.directory)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        print(f"{self.directory}: {num_parameters:,} parameters in {self.dtype}")

@@ -1,0 +1,94 @@
+"""`hnet-lm COMMAND ...`: finds the command, reads its arguments, and turns a user's mistake into one line.
+
+A command is a file with a frozen dataclass `Command`: its docstring is the description, its fields are the arguments
+(tyro reads names, types, defaults and the docstrings below them), and `run()` does the work and may return an exit
+code. The table here has one line a command; neither its file nor torch is imported before the command runs.
+"""
+
+import contextlib
+import difflib
+import importlib
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hnet_lm.errors import UserError
+
+COMMANDS = {
+    "info": "parameters, FLOPs a byte and state of a model, by stage and part",
+    "convert": "make a saved directory of the reference code's config and weights",
+}
+
+MISTAKE, INTERRUPTED, READER_GONE = 2, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code is 0, 2 for a user's mistake, 130 when interrupted."""
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"hnet-lm: error: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left, as `| head` does; nothing may be written to it on the way out either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+
+
+def _run(arguments: list[str]) -> int:
+    match arguments:
+        case [] | ["-h" | "--help", *_]:
+            print(_help())
+            return 0
+        case ["--version", *_]:
+            print(f"hnet-lm {importlib.import_module('hnet_lm').__version__}")
+            return 0
+        case [name, *rest] if name in COMMANDS:
+            command = _parse(name, rest)
+            return command.run() or 0
+        case [name, *_]:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(COMMANDS)}"
+            raise UserError(f"unknown command {name!r}; {hint}")
+    raise AssertionError(arguments)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {line}" for name, line in COMMANDS.items())
+    return (
+        "usage: hnet-lm COMMAND [arguments]\n\n"
+        "Hierarchical byte-level sequence models with learned dynamic chunking (H-Net).\n\n"
+        f"commands:\n{commands}\n\n"
+        "hnet-lm COMMAND --help lists a command's arguments; hnet-lm --version prints the version."
+    )
+
+
+def _parse(name: str, arguments: list[str]) -> Any:
+    """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
+    import tyro
+
+    command = importlib.import_module(f"hnet_lm.cli.{name.replace('-', '_')}").Command
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(command, prog=f"hnet-lm {name}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as exit:
+        if not exit.code:  # --help
+            raise
+        raise UserError(f"{name}: {_one_line(complaint.getvalue())}; see hnet-lm {name} --help") from None
+
+
+def _one_line(box: str) -> str:
+    """What tyro says in a framed box of several lines, without the frame and the pointer to the help below it."""
+    rows = [re.sub(r"[│╭╮╰╯]", "", row).strip() for row in box.splitlines()[1:]]
+    sections = " ".join(rows).split("─" * 8)
+    said = [section.strip("─ ") for section in sections if "full helptext" not in section]
+    return "; ".join(re.sub(r"\s+", " ", section).rstrip(".") for section in said if section)

@@ -1,0 +1,47 @@
+"""What a model takes: parameters, and bytes of state a sequence, by stage and part.
+
+A pad vector belongs to the stage it leads into. Of the state, Mamba-2, routing, smoothing and upsampler take the same
+however long the sequence; attention keeps keys and values of every position that later ones may still see.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from hnet_lm.config import parse_layout
+from hnet_lm.model.flops import stage_lengths, visible_positions
+from hnet_lm.model.hnet import HNetState
+from hnet_lm.model.lm import HNetLM
+
+
+def parameters_by_part(model: HNetLM) -> dict[tuple[int, str], int]:
+    """The number of parameters of every (stage, part)."""
+    stages, counts = model.parameter_stages(), Counter()
+    for name, parameter in model.named_parameters():
+        counts[stages[name], _part(name)] += parameter.numel()
+    return dict(counts)
+
+
+def state_bytes_by_part(
+    model: HNetLM, bytes_per_chunk: Sequence[float], sequence_length: int
+) -> dict[tuple[int, str], int]:
+    """Bytes of the state of one sequence of this many bytes, for every (stage, part) that carries something."""
+    lengths = stage_lengths(model.config, bytes_per_chunk, sequence_length)
+    sizes: dict[tuple[int, str], int] = {}
+    state, stage = model.new_state(1), 0
+    while isinstance(state, HNetState):
+        for part in ("encoder", "routing", "smoothing", "upsampler", "decoder"):
+            sizes[stage, part] = getattr(state, part).num_bytes
+        state, stage = state.main_network, stage + 1
+    sizes[stage, "main_network"] = state.num_bytes
+    item = model.embedding.weight.element_size()
+    for s, (config, length) in enumerate(zip(model.config.stages, lengths, strict=True)):
+        for part, layout in config.layouts.items():
+            num_attention = sum(block.mixer == "attention" for block in parse_layout(layout))
+            sizes[s, part] += num_attention * 2 * math.ceil(visible_positions(config, length)) * config.d_model * item
+    return sizes
+
+
+def _part(name: str) -> str:
+    part = name.removeprefix("network.").replace("main_network.", "").partition(".")[0]
+    return {"blocks": "main_network", "norm": "main_network", "widen": "pad_vector", "lm_head": "head"}.get(part, part)
