@@ -1,0 +1,22 @@
+"""What every test runs under: the shapes of hnet_lm checked on each call, one thread, fixed seeds."""
+
+import os
+import sys
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+
+assert "hnet_lm" not in sys.modules, "the hook checks only what is imported after it"
+jaxtyping.install_import_hook("hnet_lm", "shape_checks.check")
+
+torch.set_num_threads(1)
+
+settings.register_profile("few", deadline=None, max_examples=15, derandomize="CI" in os.environ)
+settings.load_profile("few")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
