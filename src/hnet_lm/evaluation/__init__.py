@@ -5,6 +5,7 @@ by the same code.
 """
 
 from hnet_lm.evaluation.bits_per_byte import BitsPerByte, DocumentResult, Interval, bits_per_byte
+from hnet_lm.evaluation.boundaries import BoundaryStatistics, StageBoundaries
 from hnet_lm.evaluation.byte_scorer import ByteScorer
 from hnet_lm.evaluation.compressors import compressor_bits_per_byte
 from hnet_lm.evaluation.context import CarriedState, Context, SlidingWindow
@@ -12,6 +13,7 @@ from hnet_lm.evaluation.scorer import Passage, PassageScore, Scorer
 
 __all__ = [
     "BitsPerByte",
+    "BoundaryStatistics",
     "ByteScorer",
     "CarriedState",
     "Context",
@@ -21,6 +23,7 @@ __all__ = [
     "PassageScore",
     "Scorer",
     "SlidingWindow",
+    "StageBoundaries",
     "bits_per_byte",
     "compressor_bits_per_byte",
 ]

@@ -1,11 +1,11 @@
 """Bits per byte of general compressors at their strongest setting: a floor that every trained model should be below."""
 
 import gzip
-import importlib
 import lzma
 from collections.abc import Callable
 
 from hnet_lm.errors import DataError
+from hnet_lm.extras import import_leaf
 
 Compressor = Callable[[bytes], bytes]
 
@@ -28,7 +28,7 @@ def _xz(data: bytes) -> bytes:
 
 
 def _zstd(data: bytes) -> bytes:
-    return importlib.import_module("hnet_lm.evaluation.zstd_compressor").compress(data)
+    return import_leaf("hnet_lm.evaluation.zstd_compressor", "train", "zstd").compress(data)
 
 
 COMPRESSORS: dict[str, Compressor] = {"gzip": _gzip, "xz": _xz, "zstd": _zstd}
