@@ -23,7 +23,7 @@ def test_figures_of_known_chunks() -> None:
     assert outer.bytes_per_chunk == pytest.approx(np.mean(lengths))
     assert outer.length_sd == pytest.approx(np.std(lengths))
     assert outer.histogram.tolist() == [0, 2, 5, 2]
-    # Of 7 cuts: at the space behind "It" and "so"; at the words "is", "a", "test"; inside "test" and between two spaces.
+    # 7 cuts: at the space behind "It" and "so"; at "is", "a" and "test"; inside "test" and between two spaces.
     assert outer.space_share == pytest.approx(2 / 7)
     assert outer.word_share == pytest.approx(3 / 7)
     assert inner.histogram.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 1]
