@@ -48,8 +48,9 @@ def test_an_unknown_parameter_names_the_nearest():
 
 
 def test_stops_become_bytes():
-    assert SamplingParams(stop="é").stop == (b"\xc3\xa9",)  # pyright: ignore[reportArgumentType]
-    assert SamplingParams(stop=["a", b"\xff"]).stop == (b"a", b"\xff")  # pyright: ignore[reportArgumentType]
+    assert SamplingParams(stop=("a", b"\xff")).stop_bytes == (b"a", b"\xff")
+    assert SamplingParams.from_options(stop="é").stop_bytes == (b"\xc3\xa9",)
+    assert SamplingParams.from_options(stop=["é"]).stop_bytes == (b"\xc3\xa9",)
 
 
 def test_bounds_are_inside():

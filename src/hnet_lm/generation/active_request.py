@@ -29,7 +29,7 @@ class ActiveRequest:
         self._ids = [config.bos_id, *request.prompt]
         self._num_given = len(self._ids)
         self._logprobs: list[ByteLogprob] = []  # of bytes that the text stream still holds
-        self._text = TextStream(request.params.stop)
+        self._text = TextStream(request.params.stop_bytes)
         self._utf8_state = utf8.state_after(request.prompt)
         self.seen = torch.zeros(config.vocab_size, dtype=torch.bool)
         self.seen[list(request.prompt)] = True

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -36,8 +35,8 @@ class SamplingParams:
     """Above 1: logits of bytes that the prompt or the output holds are divided by it (multiplied where negative)."""
     seed: int | None = None
     """The same seed gives the same bytes, whatever else runs beside; None draws a fresh one."""
-    stop: tuple[bytes, ...] = ()
-    """Output ends before the first of these; given as one string, bytes, or several of them."""
+    stop: tuple[str | bytes, ...] = ()
+    """Output ends before the first of these that comes."""
     logprobs: int | None = None
     """Report each byte's log-probability, and those of so many likeliest bytes; None reports nothing."""
     valid_utf8: bool = False
@@ -61,7 +60,14 @@ class SamplingParams:
         for name in ("valid_utf8", "ignore_eos"):
             if not isinstance(getattr(self, name), bool):
                 raise RequestError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        object.__setattr__(self, "stop", _stops(self.stop))
+        if b"" in self.stop_bytes:
+            raise RequestError("a stop string must not be empty: it would stop before the first byte")
+
+    @property
+    def stop_bytes(self) -> tuple[bytes, ...]:
+        """The stop strings as bytes."""
+        given = [self.stop] if isinstance(self.stop, str | bytes) else self.stop
+        return tuple(as_bytes(text, f"stop[{index}]") for index, text in enumerate(given))
 
     @classmethod
     def from_options(cls, **options: Any) -> Self:
@@ -104,11 +110,3 @@ def _number(name: str, value: Any, low: float, high: float | None = None) -> Non
 
 def _range(low: float, high: float | None) -> str:
     return f"{low:g} or more" if high is None else f"from {low:g} to {high:g}"
-
-
-def _stops(stop: str | bytes | Iterable[str | bytes]) -> tuple[bytes, ...]:
-    given = [stop] if isinstance(stop, str | bytes) else list(stop)
-    stops = tuple(as_bytes(text, f"stop[{index}]") for index, text in enumerate(given))
-    if b"" in stops:
-        raise RequestError("a stop string must not be empty: it would stop before the first byte")
-    return stops
