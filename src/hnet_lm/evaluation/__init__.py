@@ -9,9 +9,20 @@ from hnet_lm.evaluation.boundaries import BoundaryStatistics, StageBoundaries
 from hnet_lm.evaluation.byte_scorer import ByteScorer
 from hnet_lm.evaluation.compressors import compressor_bits_per_byte
 from hnet_lm.evaluation.context import CarriedState, Context, SlidingWindow
+from hnet_lm.evaluation.multiple_choice import Accuracy, Question, accuracy, read_questions
+from hnet_lm.evaluation.robustness import (
+    TARGETS,
+    PerturbedText,
+    Robustness,
+    perturbed_bits_per_byte,
+    robustness,
+    robustness_score,
+)
 from hnet_lm.evaluation.scorer import Passage, PassageScore, Scorer
 
 __all__ = [
+    "TARGETS",
+    "Accuracy",
     "BitsPerByte",
     "BoundaryStatistics",
     "ByteScorer",
@@ -21,9 +32,17 @@ __all__ = [
     "Interval",
     "Passage",
     "PassageScore",
+    "PerturbedText",
+    "Question",
+    "Robustness",
     "Scorer",
     "SlidingWindow",
     "StageBoundaries",
+    "accuracy",
     "bits_per_byte",
     "compressor_bits_per_byte",
+    "perturbed_bits_per_byte",
+    "read_questions",
+    "robustness",
+    "robustness_score",
 ]

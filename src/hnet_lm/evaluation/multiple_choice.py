@@ -1,0 +1,98 @@
+"""Multiple-choice questions: the choice to which the model gives the highest log-probability, per byte or whole.
+
+A file of questions is JSONL, plain or compressed, one question a line:
+
+    {"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": 0}
+
+Prompt and choice are joined as they stand, so a space between them belongs to the one or the other; `answer` counts
+from 0. Other keys are left alone.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from hnet_lm.data.files import READ_ERRORS, open_stream
+from hnet_lm.errors import DataError
+from hnet_lm.evaluation.scorer import Passage, Scorer
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question; `answer` is the index of the right choice."""
+
+    prompt: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of questions answered rightly, 0 to 1."""
+
+    by_byte: float
+    """Where the log-probability of each choice is divided by its bytes."""
+    by_sum: float
+    """Where it is not."""
+    chance: float
+    """What guessing gives: the mean of 1 / number of choices."""
+    num_questions: int
+
+
+def read_questions(path: str | Path) -> list[Question]:
+    """All questions of a file. Raises DataError, with the line, for one that is none."""
+    questions = []
+    try:
+        with open_stream(str(path)) as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    questions.append(_question(line, f"{path}, line {number}"))
+    except READ_ERRORS as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if not questions:
+        raise DataError(f"{path}: has no questions")
+    return questions
+
+
+def accuracy(scorer: Scorer, questions: Sequence[Question]) -> Accuracy:
+    """Ask the model all questions."""
+    if not questions:
+        raise DataError("no questions to ask")
+    scores = scorer.score(_passages(questions))
+    right_by_byte = right_by_sum = 0
+    for question in questions:
+        of_choices = islice(scores, len(question.choices))
+        logprobs, num_bytes = np.array([(score.logprob, max(score.num_bytes, 1)) for score in of_choices]).T
+        right_by_byte += int(np.argmax(logprobs / num_bytes)) == question.answer
+        right_by_sum += int(np.argmax(logprobs)) == question.answer
+    num = len(questions)
+    chance = sum(1 / len(question.choices) for question in questions) / num
+    return Accuracy(right_by_byte / num, right_by_sum / num, chance, num)
+
+
+def _passages(questions: Iterable[Question]) -> Iterator[Passage]:
+    for question in questions:
+        prompt = question.prompt.encode("utf-8")
+        yield from (Passage(choice.encode("utf-8"), prompt) for choice in question.choices)
+
+
+def _question(line: bytes, where: str) -> Question:
+    try:
+        match json.loads(line):
+            case {"prompt": str(prompt), "choices": [*choices], "answer": int(answer)} if (
+                all(isinstance(choice, str) for choice in choices) and len(choices) > 1
+            ):
+                if not 0 <= answer < len(choices):
+                    raise DataError(f"{where}: answer {answer} is not one of the {len(choices)} choices (from 0)")
+                return Question(prompt, tuple(choices), answer)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: not JSON: {error}") from error
+    raise DataError(
+        f'{where}: not a question; expected {{"prompt": text, "choices": [two or more texts], "answer": number}}'
+    )
