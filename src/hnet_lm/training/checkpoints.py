@@ -10,10 +10,13 @@ A checkpoint is written under a name that nobody reads, flushed to disk, then re
 ones before as they were.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -57,7 +60,10 @@ class CheckpointStore:
         whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(model, options=whole)
         optimizer_state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
-        state_dict_saver.save(optimizer_state, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
+        with _no_warning_of_one_rank():
+            state_dict_saver.save(
+                optimizer_state, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1
+            )
         if self.ranks.is_first:
             checkpoint.write_files(config, cast(dict[str, Tensor], weights), partial)
             torch.save(_random_states(), partial / "random.pt")
@@ -104,7 +110,8 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank
     weights = cast(dict[str, Any], checkpoint.read_weights(path))
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
     state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
-    state_dict_loader.load(state, checkpoint_id=path / "optimizer", no_dist=ranks.num_ranks == 1)
+    with _no_warning_of_one_rank():
+        state_dict_loader.load(state, checkpoint_id=path / "optimizer", no_dist=ranks.num_ranks == 1)
     set_optimizer_state_dict(model, optimizer, state["optimizer"])
     random = torch.load(path / "random.pt", weights_only=True)
     torch.set_rng_state(random["cpu"])
@@ -133,6 +140,14 @@ def publish(checkpoint_path: Path, run: Path) -> None:
         partial = run / f".{name}.partial"
         shutil.copyfile(checkpoint_path / name, partial)
         partial.replace(run / name)
+
+
+@contextlib.contextmanager
+def _no_warning_of_one_rank() -> Iterator[None]:
+    """torch warns where there is no process group; a run of one rank means to have none."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield
 
 
 def _random_states() -> dict[str, Any]:

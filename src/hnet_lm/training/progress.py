@@ -82,9 +82,9 @@ class TerminalReporter:
 def figures(record: Record) -> str:
     """The record in one line: bits per byte, bytes per chunk of every stage, speed, utilisation."""
     parts = [f"{record['bits_per_byte']:.3f} bits/byte"]
-    lengths = [value for key, value in record.items() if key.endswith("/positions_per_chunk")]
+    lengths = [f"{value:.1f}" for key, value in record.items() if key.endswith("/bytes_per_chunk")]
     if lengths:
-        parts.append(" x ".join(f"{length:.1f}" for length in lengths) + " bytes/chunk")
+        parts.append(" > ".join(lengths) + " bytes/chunk")
     parts.append(f"{record['bytes_per_second'] / 1e3:.1f} kB/s")
     if record.get("mfu") is not None:
         parts.append(f"{record['mfu']:.0%} of peak")

@@ -1,19 +1,23 @@
 """The record of an update: what `metrics.jsonl` holds. docs/metrics.md has the keys with their units."""
 
 import math
+import operator
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 
 import torch
 
 from hnet_lm.config import HNetConfig
-from hnet_lm.model.flops import training_flops_per_byte
+from hnet_lm.model.flops import forward_flops_per_byte
 from hnet_lm.training.chunk_statistics import ChunkStatistics
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.machine import matmul_peak
 from hnet_lm.training.metrics import Record
 from hnet_lm.training.step import StepFigures, StepResult
+
+BACKWARD = 2  # FLOPs of a backward pass for one of the forward pass
 
 
 class Recorder:
@@ -39,8 +43,8 @@ class Recorder:
         now = time.monotonic()
         speed = self._bytes / max(now - self._since, 1e-9)
         self._bytes, self._since = 0, now
-        lengths = [chunks.mean_chunk_length for chunks in seen.chunks]
-        flops = training_flops_per_byte(self.config, self.sequence_length, lengths)
+        bytes_per_chunk = list(accumulate((chunks.mean_chunk_length for chunks in seen.chunks), operator.mul))
+        forward = sum(forward_flops_per_byte(self.config, bytes_per_chunk, self.sequence_length).values())
         record: Record = {
             "step": step,
             "bytes_seen": bytes_seen,
@@ -50,12 +54,13 @@ class Recorder:
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "skipped": not result.applied,
             "bytes_per_second": speed,
-            "mfu": flops * speed / self._peak,
+            "mfu": (1 + BACKWARD) * forward * speed / self._peak,
         }
         for stage, (chunks, ratio_loss) in enumerate(zip(seen.chunks, seen.ratio_losses, strict=True)):
             record |= {
                 f"stage{stage}/ratio_loss": ratio_loss,
-                f"stage{stage}/positions_per_chunk": chunks.mean_chunk_length,
+                f"stage{stage}/bytes_per_chunk": bytes_per_chunk[stage],
+                f"stage{stage}/chunk_length_mean": chunks.mean_chunk_length,
                 f"stage{stage}/mean_boundary_prob": chunks.mean_boundary_prob,
                 f"stage{stage}/chunk_length_sd": chunks.chunk_length_sd,
             }
