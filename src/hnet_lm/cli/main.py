@@ -7,6 +7,7 @@ code. The table here has one line a command; neither its file nor torch is impor
 
 import contextlib
 import difflib
+import functools
 import importlib
 import io
 import os
@@ -18,6 +19,8 @@ from typing import Any
 from hnet_lm.errors import UserError
 
 COMMANDS = {
+    "demo": "train a small model on bundled English in a few minutes and show what it learned",
+    "train": "train a model, or go on with a run that was stopped",
     "info": "parameters, FLOPs a byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
 }
@@ -75,11 +78,14 @@ def _parse(name: str, arguments: list[str]) -> Any:
     """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
     import tyro
 
-    command = importlib.import_module(f"hnet_lm.cli.{name.replace('-', '_')}").Command
+    module = importlib.import_module(f"hnet_lm.cli.{name.replace('-', '_')}")
+    cli = functools.partial(tyro.cli, prog=f"hnet-lm {name}", config=(tyro.conf.FlagCreatePairsOff,))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(command, prog=f"hnet-lm {name}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+            if hasattr(module, "parse"):  # a command whose defaults are in a file
+                return module.parse(arguments, cli)
+            return cli(module.Command, args=arguments)
     except SystemExit as exit:
         if not exit.code:  # --help
             raise
@@ -87,8 +93,8 @@ def _parse(name: str, arguments: list[str]) -> Any:
 
 
 def _one_line(box: str) -> str:
-    """What tyro says in a framed box of several lines, without the frame and the pointer to the help below it."""
+    """What tyro says in a framed box of several lines, without the frame and what `--help` shows."""
     rows = [re.sub(r"[│╭╮╰╯]", "", row).strip() for row in box.splitlines()[1:]]
     sections = " ".join(rows).split("─" * 8)
-    said = [section.strip("─ ") for section in sections if "full helptext" not in section]
+    said = [section.strip("─ ") for section in sections if not re.search("full helptext|Argument helptext", section)]
     return "; ".join(re.sub(r"\s+", " ", section).rstrip(".") for section in said if section)

@@ -1,0 +1,39 @@
+"""`hnet-lm train RUN.toml`: train a model, or go on with a run that was stopped."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from hnet_lm.errors import UserError
+from hnet_lm.training.config import RunConfig
+from hnet_lm.training.loop import train
+from hnet_lm.training.progress import TerminalReporter
+
+USAGE = "name a run file, as in: hnet-lm train configs/runs/demo.toml --optimizer.lr 1e-3"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train a model, or go on with a run that was stopped. Under torchrun, on many devices."""
+
+    run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")]
+    """The run; configs/runs has examples with every key commented."""
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    """Any key of the run file."""
+    allow_changes: bool = False
+    """Go on with a run though its configuration has changed."""
+
+    def run(self) -> None:
+        train(self.config, TerminalReporter(), allow_changes=self.allow_changes)
+
+
+def parse(arguments: Sequence[str], cli: Callable[..., Any]) -> Command:
+    """The run file gives the defaults that the other arguments change."""
+    files = [argument for argument in arguments if argument.endswith(".toml")]
+    if len(files) != 1:
+        raise UserError(USAGE)
+    default = Command(Path(files[0]), RunConfig.load(files[0]))
+    return cli(Command, args=arguments, default=default)
