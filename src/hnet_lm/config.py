@@ -16,6 +16,7 @@ from typing import Any, Literal
 from hnet_lm.errors import ConfigError, unknown_key
 
 MAMBA2_HEAD_DIM = 64
+LARGEST = 1_000_000  # of any size here: a product of three still fits an index
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ BLOCK_KINDS = {
 
 def parse_layout(layout: str) -> tuple[BlockKind, ...]:
     """The blocks of a stack: `parse_layout("T1m4")` is one T, then four m."""
-    if not re.fullmatch(r"([mMtT][1-9]\d*)+", layout):
+    if not re.fullmatch(r"([mMtT][1-9]\d{0,3})+", layout):
         raise ConfigError(
-            f"arch_layout: {layout!r} is not letters of m, M, t, T each with a count above 0, as in 'T1m4'"
+            f"arch_layout: {layout!r} is not letters of m, M, t, T each with a count of 1 to 9999, as in 'T1m4'"
         )
     return tuple(
         BLOCK_KINDS[letter] for letter, count in re.findall(r"([mMtT])(\d+)", layout) for _ in range(int(count))
@@ -210,6 +211,8 @@ class HNetConfig:
             raise ConfigError(f"{path}: not a text file in UTF-8") from error
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{path}: nested too deeply to be a configuration") from error
         try:
             return cls.from_dict(data)
         except ConfigError as error:
@@ -246,5 +249,5 @@ def _check_keys(data: Any, known: Sequence[str], required: Sequence[str], where:
 
 
 def _require_int(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name}: must be a whole number of at least {least}, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+        raise ConfigError(f"{name}: must be a whole number from {least} to {LARGEST}, got {value!r}")

@@ -9,6 +9,7 @@ from hnet_lm.sequences import Sequences
 def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, seqs: Sequences, state: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
+    x, B, C = (part.to(dt.dtype) for part in (x, B, C))
     outputs, finals = [], []
     for i, (start, length) in enumerate(zip(seqs.starts.tolist(), seqs.host_lengths, strict=True)):
         h = x.new_zeros(B.shape[1], *x.shape[1:]) if state is None else seqs.owned(state)[i]  # n h p

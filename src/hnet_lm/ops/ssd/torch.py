@@ -16,6 +16,7 @@ BLOCK_SIZE = 64
 def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, seqs: Sequences, state: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
+    B, C = B.to(dt.dtype), C.to(dt.dtype)  # weights in bfloat16 meet decays in float32
     if seqs.max_length <= 1 and state is not None:
         y, state = _step(x, dt, A, B, C, seqs, state)
     else:
@@ -56,5 +57,5 @@ def _step(
     with torch.autocast(x.device.type, enabled=False):
         inputs = (x * dt[..., None])[:, None]  # t 1 h p
         h = (dt * A).exp()[:, None, :, None] * active.owned(state) + B[..., None, None] * inputs  # t n h p
-        y = (C[:, None].to(h.dtype) @ h.flatten(2)).view_as(x)
+        y = (C[:, None] @ h.flatten(2)).view_as(x)
     return y, active.replaced(state, h)
