@@ -1,0 +1,60 @@
+"""`hnet-lm serve`: one or more models over HTTP, with a page to try them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from hnet_lm.checkpoint import load
+from hnet_lm.errors import UserError
+from hnet_lm.extras import import_leaf
+from hnet_lm.generation import EngineLimits
+from hnet_lm.serving.api_keys import ApiKeys
+from hnet_lm.serving.limits import RequestLimits
+
+
+@dataclass(frozen=True)
+class Command:
+    """Serve models: OpenAI-compatible completions, chunks, embeddings, metrics, and a page at /."""
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL ...")]
+    """Saved directories or hub models (hf:owner/name), named by their last part; NAME=MODEL gives another name."""
+    host: str = "127.0.0.1"
+    """127.0.0.1 is reached from this machine alone; 0.0.0.0 from everywhere: then give API keys."""
+    port: int = 8000
+    """0 takes any free port."""
+    api_key_file: Path | None = None
+    """A file of API keys, one a line. Without it everybody who reaches the server may use it."""
+    device: str = "cpu"
+    """Where the models run: cpu, cuda, cuda:1."""
+    drain_seconds: int = 30
+    """At SIGTERM, how long running answers may take to finish."""
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    engine: EngineLimits = field(default_factory=EngineLimits)
+
+    def run(self) -> None:
+        sources = named_sources(self.models)
+        server = import_leaf("hnet_lm.serving.server", "serve", "hnet-lm serve")
+        create_app = import_leaf("hnet_lm.serving.app", "serve", "hnet-lm serve").create_app
+        keys = None if self.api_key_file is None else ApiKeys.read(self.api_key_file)
+        listener = server.listen(self.host, self.port)
+        models = {name: load(source, device=self.device).eval() for name, source in sources.items()}
+        app = create_app(models, self.limits, self.engine, keys)
+        print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
+        server.serve(app, listener, self.drain_seconds)
+
+
+def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
+    """What to load under which name. Raises UserError for two of one name."""
+    if not arguments:
+        raise UserError("serve: name at least one model")
+    sources: dict[str, str] = {}
+    for argument in arguments:
+        given, separator, rest = argument.partition("=")
+        source = rest if separator else argument
+        name = given if separator else source.rstrip("/").rpartition("/")[2]
+        if name in sources:
+            raise UserError(f"serve: two models are named {name!r}; write another name as NAME={source}")
+        sources[name] = source
+    return sources

@@ -1,0 +1,97 @@
+"""One completion on its way to the client: engine events as the fields of an OpenAI choice.
+
+A stream sends each delta; an answer in one piece is the same deltas joined, so both say the same.
+"""
+
+import codecs
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.generation import ByteLogprob, Event, Request
+from hnet_lm.serving.protocol import CompletionBody
+
+_FINISH_REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
+
+
+class Choice:
+    """Turns the events of one request into deltas. State: how many characters of text there are."""
+
+    def __init__(self, index: int, request: Request, body: CompletionBody, config: HNetConfig) -> None:
+        self.index = index
+        self.num_new_bytes = 0
+        self._config = config
+        self._wants_logprobs = body.logprobs is not None
+        self._wants_routing = bool(body.routing)
+        self._echo = request.prompt if body.echo else None
+        self._echo_offsets = CharacterOffsets()
+        prompt_text = request.prompt.decode("utf-8", "replace") if body.echo else ""
+        self._offsets = CharacterOffsets(len(prompt_text))
+        self._text_to_come = prompt_text
+
+    def delta(self, event: Event) -> dict[str, Any] | None:
+        """What is new; None if that is nothing the client asked for."""
+        self.num_new_bytes += len(event.data)
+        text, self._text_to_come = self._text_to_come + event.text, ""
+        delta: dict[str, Any] = {
+            "index": self.index,
+            "text": text,
+            "logprobs": self._logprobs(event) if self._wants_logprobs else None,
+            "finish_reason": event.finish_reason and _FINISH_REASONS[event.finish_reason],
+        }
+        if self._wants_routing:
+            delta["routing"] = {
+                "bytes": list(event.data),
+                "boundaries": [{"probs": list(b.probs), "depth": b.depth} for b in event.boundaries],
+            }
+        is_news = text or event.finish_reason or event.logprobs or event.prompt_logprobs
+        return delta if is_news or (self._wants_routing and (event.data or event.boundaries)) else None
+
+    def _logprobs(self, event: Event) -> dict[str, Any]:
+        offsets = self._echo_offsets.of(item.byte for item in event.prompt_logprobs)
+        offsets += self._offsets.of(item.byte for item in event.logprobs)
+        items = (*event.prompt_logprobs, *event.logprobs)
+        return {
+            "tokens": [byte_name(item.byte, self._config) for item in items],
+            "token_logprobs": [item.logprob for item in items],
+            "top_logprobs": [_top(item, self._config) for item in items],
+            "text_offset": offsets,
+        }
+
+
+def joined(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All deltas of one choice as one."""
+    whole = dict(deltas[-1])
+    whole["text"] = "".join(delta["text"] for delta in deltas)
+    for field in ("logprobs", "routing"):
+        if whole.get(field) is not None:
+            whole[field] = {key: [item for delta in deltas for item in delta[field][key]] for key in whole[field]}
+    return whole
+
+
+def byte_name(byte: int, config: HNetConfig) -> str:
+    """ASCII as it is, other bytes as `bytes:\\xe4` (OpenAI's way for what is no text), special ids as <bos>, <eos>."""
+    if byte in (config.bos_id, config.eos_id):
+        return "<bos>" if byte == config.bos_id else "<eos>"
+    return chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}"
+
+
+def _top(item: ByteLogprob, config: HNetConfig) -> dict[str, float]:
+    return {byte_name(byte, config): logprob for byte, logprob in item.top}
+
+
+class CharacterOffsets:
+    """For each byte of a text the index of the character that it belongs to."""
+
+    def __init__(self, num_characters: int = 0) -> None:
+        self._num_characters = num_characters
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, data: Iterable[int]) -> list[int]:
+        offsets = []
+        for byte in data:
+            decoded = len(self._decoder.decode(bytes([byte])))
+            # A byte that ends one (invalid) character and starts another belongs to the last of them.
+            offsets.append(self._num_characters + max(decoded - 1, 0))
+            self._num_characters += decoded
+        return offsets

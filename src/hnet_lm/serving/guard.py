@@ -1,0 +1,90 @@
+"""The door: a request's body is read here, within limits, and its handler ends when the client goes away."""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hnet_lm.serving.errors import ApiError
+from hnet_lm.serving.limits import RequestLimits
+
+# A client still sending does not read our refusal; so much of a body that is too large is read and thrown away.
+_DISCARDED_BODIES = 8
+
+
+class _ClientGone(Exception):
+    """The connection was closed before the whole request was here."""
+
+
+class Guard:
+    """Refuses bodies that are too large (413) or too slow (408); cancels the handler of a client that left."""
+
+    def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        try:
+            async with asyncio.timeout(self._limits.max_body_seconds):
+                body = await self._read_body(Headers(scope=scope), receive)
+        except TimeoutError:
+            return await _refusal(408, "the body did not arrive in time", "timeout").response(scope, receive, send)
+        except ApiError as error:
+            return await error.response(scope, receive, send)
+        except _ClientGone:
+            return
+        await self._run(scope, body, receive, send)
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+        limit = self._limits.max_body_bytes
+        declared = headers.get("content-length", "0")
+        too_large = _refusal(413, f"the body is larger than the {limit:,} bytes allowed", "body_too_large")
+        if not declared.isdecimal() or int(declared) > limit * _DISCARDED_BODIES:
+            raise too_large
+        body = bytearray()
+        size = 0
+        more = True
+        while more and size <= limit * _DISCARDED_BODIES:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= limit:
+                body += part
+            more = message.get("more_body", False)
+        if size > limit:
+            raise too_large
+        return bytes(body)
+
+    async def _run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        gone = asyncio.create_task(_until_gone(receive))
+
+        async def replay() -> Message:
+            if waiting:
+                return waiting.pop()
+            await asyncio.shield(gone)
+            return {"type": "http.disconnect"}
+
+        handler = asyncio.create_task(self._app(scope, replay, send))  # pyright: ignore[reportArgumentType]
+        try:
+            await asyncio.wait({handler, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            handler.cancel()  # nothing happens to one that is done
+            await asyncio.wait({handler})
+        if not handler.cancelled():
+            handler.result()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _refusal(status: int, message: str, code: str) -> ApiError:
+    """The rest of the body may still be on its way, so the connection cannot be used again."""
+    return ApiError(status, message, code=code, headers={"Connection": "close"})

@@ -1,0 +1,40 @@
+"""`GET /` and `/static/...`: the page. Its policy lets nothing in from elsewhere, so it works without a network."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+STATIC = Path(__file__).parent.parent / "static"
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def page_router() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/")
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers=_HEADERS)
+
+    return router
+
+
+class PageFiles(StaticFiles):
+    """The page's scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=STATIC)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_HEADERS)
+        return response

@@ -1,0 +1,179 @@
+"""One model at work: an engine on a thread of its own, which the event loop reaches through a mailbox.
+
+The event loop never waits for the model. It puts commands into the mailbox; between two steps the thread takes all that
+are there, and after a step it hands the events of all completions over in one call. Texts to be chunked or embedded run
+on a second thread, so that a long one does not stall running completions.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
+
+from hnet_lm.generation import Engine, EngineLimits, Event, Request
+from hnet_lm.model import HNetLM
+from hnet_lm.serving.errors import internal_error, overloaded
+from hnet_lm.serving.generation_handle import GenerationHandle
+from hnet_lm.serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ModelRunner:
+    """Completions, and calls on the model, asked for from one event loop."""
+
+    def __init__(self, name: str, model: HNetLM, limits: EngineLimits, max_waiting: int, metrics: Metrics) -> None:
+        self.name = name
+        self.model = model
+        self._limits = limits
+        self._max_open = limits.max_active + max_waiting
+        self._max_calls = 1 + max_waiting
+        self._num_open = 0
+        self._num_calls = 0
+        self._metrics = metrics
+        metrics.active.labels(name).set_function(lambda: self._engine.num_active)
+        metrics.queued.labels(name).set_function(lambda: self._engine.num_queued)
+        metrics.state_bytes.labels(name).set_function(lambda: self._engine.state_bytes)
+        # of the model's thread alone, but for the three figures above:
+        self._engine = Engine(model, limits)
+        self._owners: dict[int, tuple[GenerationHandle, int]] = {}
+        self._mailbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"engine of {name}", daemon=True)
+        self._calls = ThreadPoolExecutor(1, thread_name_prefix=f"calls on {name}")
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """On the event loop that will ask for everything."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Drop what still runs and wait for both threads."""
+        self._mailbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._calls.shutdown, cancel_futures=True)
+
+    async def submit(self, requests: Sequence[Request], deadline: float) -> GenerationHandle:
+        """All of these, or none: raises RequestError for one that can never be served, ApiError when too many wait."""
+        if self._num_open + len(requests) > self._max_open:
+            raise overloaded(f"{self._num_open} completions run or wait, {self._max_open} may")
+        handle = GenerationHandle(len(requests), deadline, self._close)
+        self._num_open += len(requests)
+        accepted: asyncio.Future[None] = self._loop.create_future()
+        self._mailbox.put(partial(self._submit, requests, handle, accepted))
+        try:
+            async with asyncio.timeout_at(deadline):
+                await accepted
+        except BaseException:
+            self._close(handle)
+            raise
+        self._metrics.prompt_bytes.labels(self.name).inc(sum(len(request.prompt) for request in requests))
+        return handle
+
+    async def call(
+        self, function: Callable[Concatenate[HNetLM, P], T], deadline: float, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`function(model, ...)` on the second thread; one that has begun runs to its end whatever happens here."""
+        if self._num_calls >= self._max_calls:
+            raise overloaded(f"{self._num_calls} texts run or wait, {self._max_calls} may")
+        self._num_calls += 1
+        future = self._calls.submit(function, self.model, *args, **kwargs)
+        future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._call_done))
+        async with asyncio.timeout_at(deadline):
+            return await asyncio.wrap_future(future)
+
+    def _call_done(self) -> None:
+        self._num_calls -= 1
+
+    def _close(self, handle: GenerationHandle) -> None:
+        self._num_open -= handle.num_requests
+        if handle.num_running:
+            self._mailbox.put(partial(self._cancel, handle))
+
+    # From here on everything runs on the model's thread.
+
+    def _run(self) -> None:
+        for command in self._commands():
+            if command is not None:
+                command()
+            elif self._engine.has_work:
+                self._step()
+        self._fail(internal_error())
+
+    def _commands(self) -> Iterator[Callable[[], None] | None]:
+        """Every command, with None where the mailbox is empty; ends when it is told to."""
+        while True:
+            try:
+                command = self._mailbox.get(block=not self._engine.has_work)
+            except queue.Empty:
+                yield None
+            else:
+                if command is None:
+                    return
+                yield command
+
+    def _submit(self, requests: Sequence[Request], handle: GenerationHandle, accepted: asyncio.Future[None]) -> None:
+        submitted: list[int] = []
+        try:
+            for request in requests:
+                submitted.append(self._engine.submit(request))
+        except Exception as error:
+            for engine_handle in submitted:
+                self._engine.cancel(engine_handle)
+            self._loop.call_soon_threadsafe(_settle, accepted, error)
+            return
+        self._owners |= {engine_handle: (handle, index) for index, engine_handle in enumerate(submitted)}
+        self._loop.call_soon_threadsafe(_settle, accepted, None)
+
+    def _cancel(self, handle: GenerationHandle) -> None:
+        dropped = [engine_handle for engine_handle, (owner, _) in self._owners.items() if owner is handle]
+        for engine_handle in dropped:
+            self._engine.cancel(engine_handle)
+            del self._owners[engine_handle]
+        self._metrics.cancelled.labels(self.name).inc(len(dropped))
+
+    def _step(self) -> None:
+        begin = time.perf_counter()
+        try:
+            events = self._engine.step()
+        except Exception:  # out of memory, a defect: those that run fail, those that come later may not
+            logger.exception("a step of model %s failed; its %d completions end", self.name, len(self._owners))
+            self._engine = Engine(self.model, self._limits)
+            self._fail(internal_error())
+            return
+        self._metrics.step_seconds.labels(self.name).observe(time.perf_counter() - begin)
+        self._metrics.new_bytes.labels(self.name).inc(sum(len(event.data) for event in events))
+        self._loop.call_soon_threadsafe(_deliver, [(*self._owners[event.handle], event) for event in events])
+        for event in events:
+            if event.finish_reason is not None:
+                del self._owners[event.handle]
+
+    def _fail(self, error: Exception) -> None:
+        for handle in {id(owner): owner for owner, _ in self._owners.values()}.values():
+            self._loop.call_soon_threadsafe(handle.deliver, error)
+        self._owners.clear()
+
+
+def _deliver(events: Sequence[tuple[GenerationHandle, int, Event]]) -> None:
+    for handle, index, event in events:
+        handle.deliver((index, event))
+
+
+def _settle(accepted: asyncio.Future[None], error: Exception | None) -> None:
+    if accepted.done():  # whoever waited has left
+        return
+    if error is None:
+        accepted.set_result(None)
+    else:
+        accepted.set_exception(error)

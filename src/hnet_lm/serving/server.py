@@ -1,0 +1,48 @@
+"""The process: a socket, uvicorn, and an orderly end.
+
+At SIGTERM or SIGINT no new connection is taken; what runs may finish within the drain time, then it is cut off. A
+second SIGINT ends at once.
+"""
+
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+from sse_starlette.sse import AppStatus
+
+from hnet_lm.errors import UserError
+
+_BACKLOG = 1024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one. Raises UserError where there cannot be one."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot listen on {host}, port {port}: {what}; choose another") from error
+    return listener
+
+
+def url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(app: FastAPI, drain_seconds: int) -> uvicorn.Server:
+    # sse-starlette would end every stream the moment a signal comes; uvicorn lets them finish.
+    AppStatus.disable_automatic_graceful_drain()
+    config = uvicorn.Config(
+        app, timeout_graceful_shutdown=drain_seconds, log_level="warning", access_log=False, server_header=False
+    )
+    return uvicorn.Server(config)
+
+
+def serve(app: FastAPI, listener: socket.socket, drain_seconds: int) -> None:
+    """Serve until a signal comes."""
+    make_server(app, drain_seconds).run(sockets=[listener])

@@ -1,0 +1,84 @@
+"""A server on a free port of the loopback, in a thread, with a tiny model that was saved and loaded."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import torch
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.generation import EngineLimits
+from hnet_lm.model import HNetLM
+from hnet_lm.serving.api_keys import ApiKeys
+from hnet_lm.serving.app import create_app
+from hnet_lm.serving.limits import RequestLimits
+from hnet_lm.serving.server import listen, make_server, url
+
+MODEL = "tiny"
+
+
+def tiny_model(arch_layout: list) -> HNetLM:
+    """Random, with logits far apart and boundaries at every few bytes."""
+    num = 1
+    inner = arch_layout
+    while len(inner) == 3:
+        num, inner = num + 1, inner[1]
+    config = HNetConfig.from_dict(
+        {
+            "arch_layout": arch_layout,
+            "d_model": [32] * num,
+            "d_intermediate": [48] * num,
+            "vocab_size": 256,
+            "ssm_cfg": {"d_state": 8, "chunk_size": 16},
+            "attn_cfg": {"num_heads": [2] * num, "rotary_emb_dim": [16] * num, "window_size": [-1] * num},
+        }
+    )
+    torch.manual_seed(0)
+    model = HNetLM(config).requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if "routing" in name or "lm_head" in name:
+            torch.nn.init.normal_(parameter, 0.0, 0.3)
+    return model
+
+
+@dataclass(frozen=True)
+class Running:
+    url: str
+    app: object
+
+    def figure(self, name: str) -> float:
+        """One figure of /metrics, all labels added up."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.partition("{")[0] == f"hnet_lm_{name}")
+
+    def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+        """Wait for a condition; fail when it does not come true."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come true in time"
+            time.sleep(0.01)
+
+
+@contextmanager
+def running(
+    models: dict[str, HNetLM],
+    limits: RequestLimits | None = None,
+    engine: EngineLimits | None = None,
+    keys: ApiKeys | None = None,
+) -> Iterator[Running]:
+    app = create_app(models, limits, engine, keys)
+    listener = listen("127.0.0.1", 0)
+    server = make_server(app, drain_seconds=5)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        yield Running(url(listener), app)
+    finally:
+        server.should_exit = True
+        thread.join()
