@@ -21,6 +21,7 @@ from hnet_lm.errors import UserError
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "train": "train a model, or go on with a run that was stopped",
+    "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs a byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
 }
