@@ -135,12 +135,14 @@ def _read(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"the object {wanted.group(1)}" if wanted else "more than tensors"
+        if wanted is None:
+            raise unreadable(path, "not a .pt file of tensors and nothing else") from error
         raise CheckpointError(
-            f"{path}: refused: its pickle asks for {what}, which could run code; save the tensors alone (a state dict)"
+            f"{path}: refused: its pickle asks for the object {wanted.group(1)}, which could run code; "
+            "save the tensors alone (a state dict)"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AssertionError) as error:
-        raise unreadable(path, error, "not a complete .pt file") from error
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AssertionError) as error:
+        raise unreadable(path, "not a complete .pt file") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: must hold a state dict, got {type(content).__name__}")
     return dict(content)

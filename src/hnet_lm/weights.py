@@ -4,6 +4,7 @@ A model is built on the meta device, where it takes no memory, and its parameter
 needs the memory of one model and of one tensor. Nothing is loaded from a file that does not fit the model exactly.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,18 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, error, "not a complete .safetensors file") from error
+        raise unreadable(path, "not a complete .safetensors file") from error
 
 
-def unreadable(path: str | Path, error: Exception, what: str) -> CheckpointError:
-    """The error for a file that is not there, may not be read, or is not what it should be."""
-    if not Path(path).exists():
+def unreadable(path: str | Path, what: str) -> CheckpointError:
+    """The error for a file that could not be read: it is not there, it may not be read, or `what` is wrong with it."""
+    path = Path(path)
+    if not path.exists():
         return CheckpointError(f"{path}: no such file")
-    if Path(path).is_dir():
+    if path.is_dir():
         return CheckpointError(f"{path}: is a directory, not a file of weights")
-    if isinstance(error, OSError) and error.strerror:
-        return CheckpointError(f"{path}: cannot be read: {error.strerror}")
+    if not os.access(path, os.R_OK):
+        return CheckpointError(f"{path}: may not be read (permissions)")
     return CheckpointError(f"{path}: {what}")
 
 
