@@ -1,0 +1,23 @@
+"""Measures on DNA: perplexity per base, scores of variants and of windows, on one strand or the mean of both.
+
+Bases are bytes, so perplexity is that of bits per byte: `2 ** bits_per_byte(scorer, {"": sequences}).value`.
+"""
+
+from hnet_lm.evaluation.dna.reference import Reference, Region
+from hnet_lm.evaluation.dna.strands import BothStrands, reverse_complement
+from hnet_lm.evaluation.dna.variants import Variant, VariantFile, VariantScore, read_variants, score_variants
+from hnet_lm.evaluation.dna.windows import WindowScore, score_windows
+
+__all__ = [
+    "BothStrands",
+    "Reference",
+    "Region",
+    "Variant",
+    "VariantFile",
+    "VariantScore",
+    "WindowScore",
+    "read_variants",
+    "reverse_complement",
+    "score_variants",
+    "score_windows",
+]

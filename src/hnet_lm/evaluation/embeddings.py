@@ -1,0 +1,78 @@
+"""What a model makes of a text, as vectors: one a byte, and one a chunk of the innermost stage.
+
+A byte's vector is what the head reads at its position; it knows the bytes up to and with that one. A chunk's vector
+is what the innermost main network gives out for it, which has seen the chunk's first byte and all before it. The text
+is read in pieces with the state carried, so it may be of any length.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from hnet_lm.model import HNet, HNetLM
+from hnet_lm.model.hnet import run_network
+from hnet_lm.sequences import Sequences
+
+PIECE_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors on the CPU. Without chunking (an isotropic model) every byte is a chunk of its own."""
+
+    bytes: Float[Tensor, "t d"]
+    chunks: Float[Tensor, "c d_inner"]
+    chunk_starts: Int[Tensor, " c"]
+    """The first byte of each chunk; 0 of the first, also where the model counts BOS to it."""
+
+
+@torch.no_grad()
+def embed(model: HNetLM, data: bytes, *, piece_bytes: int = PIECE_BYTES) -> Embeddings:
+    """Embed a text (BOS in front, which gets no vector)."""
+    ids = torch.tensor([model.config.bos_id, *data], device=model.device)
+    state = model.new_state(1)
+    positions: list[Tensor] = []
+    starts: list[Tensor] = []
+    num_read = 0
+    with _outputs_of(_innermost(model)) as chunks:
+        for piece in ids.split(piece_bytes):
+            seqs = Sequences.from_lengths([len(piece)], device=model.device)
+            y, state, routings = run_network(model.network, model.embedding(piece), seqs, state)
+            positions.append(y.cpu())
+            places = torch.arange(num_read, num_read + len(piece), device=model.device)
+            for routing in routings:
+                places = places[routing.is_boundary]
+            starts.append(places.cpu())
+            num_read += len(piece)
+    first_bytes, vectors = torch.cat(starts) - 1, torch.cat(chunks)
+    if len(first_bytes) == 1 or first_bytes[1] > 0:  # BOS and the first byte are one chunk
+        first_bytes[0] = 0
+    is_of_text = (first_bytes >= 0) & (first_bytes < len(data))
+    return Embeddings(torch.cat(positions)[1:], vectors[is_of_text], first_bytes[is_of_text])
+
+
+def _innermost(model: HNetLM) -> nn.Module:
+    network = model.network
+    while isinstance(network, HNet):
+        network = network.main_network
+    return network
+
+
+@contextmanager
+def _outputs_of(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what a network returns while the block runs."""
+    found: list[Tensor] = []
+
+    def collect(module: nn.Module, inputs: Any, outputs: Any) -> None:
+        found.append(outputs[0].cpu())
+
+    handle = network.register_forward_hook(collect)
+    try:
+        yield found
+    finally:
+        handle.remove()
