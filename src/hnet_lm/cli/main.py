@@ -24,6 +24,8 @@ COMMANDS = {
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs a byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
+    "generate": "continue prompts",
+    "chunks": "show where a model cuts a text, stage by stage",
 }
 
 MISTAKE, INTERRUPTED, READER_GONE = 2, 130, 141
@@ -96,6 +98,6 @@ def _parse(name: str, arguments: list[str]) -> Any:
 def _one_line(box: str) -> str:
     """What tyro says in a framed box of several lines, without the frame and what `--help` shows."""
     rows = [re.sub(r"[│╭╮╰╯]", "", row).strip() for row in box.splitlines()[1:]]
-    sections = " ".join(rows).split("─" * 8)
-    said = [section.strip("─ ") for section in sections if not re.search("full helptext|Argument helptext", section)]
+    sections = re.split("[─-]{8,}", " ".join(rows))  # rules of hyphens where the output is not UTF-8
+    said = [section.strip() for section in sections if not re.search("full helptext|Argument helptext", section)]
     return "; ".join(re.sub(r"\s+", " ", section).rstrip(".") for section in said if section)

@@ -80,7 +80,7 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise DataError(f"{path}: {reason}") from None
+        raise DataError(f"{path}: cannot be read: {reason}") from None
 
 
 def _offsets(values: Iterable[int]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Figures about the chunks of a text: how long they are, and where their boundaries agree with others."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,10 @@ class StageSummary:
     median_length: float
     max_length: int
     histogram: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field; None for a mean of nothing."""
+        return {name: _or_none(value) for name, value in vars(self).items()}
 
     def capped_histogram(self, max_bars: int) -> list[int]:
         """The counts of 1, 2, ... bytes; the last bar counts all chunks of `max_bars` bytes and more."""
@@ -59,15 +64,16 @@ class Agreement:
         return _ratio(self.num_reference, self.num_places)
 
     def to_json(self) -> dict[str, Any]:
+        """Counts and figures; None for a share of nothing."""
         return {
             "reference": self.reference,
             "num_reference": self.num_reference,
             "num_boundaries": self.num_boundaries,
             "num_shared": self.num_shared,
-            "precision": self.precision,
-            "recall": self.recall,
-            "f1": self.f1,
-            "chance_precision": self.chance_precision,
+            "precision": _or_none(self.precision),
+            "recall": _or_none(self.recall),
+            "f1": _or_none(self.f1),
+            "chance_precision": _or_none(self.chance_precision),
         }
 
 
@@ -99,3 +105,7 @@ def _summarize(stage: StageChunks) -> StageSummary:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

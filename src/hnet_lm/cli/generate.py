@@ -1,0 +1,148 @@
+"""`hnet-lm generate`: continue prompts from arguments, a file or standard input, or one after the other as you type."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from hnet_lm.checkpoint import load
+from hnet_lm.cli.input import STANDARD_INPUT, read_bytes
+from hnet_lm.errors import UserError
+from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
+from hnet_lm.generation.params import as_bytes
+from hnet_lm.model import HNetLM
+
+# what a terminal would obey instead of showing it: control characters, except tab and line feed
+_SHOWN = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_SHOWN |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Continue prompts: each argument is one, or a file, or standard input. Without --seed each run differs."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """A saved directory, or hf:owner/name."""
+    prompts: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT")] = ()
+    """Prompts; an empty one ('') starts from nothing."""
+    file: Path | None = None
+    """Read the prompt from a file, as its bytes are; - is standard input."""
+    lines: bool = False
+    """Each line of the file or of standard input is a prompt of its own."""
+    interactive: bool = False
+    """Read a prompt from the terminal, continue it, and again, until Ctrl-D; Ctrl-C ends a continuation."""
+    echo: bool = False
+    """Print each prompt before its continuation."""
+    json: bool = False
+    """Print a JSON object a prompt: prompt, text, num_bytes, finish_reason, and the log-probabilities asked for."""
+    raw: bool = False
+    """Write the bytes of the continuations, one behind the other, and nothing else."""
+    device: str = "cpu"
+    """Where the model runs: cpu, cuda, cuda:1 and so on."""
+    sampling: tyro.conf.OmitArgPrefixes[SamplingParams] = field(default_factory=SamplingParams)
+    limits: tyro.conf.OmitArgPrefixes[EngineLimits] = field(default_factory=EngineLimits)
+
+    def run(self) -> None:
+        if sum((self.json, self.raw, self.echo)) > 1:
+            raise UserError("--json, --raw and --echo exclude each other")
+        if self.interactive and (self.prompts or self.file or self.lines or self.json or self.raw):
+            raise UserError("--interactive takes neither prompts nor --file, --lines, --json, --raw")
+        prompts = [] if self.interactive else self._read_prompts()
+        model = load(self.model, device=self.device)
+        if self.interactive:
+            _converse(model, self.sampling, self.limits)
+            return
+        engine = Engine(model, self.limits)
+        requests = {engine.submit(Request(prompt, self.sampling)): prompt for prompt in prompts}
+        if self.json:
+            _write_json(engine, requests)
+        elif self.raw:
+            for event in _in_order(engine, requests):
+                sys.stdout.buffer.write(event.data)
+        else:
+            _write_text(engine, requests, self.echo)
+
+    def _read_prompts(self) -> list[bytes]:
+        if self.prompts:
+            if self.file or self.lines:
+                raise UserError("prompts are given as arguments, so leave out --file and --lines")
+            return [as_bytes(prompt, f"prompt {number}") for number, prompt in enumerate(self.prompts, start=1)]
+        if self.file is None and sys.stdin.isatty():
+            raise UserError("no prompt: give one as an argument, --file FILE, text on standard input, or --interactive")
+        data = read_bytes(self.file or STANDARD_INPUT)
+        return data.splitlines() if self.lines else [data]
+
+
+def _in_order(engine: Engine, handles: Mapping[int, bytes]) -> Iterator[Event]:
+    """The events of the first request as they come, then those of the second, while all of them run."""
+    waiting: dict[int, list[Event]] = {handle: [] for handle in handles}
+    for handle, events in waiting.items():
+        finished = False
+        while not finished:
+            for event in events:
+                if event.finish_reason == "error":
+                    raise UserError(
+                        "the model's logits are not finite: its weights are damaged, or their type too narrow"
+                    )
+                yield event
+                finished = event.finish_reason is not None
+            events.clear()
+            if not finished:
+                for event in engine.step():
+                    waiting[event.handle].append(event)
+        assert not waiting[handle]
+
+
+def _write_text(engine: Engine, requests: Mapping[int, bytes], echo: bool) -> None:
+    last = None
+    for event in _in_order(engine, requests):
+        if event.handle != last and last is not None:
+            print("\n")
+        if event.handle != last and echo:
+            _show(requests[event.handle].decode("utf-8", "replace"))
+        last = event.handle
+        _show(event.text)
+    print()
+
+
+def _write_json(engine: Engine, requests: Mapping[int, bytes]) -> None:
+    collected: list[Event] = []
+    for event in _in_order(engine, requests):
+        collected.append(event)
+        if event.finish_reason is not None:
+            print(json.dumps(_summary(requests[event.handle], collected), ensure_ascii=False), flush=True)
+            collected.clear()
+
+
+def _summary(prompt: bytes, events: list[Event]) -> dict[str, Any]:
+    logprobs = [asdict(item) for event in events for item in event.logprobs]
+    return {
+        "prompt": prompt.decode("utf-8", "replace"),
+        "text": "".join(event.text for event in events),
+        "num_bytes": sum(len(event.data) for event in events),
+        "finish_reason": events[-1].finish_reason,
+        **({"logprobs": logprobs} if logprobs else {}),
+    }
+
+
+def _converse(model: HNetLM, sampling: SamplingParams, limits: EngineLimits) -> None:
+    while True:
+        try:
+            prompt = as_bytes(input("> "), "prompt")
+        except EOFError:
+            print()
+            return
+        engine = Engine(model, limits)  # a fresh one: Ctrl-C may have left the last in the middle of a step
+        try:
+            _write_text(engine, {engine.submit(Request(prompt, sampling)): prompt}, echo=True)
+        except KeyboardInterrupt:
+            print()
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text.translate(_SHOWN) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
