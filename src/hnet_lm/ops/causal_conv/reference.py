@@ -17,4 +17,6 @@ def causal_conv(
         if len(part):
             outputs.append(torch.stack([(inputs[t : t + width] * weight.T).sum(0) + bias for t in range(len(part))]))
         finals.append(inputs[len(part) :])
-    return torch.cat(outputs), None if state is None else seqs.replaced(state, torch.stack(finals))
+    if state is not None and finals:
+        state = seqs.replaced(state, torch.stack(finals))
+    return torch.cat(outputs), state

@@ -15,4 +15,6 @@ def ema_scan(x: Tensor, p: Tensor, seqs: Sequences, state: Tensor | None) -> tup
             outputs.append(z)
         finals.append(z)
     y = torch.stack(outputs) if outputs else torch.zeros_like(x)
-    return y, None if state is None else seqs.replaced(state, torch.stack(finals))
+    if state is not None and finals:
+        state = seqs.replaced(state, torch.stack(finals))
+    return y, state

@@ -19,4 +19,6 @@ def ssd(
             outputs.append(torch.einsum("n,nhp->hp", C[t], h) + D[:, None] * x[t])
         finals.append(h)
     y = torch.stack(outputs) if outputs else torch.zeros_like(x)
-    return y, None if state is None else seqs.replaced(state, torch.stack(finals))
+    if state is not None and finals:
+        state = seqs.replaced(state, torch.stack(finals))
+    return y, state
