@@ -1,0 +1,66 @@
+"""The one place where a backend is chosen: by argument, for a block, for one op; never in silence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hnet_lm.ops import ema_scan, use_backend
+from hnet_lm.ops.dispatch import DEFAULT, Op
+from hnet_lm.sequences import Sequences
+
+OPS = ("ema_scan", "ssd", "causal_conv", "attention", "select_chunks")
+
+
+def op(name: str) -> Op:
+    return Op(f"hnet_lm.ops.{name}")
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_has_a_reference_and_the_default(name: str) -> None:
+    assert {"reference", DEFAULT} <= set(op(name).available())
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_each_backend_file_is_one_without_registration(name: str) -> None:
+    folder = Path(__file__).parents[2] / "src" / "hnet_lm" / "ops" / name
+    files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    assert set(op(name).available()) == files
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_unknown_backend_is_an_error_that_names_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"op {name} has no backend 'cuda9'; it has .*reference"):
+        op(name).backend("cuda9")
+
+
+def test_an_unknown_backend_by_argument_and_by_context() -> None:
+    inputs = torch.zeros(2, 1), torch.full((2,), 0.5), Sequences.from_lengths([2])
+    with pytest.raises(ValueError, match="ema_scan has no backend 'fast'"):
+        ema_scan(*inputs, backend="fast")
+    with use_backend("fast"), pytest.raises(ValueError, match="ema_scan has no backend 'fast'"):
+        ema_scan(*inputs)
+    with use_backend(ema_scan="fast"), pytest.raises(ValueError, match="ema_scan has no backend 'fast'"):
+        ema_scan(*inputs)
+
+
+def module_of(name: str, backend: str | None = None) -> str:
+    return op(name).backend(backend).__module__
+
+
+def test_the_nearest_choice_wins() -> None:
+    assert module_of("ssd") == f"hnet_lm.ops.ssd.{DEFAULT}"
+    with use_backend("reference"):
+        assert module_of("ssd") == "hnet_lm.ops.ssd.reference"
+        assert module_of("ssd", "torch") == "hnet_lm.ops.ssd.torch"
+        with use_backend(ssd="torch"):
+            assert module_of("ssd") == "hnet_lm.ops.ssd.torch"
+            assert module_of("ema_scan") == "hnet_lm.ops.ema_scan.reference"
+        assert module_of("ssd") == "hnet_lm.ops.ssd.reference"
+    assert module_of("ssd") == f"hnet_lm.ops.ssd.{DEFAULT}"
+
+
+def test_a_choice_ends_with_its_block_also_by_an_error() -> None:
+    with pytest.raises(RuntimeError), use_backend("reference"):
+        raise RuntimeError
+    assert module_of("ssd") == f"hnet_lm.ops.ssd.{DEFAULT}"
