@@ -152,7 +152,10 @@ DIRECTORIES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "it has no model.safetensors"),
     "neither": (lambda d: [path.unlink() for path in d.iterdir()], "no config.json and no model.safetensors"),
     "config spoilt": (rewrite("config.json", lambda _: b"{}"), "'arch_layout' is missing"),
-    "config of another model": (other_config("tiny_2stage"), "'embedding.weight' has shape (256, 64), the config wants (256, 32)"),
+    "config of another model": (
+        other_config("tiny_2stage"),
+        "'embedding.weight' has shape (256, 64), the config wants (256, 32)",
+    ),
     "weights are a directory": (replace_by_directory, "is a directory, not a file of weights"),
     "weights empty": (rewrite("model.safetensors", lambda _: b""), "not a complete .safetensors file"),
     "weights cut off": (rewrite("model.safetensors", lambda data: data[:-100]), "not a complete .safetensors file"),

@@ -4,7 +4,6 @@ A pad vector belongs to the stage it leads into. Of the state, Mamba-2, routing,
 however long the sequence; attention keeps keys and values of every position that later ones may still see.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -38,7 +37,8 @@ def state_bytes_by_part(
     for s, (config, length) in enumerate(zip(model.config.stages, lengths, strict=True)):
         for part, layout in config.layouts.items():
             num_attention = sum(block.mixer == "attention" for block in parse_layout(layout))
-            sizes[s, part] += num_attention * 2 * math.ceil(visible_positions(config, length)) * config.d_model * item
+            kept = round(visible_positions(config, length))
+            sizes[s, part] += num_attention * 2 * kept * config.d_model * item
     return sizes
 
 
