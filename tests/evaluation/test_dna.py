@@ -19,7 +19,15 @@ from hnet_lm.evaluation.dna import (
 from hnet_lm.model import HNetLM
 
 BASES = b"ACGGATTACAGGCTTAAGCCTGACTTTAGGACCATNNGATACCA"
-FASTA = b">chr1 whole\nACGGATTACAGGCTTAAGCC\nTGACTTTAGGACCATNNGATacca\n\n>chr2:101-110 GRCh37\nAAAATTTTGG\n>odd:1-3\nACGTA\n"
+FASTA = b""">chr1 whole
+ACGGATTACAGGCTTAAGCC
+TGACTTTAGGACCATNNGATacca
+
+>chr2:101-110 GRCh37
+AAAATTTTGG
+>odd:1-3
+ACGTA
+"""
 
 
 @pytest.fixture
@@ -57,20 +65,16 @@ def test_perplexity_per_base_of_a_fasta_file(model: HNetLM, fasta: Path) -> None
     found = bits_per_byte(BothStrands(ByteScorer(model)), {"dna": texts})
     nats = -sum(strand_mean(model, text) for text in texts)
     assert 2**found.value == pytest.approx(math.exp(nats / sum(map(len, texts))))
-    assert found.num_bytes == 43 - 2 + 10 + 5  # the run of N is left out
+    assert found.num_bytes == 44 - 2 + 10 + 5  # the run of N is left out
 
 
 def test_reference_by_position(fasta: Path) -> None:
     reference = Reference.read(fasta)
-    assert list(reference) == [
-        Region("chr1", 0, BASES),
-        Region("chr2", 100, b"AAAATTTTGG"),
-        Region("odd:1-3", 0, b"ACGTA"),
-    ]
-    assert reference.region("chr2", 100, 110) == Region("chr2", 100, b"AAAATTTTGG")
-    assert (
-        reference.region("chr2", 99, 101) is reference.region("chr2", 105, 111) is reference.region("X", 0, 1) is None
-    )
+    stretch = Region("chr2", 100, b"AAAATTTTGG")
+    assert list(reference) == [Region("chr1", 0, BASES), stretch, Region("odd:1-3", 0, b"ACGTA")]
+    assert reference.region("chr2", 100, 110) == stretch
+    for outside in [("chr2", 99, 101), ("chr2", 105, 111), ("X", 0, 1)]:
+        assert reference.region(*outside) is None
 
 
 VCF = """##fileformat=VCFv4.2

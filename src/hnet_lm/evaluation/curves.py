@@ -1,0 +1,123 @@
+"""Data efficiency: how many times less data one run needs to become as good as another.
+
+Read from the `metrics.jsonl` of runs. At the bits per byte with which the worse of two runs ends, the factor is the
+bytes that the one needs to get there over those of the other. Before decay, as in the paper, a run ends with its last
+record at the peak learning rate, and both are read off their curves. After decay it ends with its last record; how long
+the better run would have had to be is an estimate: a shorter one is taken to decay over the same share of its length,
+and to gain as many bits by it, as this one did.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hnet_lm.errors import DataError
+
+METRICS = "metrics.jsonl"
+VALIDATION = "validation/bits_per_byte"
+PEAK_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Bits per byte of a run over the bytes of training text it had seen, in the order of time."""
+
+    name: str
+    bytes_seen: np.ndarray
+    bits_per_byte: np.ndarray
+    bytes_before_decay: float
+    """How many it had seen when its learning rate began to fall."""
+
+    @property
+    def num_before_decay(self) -> int:
+        """So many of the first points lie before the decay."""
+        return int(np.searchsorted(self.bytes_seen, self.bytes_before_decay, side="right"))
+
+    @property
+    def best(self) -> np.ndarray:
+        """The lowest value up to each point, so that noise does not undo what has been reached."""
+        return np.minimum.accumulate(self.bits_per_byte)
+
+    def end(self, *, before_decay: bool) -> float:
+        """The best value of the run, or of its part before decay."""
+        return float(self.best[self.num_before_decay - 1] if before_decay else self.best[-1])
+
+    def bytes_to_reach(self, level: float, *, before_decay: bool) -> float | None:
+        """Bytes after which a run like this is at the level; None where its points before decay do not show it.
+
+        Between two points by the logarithm of the bytes. Not before decay: the whole length of a run with decay.
+        """
+        if before_decay:
+            return self._stable_bytes(level)
+        gain = self.end(before_decay=True) - self.end(before_decay=False)
+        stable_bytes = self._stable_bytes(level + gain)
+        return stable_bytes and stable_bytes * self.bytes_seen[-1] / self.bytes_seen[self.num_before_decay - 1]
+
+    def _stable_bytes(self, level: float) -> float | None:
+        best = self.best[: self.num_before_decay]
+        if not len(best) or not best[-1] <= level <= best[0]:
+            return None
+        i = max(int((best <= level).argmax()), 1)
+        share = (best[i - 1] - level) / (best[i - 1] - best[i])
+        start, end = np.log(self.bytes_seen[i - 1 : i + 1])
+        return float(np.exp(start + share * (end - start)))
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """`run` needs `factor` times less data than `baseline` to reach `level` bits per byte (below 1: more data)."""
+
+    run: str
+    baseline: str
+    level: float
+    factor: float
+
+
+def read_curve(path: str | Path, key: str = VALIDATION) -> Curve:
+    """A run's curve, of its folder or its `metrics.jsonl`. Raises DataError if the file has no values of this key."""
+    path = Path(path)
+    name, file = (path.name, path / METRICS) if path.is_dir() else (path.parent.name, path)
+    records = _records(file)
+    training = [r for r in records if "bytes_seen" in r and "lr" in r]
+    measured = [r for r in records if isinstance(r.get(key), int | float)]
+    if not measured or not training:
+        what = f"values of {key!r}" if training else "records of training (with 'bytes_seen' and 'lr')"
+        raise DataError(f"{file}: has no {what}")
+    steps = np.array([r["step"] for r in training])
+    rates = np.array([r["lr"] for r in training])
+    bytes_at_steps = np.array([r["bytes_seen"] for r in training], dtype=np.float64)
+    last_at_peak = np.flatnonzero(rates >= rates.max() * (1 - PEAK_TOLERANCE))[-1]
+    # A validation stands in a record of its own, perhaps at a step without a record of training.
+    bytes_seen = np.interp([r["step"] for r in measured], steps, bytes_at_steps)
+    values = np.array([r[key] for r in measured], dtype=np.float64)
+    return Curve(name, bytes_seen, values, float(bytes_at_steps[last_at_peak]))
+
+
+def data_efficiency(run: Curve, baseline: Curve, *, before_decay: bool) -> Efficiency | None:
+    """How much less data `run` needs; None where the curves do not show when the better one was at the level."""
+    if not run.num_before_decay or not baseline.num_before_decay:
+        return None
+    level = max(run.end(before_decay=before_decay), baseline.end(before_decay=before_decay))
+    needed = run.bytes_to_reach(level, before_decay=before_decay)
+    needed_by_baseline = baseline.bytes_to_reach(level, before_decay=before_decay)
+    if needed is None or needed_by_baseline is None:
+        return None
+    return Efficiency(run.name, baseline.name, level, needed_by_baseline / needed)
+
+
+def _records(path: Path) -> list[dict]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):  # the run was stopped while it wrote
+                break
+            raise DataError(f"{path}, line {number}: not JSON") from error
+    return records
