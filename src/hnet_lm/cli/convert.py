@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -15,11 +15,11 @@ from hnet_lm.official import load_official
 class Command:
     """Make a saved directory of the reference code's config and weights. Nothing in a .pt file is run."""
 
-    config: tyro.conf.Positional[Path]
+    config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
     """The config (JSON)."""
-    weights: tyro.conf.Positional[Path]
+    weights: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WEIGHTS")]
     """The weights, .pt or .safetensors."""
-    directory: tyro.conf.Positional[Path]
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIRECTORY")]
     """Where to save; a saved model that is there is replaced."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights; residual projections stay in float32."""

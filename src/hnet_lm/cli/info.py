@@ -37,11 +37,11 @@ PARTS = (
 class Command:
     """Parameters, FLOPs a byte and bytes of state a sequence, by stage and part. No weights are read."""
 
-    config: tyro.conf.Positional[Path]
+    config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
     """A config (JSON), or a directory that has a config.json."""
     bytes_per_chunk: Annotated[tuple[float, ...], tyro.conf.arg(metavar="BYTES ...")] = ()
-    """Bytes of input a chunk of each chunking stage, outermost first. Default: about what the published models make, 4.8
-    in one stage, 2.65 and 7.02 in two."""
+    """Bytes of input a chunk of each chunking stage, outermost first. Default: about what the published models make,
+    4.8 in one stage, 2.65 and 7.02 in two."""
     sequence_length: int = 8192
     """Bytes of a sequence."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -7,12 +7,20 @@ from typing import Annotated, Any
 
 import tyro
 
+from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import UserError
-from hnet_lm.training.config import RunConfig
+from hnet_lm.training.config import LoopConfig, ModelSource, RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.progress import TerminalReporter
 
 USAGE = "name a run file, as in: hnet-lm train configs/runs/demo.toml --optimizer.lr 1e-3"
+
+# What --help shows as defaults where no run file is named; a run file gives its own.
+EXAMPLE = RunConfig(
+    LoopConfig(directory="runs/NAME", num_steps=1000),
+    ModelSource(config="MODEL.json"),
+    DataConfig(sources=(SourceConfig(path="sample:english"),)),
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Command:
 def parse(arguments: Sequence[str], cli: Callable[..., Any]) -> Command:
     """The run file gives the defaults that the other arguments change."""
     files = [argument for argument in arguments if argument.endswith(".toml")]
+    if not files and {"-h", "--help"} & set(arguments):
+        return cli(Command, args=arguments, default=Command(Path("RUN.toml"), EXAMPLE))
     if len(files) != 1:
         raise UserError(USAGE)
     default = Command(Path(files[0]), RunConfig.load(files[0]))

@@ -1,0 +1,77 @@
+"""`hnet-lm info`: the table people read and the JSON programs read say the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hnet_lm.checkpoint import save
+from hnet_lm.cli.main import main
+from hnet_lm.config import HNetConfig
+from hnet_lm.model import HNetLM
+
+MODELS = Path(__file__).parent.parent.parent / "configs" / "models"
+
+
+def info(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["info", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_table_of_a_published_model(capsys: pytest.CaptureFixture[str]):
+    table = info(capsys, str(MODELS / "hnet_1stage_L.json"))
+    rows = [" ".join(line.split()) for line in table.splitlines()]
+    assert "1 main_network T22 622,923,264 308 M 924 M 440 MiB" in rows
+    assert "total 679,405,312 434 M 1.3 G 448 MiB" in rows
+    assert "4.8 bytes a chunk" in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_json_has_every_part_and_their_sums(capsys: pytest.CaptureFixture[str]):
+    path = MODELS / "hnet_2stage_XL.json"
+    facts = json.loads(info(capsys, str(path), "--json", "--bytes-per-chunk", "3", "6.9", "--dtype", "bfloat16"))
+    assert facts["config"] == json.loads(path.read_text())
+    assert (facts["bytes_per_chunk"], facts["sequence_length"], facts["dtype"]) == ([3, 6.9], 8192, "bfloat16")
+    assert facts["total"]["parameters"] == 1_603_492_224
+    assert facts["total"]["forward_flops_per_byte"] == pytest.approx(0.69e9, rel=0.01)
+    for figure, total in facts["total"].items():
+        assert sum(part[figure] for part in facts["parts"]) == pytest.approx(total)
+    assert [(part["stage"], part["part"], part["layout"]) for part in facts["parts"] if part["layout"]] == [
+        (0, "encoder", "m4"),
+        (0, "decoder", "m4"),
+        (1, "encoder", "T1m4"),
+        (1, "decoder", "m4T1"),
+        (2, "main_network", "T27"),
+    ]
+    for part in facts["parts"]:
+        assert part["training_flops_per_byte"] == 3 * part["forward_flops_per_byte"]
+
+
+def test_options_change_what_they_should(capsys: pytest.CaptureFixture[str]):
+    path = str(MODELS / "tiny_1stage.json")
+
+    def total(*options: str) -> dict[str, float]:
+        return json.loads(info(capsys, path, "--json", *options))["total"]
+
+    default = total()
+    assert total("--bytes-per-chunk", "2.4")["forward_flops_per_byte"] > default["forward_flops_per_byte"]
+    assert total("--sequence-length", "16384")["state_bytes"] > default["state_bytes"]
+    assert total("--dtype", "bfloat16")["state_bytes"] < default["state_bytes"]
+    assert total("--dtype", "bfloat16")["parameters"] == default["parameters"]
+
+
+@pytest.mark.parametrize("name", ["tiny_isotropic", "tiny_2stage"])
+def test_a_saved_directory_is_as_good_as_its_config(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save(HNetLM(HNetConfig.load(MODELS / f"{name}.json")), tmp_path / "saved")
+    assert info(capsys, str(tmp_path / "saved"), "--json") == info(capsys, str(MODELS / f"{name}.json"), "--json")
+
+
+def test_names_in_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "[bold]x.json"
+    path.write_text((MODELS / "tiny_isotropic.json").read_text())
+    assert "[bold]x.json" in info(capsys, str(path)).replace("\n", "").replace(" ", "")
+
+
+def test_the_wrong_number_of_chunk_sizes_is_said(capsys: pytest.CaptureFixture[str]):
+    assert main(["info", str(MODELS / "tiny_2stage.json"), "--bytes-per-chunk", "3"]) == 2
+    assert "the model chunks 2 times, but 1 values are given" in capsys.readouterr().err
