@@ -16,6 +16,8 @@ def causal_conv(
     x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if state is not None and seqs.max_length <= 1:
+        return _step(x, weight, bias, seqs.nonempty_only(), state)
     width = weight.shape[1]
     past = x.new_zeros(seqs.num_sequences, width - 1, x.shape[1]) if state is None else seqs.owned(state).to(x.dtype)
     rows = seqs.memo(("conv", width), lambda: _rows(seqs, width))
@@ -23,6 +25,12 @@ def causal_conv(
     if state is None:
         return y, None
     return y, seqs.replaced(state, torch.cat([past.flatten(0, 1), x])[rows.last])
+
+
+def _step(x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tensor) -> tuple[Tensor, Tensor]:
+    """One position a sequence: its window is what was carried and itself."""
+    seen = torch.cat([seqs.owned(state).to(x.dtype), x[:, None]], 1)  # b w d
+    return (seen * weight.T).sum(1) + bias, seqs.replaced(state, seen[:, 1:])
 
 
 class _Rows(NamedTuple):

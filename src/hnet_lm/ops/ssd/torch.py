@@ -55,7 +55,8 @@ def _step(
     """At most one position a sequence: the recurrence itself."""
     active = seqs.nonempty_only()
     with torch.autocast(x.device.type, enabled=False):
-        inputs = (x * dt[..., None])[:, None]  # t 1 h p
-        h = (dt * A).exp()[:, None, :, None] * active.owned(state) + B[..., None, None] * inputs  # t n h p
-        y = (C[:, None] @ h.flatten(2)).view_as(x)
-    return y, active.replaced(state, h)
+        decayed = (dt * A).exp()[:, None, :, None] * active.owned(state)  # t n h p
+        inputs = (x * dt[..., None]).flatten(1)  # t (h p)
+        h = torch.baddbmm(decayed.flatten(2), B[..., None], inputs[:, None])
+        y = (C[:, None] @ h).view_as(x)
+    return y, active.replaced(state, h.view_as(decayed))
