@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import torch
@@ -15,12 +16,12 @@ from hnet_lm.data import DataConfig, documents
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
 from hnet_lm.evaluation.compressors import COMPRESSORS
+from hnet_lm.extras import import_leaf
 from hnet_lm.generation import generate
 from hnet_lm.inspect import chunks, render_html
 from hnet_lm.inspect.terminal import render
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.figure import save_figure
 from hnet_lm.training.loop import train
 from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.progress import TerminalReporter
@@ -44,6 +45,7 @@ class Command:
         if self.directory:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.directory))
         console = Console()
+        _figure()  # what is not installed is said now, not after minutes of training
         train(config, TerminalReporter(console))
         show(config, console)
 
@@ -106,4 +108,8 @@ def _write_pictures(model: HNetLM, config: RunConfig, data: bytes, directory: Pa
     found = chunks(model, data[:PICTURE_BYTES].decode("utf-8", "ignore"))
     (directory / "chunks.html").write_text(render_html(found, "Chunks of held-out text"), encoding="utf-8")
     records = read_metrics(directory / "metrics.jsonl")
-    save_figure(records, directory / "loss.png", config.loss.target_ratios, directory.name)
+    _figure().save_figure(records, directory / "loss.png", config.loss.target_ratios, directory.name)
+
+
+def _figure() -> ModuleType:
+    return import_leaf("hnet_lm.training.figure", "plot", "hnet-lm demo")
