@@ -1,6 +1,5 @@
 """The command line itself: quick help without torch, one line for a mistake, exit codes."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -56,8 +55,6 @@ def test_version(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]):
-    command = importlib.import_module(f"hnet_lm.cli.{name.replace('-', '_')}").Command
-    assert callable(command.run)
     with pytest.raises(SystemExit) as exited:
         main([name, "--help"])
     assert not exited.value.code
@@ -138,11 +135,10 @@ def test_a_fault_of_ours_is_not_hidden(probe: Callable):
         main(["probe"])
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_reader_that_leaves_gets_no_complaint(options: list[str]):
+def test_a_reader_that_leaves_gets_no_complaint():
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([*PROGRAM, "info", CONFIG, *options], stdout=writing, stderr=subprocess.PIPE, check=False)
+    command = [*PROGRAM, "info", CONFIG, "--json"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
-    assert done.returncode in (1, 141)  # 1 where rich was writing
-    assert done.stderr == b""
+    assert (done.returncode, done.stderr) == (141, b"")
