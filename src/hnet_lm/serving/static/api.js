@@ -1,0 +1,54 @@
+// The server's interface. Errors carry the server's own message; `needsKey` says that a key is missing or wrong.
+
+const KEY = "hnet-lm-key";
+
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.needsKey = status === 401;
+  }
+}
+
+export const setKey = (key) => sessionStorage.setItem(KEY, key);
+
+async function ask(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  const response = await fetch(path, { ...options, headers, signal });
+  if (!response.ok) {
+    const answer = await response.json().catch(() => null);
+    throw new ApiError(response.status, answer?.error?.message ?? `the server answered ${response.status}`);
+  }
+  return response;
+}
+
+export async function listModels() {
+  return (await (await ask("/v1/models")).json()).data;
+}
+
+export async function chunksOf(model, text, signal) {
+  return (await (await ask("/v1/chunks", { model, input: text }, signal)).json()).data[0];
+}
+
+// The choices of a streamed completion, as they come.
+export async function* complete(body, signal) {
+  const response = await ask("/v1/completions", { ...body, stream: true, routing: true }, signal);
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") return;
+    const { choices, error } = JSON.parse(data);
+    if (error) throw new ApiError(500, error.message);
+    yield choices[0];
+  }
+}
+
+async function* events(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let part; !(part = await reader.read()).done; ) {
+    const lines = (rest + part.value).split(/\r?\n/);
+    rest = lines.pop();
+    for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
+  }
+}
