@@ -39,7 +39,7 @@ def make_model() -> Callable[..., HNetLM]:
 @pytest.fixture(scope="session")
 def model() -> HNetLM:
     """Two stages, with Mamba-2 and both kinds of attention."""
-    return tiny_model(["m1", ["T1m1", ["T1"], "m1"], "m1"])
+    return tiny_model(["m1", ["t1", ["T1"], "m1"], "m1"])
 
 
 @pytest.fixture(scope="session")

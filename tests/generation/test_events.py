@@ -84,7 +84,7 @@ def test_the_end_of_the_text(model: HNetLM, free_output: bytes):
     assert len(output(ignored)) == 40
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_forced_utf8_is_valid_to_its_last_byte(model: HNetLM, seed: int):
     for max_new_bytes in (1, 2, 3, 20):
         prompt = "中".encode()[: seed % 3]  # goes on inside the prompt's character
@@ -103,7 +103,7 @@ def test_log_probabilities_are_those_of_the_whole_text(model: HNetLM):
         assert [value for _, value in item.top] == pytest.approx(expected[row].topk(3).values.tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("prefill_bytes", [1, 3, 100])
+@pytest.mark.parametrize("prefill_bytes", [3, 100])
 def test_boundaries_are_those_of_the_whole_text(model: HNetLM, prefill_bytes: int):
     request = Request(b"The cat sat on", FREE, boundaries=True)
     events = run(model, request, prefill_bytes)
@@ -125,12 +125,12 @@ def test_boundaries_are_those_of_the_whole_text(model: HNetLM, prefill_bytes: in
 def test_logits_that_are_not_finite_end_only_their_own_request(model: HNetLM):
     engine = Engine(model)
     with torch.no_grad():
-        kept = model.embedding.weight[ord("~")].clone()
-        model.embedding.weight[ord("~")] = torch.nan
+        kept = model.embedding.weight[0xF8].clone()
+        model.embedding.weight[0xF8] = torch.nan  # a byte that the other request cannot choose
     try:
-        broken, whole = engine.submit(Request(b"a~", FREE)), engine.submit(Request(b"The cat", FREE))
+        broken, whole = (engine.submit(with_params(prompt, valid_utf8=True)) for prompt in (b"a\xf8", b"The cat"))
         events = [event for _ in range(45) for event in engine.step()]
     finally:
-        model.embedding.weight[ord("~")] = kept
+        model.embedding.weight[0xF8] = kept
     assert [event.finish_reason for event in events if event.handle == broken] == ["error"]
     assert len(output([event for event in events if event.handle == whole])) == 40

@@ -12,7 +12,7 @@ from importlib import resources
 
 import numpy as np
 
-from hnet_lm.inspect.characters import NEWLINE, characters
+from hnet_lm.inspect.characters import NEWLINE, Characters, characters
 from hnet_lm.inspect.statistics import StageSummary, summarize
 from hnet_lm.inspect.structure import Chunks
 
@@ -40,15 +40,14 @@ def render_html(chunks: Chunks, title: str) -> str:
         "stage_css": "\n".join(_stage_css(stage) for stage in range(len(chunks.stages))),
         "cards": "".join(_card(stage, summary) for stage, summary in enumerate(summarize(chunks))),
         "torn_note": f" A wavy line marks the {num_torn:,} characters inside which a chunk starts." if num_torn else "",
-        "data": _data(chunks),
+        "data": _data(chunks, drawn),
     }
     page = resources.files("hnet_lm.inspect").joinpath("page.html").read_text(encoding="utf-8")
     head, *parts = page.split("{{")
     return head + "".join(fields[name] + rest for name, rest in (part.split("}}", 1) for part in parts))
 
 
-def _data(chunks: Chunks) -> str:
-    drawn = characters(chunks.data)
+def _data(chunks: Chunks, drawn: Characters) -> str:
     glyphs = [NEWLINE + "\n" if glyph == NEWLINE else glyph for glyph in drawn.glyphs]
     glyph_lengths = [len(glyph.encode("utf-16-le")) // 2 for glyph in glyphs]
     data = {
@@ -108,7 +107,7 @@ def _histogram(stage: int, summary: StageSummary) -> str:
         label = summary.length_label(index + 1, _HISTOGRAM_BARS)
         x = index * step
         bars.append(
-            f'<rect class="fill{stage}-{index % 2}" x="{x:.1f}" y="{height - 12 - tall:.1f}" width="{step - 1:.1f}" '
+            f'<rect class="fill{stage}-0" x="{x:.1f}" y="{height - 12 - tall:.1f}" width="{step - 1:.1f}" '
             f'height="{tall:.1f}"><title>{label} bytes: {count:,} ({count / summary.num_chunks:.1%})</title></rect>'
         )
         if index == 0 or (index + 1) % 4 == 0:
