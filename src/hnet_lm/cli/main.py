@@ -26,6 +26,7 @@ COMMANDS = {
     "convert": "make a saved directory of the reference code's config and weights",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
+    "evaluate": "bits per byte, robustness, DNA, benchmarks, data efficiency",
 }
 
 MISTAKE, INTERRUPTED, READER_GONE = 2, 130, 141

@@ -49,6 +49,11 @@ def score_windows(scorer: Scorer, reference: Reference, *, window: int, stride: 
         if start < len(region.bases)
     ]
     scores = scorer.score(Passage(region.bases[start:end]) for region, start, end in places)
-    for (region, start, end), score in zip(places, scores, strict=True):
-        background = sum(n * log_frequency[base] for base, n in Counter(region.bases[start:end]).items())
-        yield WindowScore(region.sequence, region.start + start, region.start + end, score.logprob, background)
+    backgrounds = (
+        sum(n * log_frequency[base] for base, n in Counter(region.bases[start:end]).items())
+        for region, start, end in places
+    )
+    return (
+        WindowScore(region.sequence, region.start + start, region.start + end, score.logprob, background)
+        for (region, start, end), score, background in zip(places, scores, backgrounds, strict=True)
+    )

@@ -1,0 +1,49 @@
+"""What the measures of a model have in common on the command line: the model, how it reads, and documents."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from hnet_lm.checkpoint import load
+from hnet_lm.data import DataConfig, SourceConfig
+from hnet_lm.data import documents as read_documents
+from hnet_lm.errors import UserError
+from hnet_lm.evaluation import ByteScorer, CarriedState, SlidingWindow
+
+Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the model reads."""
+
+    device: str = "cpu"
+    """Where the model runs: cpu, cuda, cuda:1 and so on."""
+    window: int | None = None
+    """Read in windows of so many bytes, each from a fresh state; without it every byte sees all before it."""
+    stride: int | None = None
+    """How far the window moves; half of it by default."""
+    call_bytes: int = 16_384
+    """Bytes of one call of the model, of all documents together."""
+
+    def scorer(self, model: str, *, unit_starts: bool = False) -> ByteScorer:
+        if self.window is None and self.stride is not None:
+            raise UserError("--stride goes with --window")
+        context = CarriedState()
+        if self.window is not None:
+            stride = max(self.window // 2, 1) if self.stride is None else self.stride
+            context = SlidingWindow(self.window, stride)
+        loaded = load(model, device=self.device)
+        return ByteScorer(loaded, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
+
+
+def documents(path: str, max_bytes: int | None) -> Iterator[bytes]:
+    """The documents of a source, of a sample its held-out ones."""
+    num_bytes = 0
+    for document in read_documents(DataConfig((SourceConfig(path, split="validation"),))):
+        yield document.data
+        num_bytes += len(document.data)
+        if max_bytes is not None and num_bytes >= max_bytes:
+            return

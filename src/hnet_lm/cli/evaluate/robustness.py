@@ -1,0 +1,65 @@
+"""`hnet-lm evaluate robustness`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from hnet_lm.cli.evaluate.reading import Model, Reading, documents
+from hnet_lm.cli.evaluate.tables import percent, print_table, rounded
+from hnet_lm.errors import UserError
+from hnet_lm.evaluation import perturbed_bits_per_byte, read_questions, robustness
+
+
+@dataclass(frozen=True)
+class EvaluateRobustness:
+    """Accuracy on multiple-choice questions, or bits per byte, under five perturbations of the text."""
+
+    model: Model
+    """A saved directory, or hf:owner/name."""
+    questions: Path | None = None
+    """JSONL of {"prompt": text, "choices": [texts], "answer": index from 0}."""
+    text: str | None = None
+    """Documents of UTF-8 text whose bits per byte to measure."""
+    max_bytes: int | None = None
+    """Stop after the document with which the text has so many bytes."""
+    targets: tuple[Literal["prompt", "completion", "both"], ...] = ("prompt", "completion", "both")
+    """What of a question to perturb; the averages run over these."""
+    seed: int = 0
+    """Of the perturbations."""
+    json: bool = False
+    """Print JSON instead of tables."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = field(default_factory=Reading)
+
+    def run(self) -> None:
+        if self.questions is None and self.text is None:
+            raise UserError("robustness needs --questions FILE, --text FILE, or both")
+        scorer = self.reading.scorer(self.model)
+        facts: dict[str, Any] = {}
+        if self.questions is not None:
+            found = robustness(scorer, read_questions(self.questions), targets=self.targets, seed=self.seed)
+            facts["accuracy"] = found.to_json()
+        if self.text is not None:
+            texts = [data.decode("utf-8", "replace") for data in documents(self.text, self.max_bytes)]
+            perturbed = perturbed_bits_per_byte(scorer, texts, seed=self.seed)
+            facts["bits_per_byte"] = {name: vars(result) for name, result in perturbed.items()}
+        if self.json:
+            print(json.dumps(facts))
+            return
+        if "accuracy" in facts:
+            print_table(("perturbation", *self.targets, "average", "score"), self._accuracy_rows(facts["accuracy"]))
+        if "bits_per_byte" in facts:
+            rows = [[name, *map(rounded, values.values())] for name, values in facts["bits_per_byte"].items()]
+            print_table(("perturbation", "bits/byte", "bits/clean byte"), rows)
+
+    def _accuracy_rows(self, facts: dict[str, Any]) -> Iterator[list[str]]:
+        blank = [""] * len(self.targets)
+        for name, found in facts["perturbations"].items():
+            figures = [*(found[target] for target in self.targets), found["average"]]
+            yield [name, *map(percent, figures), rounded(found["score"], 1)]
+        yield ["all", *blank, percent(facts["average"]), rounded(facts["score"], 1)]
+        yield ["clean", *blank, percent(facts["clean"]), ""]
+        yield ["chance", *blank, percent(facts["chance"]), ""]

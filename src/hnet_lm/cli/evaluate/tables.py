@@ -1,0 +1,25 @@
+"""Tables in the terminal."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(headings[0], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def rounded(value: Any, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, float) else ""
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"

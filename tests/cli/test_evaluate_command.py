@@ -1,0 +1,165 @@
+"""`hnet-lm evaluate` with a saved model: it prints what the library finds."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import hnet_lm
+from hnet_lm import HNetConfig, HNetLM
+from hnet_lm.cli.main import main
+from hnet_lm.evaluation import ByteScorer, Passage, SlidingWindow, bits_per_byte, compressor_bits_per_byte
+
+TEXTS = ["A first document.", "And, 天地, a second one: longer."]
+QUESTIONS = [{"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": n % 2} for n in range(2)]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    config = {
+        "arch_layout": ["m1", ["T1"], "m1"],
+        "d_model": [64, 64],
+        "d_intermediate": [0, 64],
+        "ssm_cfg": {"d_state": 8},
+        "attn_cfg": {"num_heads": [2] * 2, "rotary_emb_dim": [16] * 2, "window_size": [-1] * 2},
+    }
+    hnet_lm.save(HNetLM(HNetConfig.from_dict(config)), directory)
+    return str(directory)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> str:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    return str(path)
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    code = main(["evaluate", *arguments])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["evaluate", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_bits_per_byte(saved: str, texts: str, capsys: pytest.CaptureFixture[str]):
+    arguments = ("bpb", saved, f"one={texts}", f"two={texts}", f"two={texts}", "--compressors", "xz", "gzip")
+    found = json.loads(shown(capsys, *arguments, "--json"))
+    data = [text.encode() for text in TEXTS]
+    expected = bits_per_byte(ByteScorer(hnet_lm.load(saved)), {"": data}).value
+    assert found["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+    assert found["domains"]["two"]["num_documents"] == 4
+    assert found["compressors"]["two"]["xz"] == compressor_bits_per_byte(b"".join(data * 2), "xz")
+    assert len(found["chunks"]["one"]) == 1
+    table = shown(capsys, *arguments)
+    assert f"{expected:.4f}" in table
+    assert "bytes/chunk" in table
+
+
+def test_windows_and_limits(saved: str, texts: str, capsys: pytest.CaptureFixture[str]):
+    found = json.loads(shown(capsys, "bpb", saved, texts, "--json", "--window", "6", "--max-bytes", "5"))
+    scorer = ByteScorer(hnet_lm.load(saved), SlidingWindow(6, 3))
+    assert found["bits_per_byte"] == pytest.approx(bits_per_byte(scorer, {"": [TEXTS[0].encode()]}).value, rel=1e-5)
+    assert "--stride goes with --window" in complaint(capsys, "bpb", saved, texts, "--stride", "3")
+    assert "needs a file" in complaint(capsys, "bpb", saved)
+
+
+def test_a_sample_is_read_in_its_held_out_part(saved: str, capsys: pytest.CaptureFixture[str]):
+    found = json.loads(shown(capsys, "bpb", saved, "sample:code", "--json", "--max-bytes", "1"))
+    assert found["num_documents"] == 1
+    assert found["num_bytes"] > 1000
+
+
+def test_robustness(saved: str, texts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("\n".join(map(json.dumps, QUESTIONS)))
+    arguments = ("robustness", saved, "--questions", str(questions), "--text", texts, "--targets", "prompt", "both")
+    found = json.loads(shown(capsys, *arguments, "--json"))
+    assert found["accuracy"]["clean"] == 0.5
+    assert found["accuracy"]["score"] is None
+    assert set(found["accuracy"]["perturbations"]["Drop"]) == {"average", "score", "prompt", "both"}
+    assert found["bits_per_byte"]["clean"]["bits_per_byte"] > 5
+    table = shown(capsys, *arguments)
+    assert "AntSpeak" in table
+    assert "bits/clean byte" in table
+    assert "--questions FILE, --text FILE" in complaint(capsys, "robustness", saved)
+
+
+@pytest.fixture
+def fasta(tmp_path: Path) -> str:
+    path = tmp_path / "reference.fa"
+    path.write_text(">chr1:11-30\nACGGATTACAGGCTTAAGCC\n")
+    return str(path)
+
+
+def test_dna(saved: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    scorer = ByteScorer(hnet_lm.load(saved))
+
+    def logprob(bases: bytes) -> float:
+        return next(scorer.score([Passage(bases)])).logprob
+
+    found = bits_per_byte(scorer, {"": [b"ACGGATTACAGGCTTAAGCC"]})
+    assert f"perplexity {2**found.value:.2f}" in shown(capsys, "dna", saved, fasta, "--one-strand")
+    variants = tmp_path / "variants.vcf"
+    variants.write_text("#CHROM\tPOS\tID\tREF\tALT\nchr1\t15\t.\tA\tC,<DEL>\n")
+    _, row = shown(
+        capsys, "dna", saved, fasta, "--variants", str(variants), "--one-strand", "--flank", "2"
+    ).splitlines()
+    assert row.split("\t")[:4] == ["chr1", "15", "A", "C"]
+    assert float(row.split("\t")[-1]) == pytest.approx(logprob(b"GGCTT") - logprob(b"GGATT"), abs=1e-4)
+    _, *windows = shown(capsys, "dna", saved, fasta, "--score-windows", "8", "--score-stride", "6").splitlines()
+    assert [row.split("\t")[1:3] for row in windows] == [["10", "18"], ["16", "24"], ["22", "30"]]
+    both = ("--score-windows", "8", "--variants", str(variants))
+    assert "exclude each other" in complaint(capsys, "dna", saved, fasta, *both)
+    variants.write_text("#CHROM\tPOS\tID\tREF\tALT\nchr1\t15\t.\tG\tC\n")
+    assert "line 2, chr1:15: the reference has A" in complaint(capsys, "dna", saved, fasta, "--variants", str(variants))
+
+
+def test_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    runs = []
+    for name, speed in [("slow", 1), ("fast", 2)]:
+        runs.append(str(tmp_path / name))
+        (tmp_path / name).mkdir()
+        records = [
+            {"step": n, "bytes_seen": n * 100, "lr": 1.0, "validation/bits_per_byte": 4 - 0.1 * n * speed}
+            for n in range(1, 11)
+        ]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    found = json.loads(shown(capsys, "curves", *runs, "--json", "--png", str(tmp_path / "curves.png")))
+    assert found["baseline"] == "slow"
+    assert found["runs"]["fast"]["before_decay"]["factor"] == pytest.approx(2)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "2.00" in shown(capsys, "curves", *runs)
+    assert "two runs or more" in complaint(capsys, "curves", runs[0])
+
+
+def test_harness(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, QUESTIONS)))
+    (tmp_path / "task.yaml").write_text(
+        f"""
+task: local_questions
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path / "questions.jsonl"}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: prompt
+doc_to_choice: choices
+doc_to_target: answer
+target_delimiter: ""
+metric_list: [{{metric: acc}}]
+"""
+    )
+    arguments = ("harness", saved, "local_questions", "--task-directory", str(tmp_path))
+    found = json.loads(shown(capsys, *arguments, "--json"))
+    assert found["local_questions"]["acc_bytes,none"] == 0.5
+    assert "acc_bytes" in shown(capsys, *arguments)
