@@ -22,7 +22,7 @@ class EvaluateHarness:
     tasks: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASK ...")]
     """Names of tasks, as hellaswag; the harness fetches their data from the hub."""
     task_directory: Path | None = None
-    """A folder of tasks of one's own, in the harness's YAML."""
+    """A folder of tasks in the harness's YAML, to be taken instead of its own."""
     num_fewshot: int | None = None
     """Examples in front of each question; the task's own number by default."""
     limit: int | None = None
@@ -38,7 +38,7 @@ class EvaluateHarness:
         harness = import_leaf("hnet_lm.evaluation.harness", "eval", "evaluate harness")
         lm = harness.HarnessLM.of_model(load(self.model, device=self.device), batch_size=self.batch_size)
         directory = None if self.task_directory is None else str(self.task_directory)
-        manager = harness.ByteTaskManager(include_path=directory)
+        manager = harness.ByteTaskManager(include_path=directory, include_defaults=directory is None)
         found = harness.run_tasks(lm, self.tasks, manager, num_fewshot=self.num_fewshot, limit=self.limit)
         if self.json:
             print(json.dumps(found, default=str))
