@@ -22,6 +22,7 @@ import math
 import torch
 from torch import nn
 
+from hnet_lm.model.dynamic_chunking import RoutingModule
 from hnet_lm.model.hnet import HNet
 from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.mixers import Mamba2
@@ -31,7 +32,9 @@ STD = 0.02
 
 @torch.no_grad()
 def initialize(embedding: nn.Embedding, network: HNet | Isotropic, lm_head: nn.Linear | None) -> None:
-    """Draw all weights of a language model from torch's global generator."""
+    """Draw all weights of a language model from torch's global generator; on the meta device there are none."""
+    if embedding.weight.is_meta:
+        return
     nn.init.normal_(embedding.weight, std=STD if lm_head is None else 1.0)
     if lm_head is not None:
         nn.init.normal_(lm_head.weight, std=STD)
@@ -43,9 +46,11 @@ def _initialize_network(network: HNet | Isotropic, residual_additions: int) -> N
         _initialize_stacks([network], residual_additions)
         return
     residual_additions = _initialize_stacks([network.encoder, network.decoder], residual_additions)
-    nn.init.eye_(network.routing.q_proj.weight)
-    nn.init.eye_(network.routing.k_proj.weight)
-    nn.init.zeros_(network.residual_proj.weight)
+    if isinstance(network.routing, RoutingModule):
+        nn.init.eye_(network.routing.q_proj.weight)
+        nn.init.eye_(network.routing.k_proj.weight)
+    if isinstance(network.residual_proj, nn.Linear):
+        nn.init.zeros_(network.residual_proj.weight)
     if network.widen.pad_vector is not None:
         nn.init.zeros_(network.widen.pad_vector)
     _initialize_network(network.main_network, residual_additions)

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from hnet_lm.config import HNetConfig
-from hnet_lm.model.dynamic_chunking import Routing
-from hnet_lm.model.hnet import build_network, run_network
+from hnet_lm.errors import ConfigError
+from hnet_lm.model.dynamic_chunking import EntropyChunker, Routing
+from hnet_lm.model.hnet import HNet, build_network, run_network
 from hnet_lm.model.initialization import initialize
 from hnet_lm.model.padding import Padding
 from hnet_lm.sequences import Sequences
@@ -35,11 +36,11 @@ class HNetLM(nn.Module):
         """Weights are drawn from torch's global generator; on the meta device there are none to draw."""
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.stages[0].d_model)
-        self.network = build_network(config)
-        self.lm_head = (
-            None if config.tie_embeddings else nn.Linear(config.stages[0].d_model, config.vocab_size, bias=False)
-        )
+        vocab_size, d_model = config.vocab_size, config.stages[0].d_model
+        self.embedding = nn.Embedding.from_pretrained(torch.empty(vocab_size, d_model), freeze=False)
+        byte_model = None if config.byte_model is None else HNetLM(config.byte_model)
+        self.network = build_network(config, byte_model=byte_model)
+        self.lm_head = None if config.tie_embeddings else nn.Linear(d_model, vocab_size, bias=False)
         initialize(self.embedding, self.network, self.lm_head)
 
     def forward(
@@ -64,7 +65,7 @@ class HNetLM(nn.Module):
             seqs = Sequences.from_lengths([len(input_ids)], device=input_ids.device)
         if seqs.num_positions != len(input_ids):
             raise ValueError(f"the sequences have {seqs.num_positions} positions, but input_ids has {len(input_ids)}")
-        y, state, routings = run_network(self.network, self.embedding(input_ids), seqs, state)
+        y, state, routings = run_network(self.network, self.embedding(input_ids), seqs.with_input_ids(input_ids), state)
         return HNetOutput(linear(y, self.head_weight), routings, state)
 
     @property
@@ -75,11 +76,20 @@ class HNetLM(nn.Module):
         """The state of sequences of which nothing has been seen yet."""
         return self.network.new_state(num_sequences)
 
+    def load_byte_model(self, byte_model: "HNetLM") -> None:
+        """Give the entropy chunker the weights of a trained byte model. Raises ConfigError where it is another one."""
+        if byte_model.config != self.config.byte_model:
+            raise ConfigError("byte_model: the configuration describes another model than the one given")
+        assert isinstance(self.network, HNet)
+        assert isinstance(self.network.routing, EntropyChunker)
+        self.network.routing.byte_model.load_state_dict(byte_model.state_dict())
+
     def parameter_stages(self) -> dict[str, int]:
         """The stage of every parameter. Embedding and head belong to 0, a pad vector to the stage it leads into."""
         stages = {}
         for name, _ in self.named_parameters():
-            depth = name.count("main_network.") + name.count("widen.")
+            own_name = name.partition(".byte_model.")[0]  # an entropy chunker's model counts as its stage's
+            depth = own_name.count("main_network.") + own_name.count("widen.")
             stages[name] = min(depth, self.config.num_stages)
         return stages
 
