@@ -36,7 +36,7 @@ def test_equals_a_slow_computation(model: HNetLM) -> None:
             state, previous = out.state, byte
             bits -= math.log2(float(out.logits[0].softmax(0)[byte]))
             num_bytes += 1
-    for piece in (1, 9, 4096):
+    for piece in (9, 4096):
         scorer = ByteScorer(model, CarriedState(piece), call_bytes=48)
         results = bits_per_byte(scorer, {"english": ENGLISH, "chinese": iter(CHINESE)})
         assert results.value == pytest.approx(bits / num_bytes, abs=1e-6)

@@ -9,9 +9,11 @@ from rich.table import Table
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(headings[0], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    """The first column is of names and may wrap; the others are of figures and do not."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(headings[0], overflow="fold")
     for heading in headings[1:]:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)
