@@ -1,0 +1,212 @@
+"""The server under load and abuse: many streams at once, among clients that vanish, talk nonsense or have no key.
+
+    python benchmarks/serving_load.py [--streams 200] [--seconds 120] [--output FILE.json]
+
+Starts `hnet-lm serve` with a small random model on the loopback. Every client asks again and again, mostly for a
+stream, which must be to the byte what the same request gives alone. Memory is the server's resident set (Linux); it is
+compared between the minute's first quarter after the warm-up and the end. Prints JSON.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+
+import hnet_lm
+from hnet_lm.config import HNetConfig
+from hnet_lm.model import HNetLM
+
+CONFIG = Path(__file__).parent.parent / "configs" / "models" / "tiny_2stage.json"
+KEY = "the-right-key"
+MAX_BODY_BYTES = 100_000
+PROMPTS = ("", "the cat sat on ", "苹果和橘子", "def f(x):\n", "🐈 and 🐕", "ACGT" * 40)
+NUM_REQUESTS = 48
+WARM_UP_SHARE = 0.25
+SAMPLE_SECONDS = 1.0
+
+
+def tiny_model() -> HNetLM:
+    """Random, with logits and boundaries far from ties, so that the last bits of a larger batch decide nothing."""
+    torch.manual_seed(0)
+    model = HNetLM(HNetConfig.load(CONFIG)).requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if "routing" in name or "lm_head" in name:
+            torch.nn.init.normal_(parameter, 0.0, 0.3)
+    return model
+
+
+def known_requests(model: HNetLM) -> list[tuple[dict[str, Any], str]]:
+    """Requests, each with the text that it gets alone."""
+    found = []
+    for seed in range(NUM_REQUESTS):
+        prompt, num_bytes = PROMPTS[seed % len(PROMPTS)], 16 + seed
+        (text,) = hnet_lm.generate(model, [prompt], max_new_bytes=num_bytes, seed=seed, temperature=0.9)
+        found.append(({"prompt": prompt, "max_tokens": num_bytes, "seed": seed, "temperature": 0.9}, text))
+    return found
+
+
+@dataclass
+class Record:
+    """What happened. `unexpected` holds the first few things that should not have."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    unexpected: list[str] = field(default_factory=list)
+    first_byte_seconds: list[float] = field(default_factory=list)
+    num_bytes: int = 0
+    resident_bytes: list[int] = field(default_factory=list)
+
+    def note(self, outcome: str, is_as_expected: bool, detail: str = "") -> None:
+        self.outcomes[outcome if is_as_expected else f"{outcome}: UNEXPECTED"] += 1
+        if not is_as_expected and len(self.unexpected) < 5:
+            self.unexpected.append(f"{outcome}: {detail}"[:500])
+
+
+class Client:
+    """One of the many: asks until time is over."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, known: list, record: Record, seed: int) -> None:
+        self._url = f"{url}/v1/completions"
+        self._http = http
+        self._known = known
+        self._record = record
+        self._random = random.Random(seed)
+
+    async def run_until(self, end: float) -> None:
+        deeds = (self.stream, self.vanish, self.talk_nonsense, self.send_too_much, self.use_wrong_key)
+        while time.monotonic() < end:
+            (deed,) = self._random.choices(deeds, weights=(80, 8, 4, 4, 4))
+            try:
+                await deed()
+            except httpx.HTTPError as error:
+                self._record.note(deed.__name__, False, repr(error))
+
+    async def stream(self) -> None:
+        request, expected = self._random.choice(self._known)
+        text = ""
+        begin = time.monotonic()
+        async with self._post({**request, "stream": True}) as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith("data: {"):
+                    if not text:
+                        self._record.first_byte_seconds.append(time.monotonic() - begin)
+                    text += json.loads(line[6:])["choices"][0]["text"]
+        self._record.num_bytes += len(text.encode())
+        self._record.note("stream correct", text == expected, f"{request}: {text!r}, not {expected!r}")
+
+    async def vanish(self) -> None:
+        request = {"prompt": "a", "max_tokens": 2000, "ignore_eos": True, "stream": True, "n": 2}
+        num_lines = self._random.randrange(6)
+        async with self._post(request) as answer:
+            async for _ in answer.aiter_lines():
+                num_lines -= 1
+                if num_lines < 0:
+                    break
+        self._record.note("vanished", answer.status_code == 200, str(answer.status_code))
+
+    async def talk_nonsense(self) -> None:
+        await self._refused("bad JSON", 400, b'{"prompt": "a", ')
+
+    async def send_too_much(self) -> None:
+        await self._refused("huge body", 413, json.dumps({"prompt": "a" * 4 * MAX_BODY_BYTES}).encode())
+
+    async def use_wrong_key(self) -> None:
+        await self._refused("wrong key", 401, b'{"prompt": "a"}', key="the-wrong-key")
+
+    async def _refused(self, outcome: str, status: int, content: bytes, key: str = KEY) -> None:
+        headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+        answer = await self._http.post(self._url, content=content, headers=headers)
+        self._record.note(f"{outcome}, {status}", answer.status_code == status, str(answer.status_code))
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        return self._http.stream("POST", self._url, json=body, headers={"authorization": f"Bearer {KEY}"})
+
+
+def resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def load(url: str, pid: int, known: list, num_streams: int, seconds: float) -> Record:
+    record = Record()
+    end = time.monotonic() + seconds
+
+    async def watch_memory() -> None:
+        while time.monotonic() < end:
+            record.resident_bytes.append(resident_bytes(pid))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=num_streams)
+    async with httpx.AsyncClient(timeout=120, limits=limits) as http:
+        clients = [Client(url, http, known, record, seed) for seed in range(num_streams)]
+        await asyncio.gather(watch_memory(), *(client.run_until(end) for client in clients))
+    return record
+
+
+def report(record: Record, num_streams: int, seconds: float, server_exit: int) -> dict[str, Any]:
+    samples = record.resident_bytes
+    begin = int(len(samples) * WARM_UP_SHARE)
+    window = max(len(samples) // 8, 1)
+    before, after = (statistics.median(part) for part in (samples[begin : begin + window], samples[-window:]))
+    waits = sorted(record.first_byte_seconds)
+    return {
+        "streams_at_once": num_streams,
+        "seconds": seconds,
+        "outcomes": dict(sorted(record.outcomes.items())),
+        "unexpected": record.unexpected,
+        "bytes_per_second": round(record.num_bytes / seconds),
+        "first_byte_seconds": {
+            "median": round(statistics.median(waits), 3),
+            "p99": round(waits[len(waits) * 99 // 100], 3),
+        },
+        "resident_megabytes": {
+            "after_warm_up": round(before / 1e6, 1),
+            "end": round(after / 1e6, 1),
+            "max": round(max(samples) / 1e6, 1),
+        },
+        "memory_growth_percent": round(100 * (after / before - 1), 2),
+        "server_exit_code": server_exit,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=200, help="clients at once")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--output", type=Path, help="also save the JSON here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model = tiny_model()
+    known = known_requests(model)
+    with tempfile.TemporaryDirectory() as folder:
+        hnet_lm.save(model, Path(folder, "tiny"))
+        Path(folder, "keys").write_text(KEY)
+        serve = [sys.executable, "-c", "from hnet_lm.cli.main import main; main()", "serve", f"{folder}/tiny"]
+        serve += ["--port", "0", "--api-key-file", f"{folder}/keys", "--limits.max-body-bytes", str(MAX_BODY_BYTES)]
+        serve += ["--engine.max-active", str(arguments.streams), "--limits.max-waiting", str(4 * arguments.streams)]
+        with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[3]
+            record = asyncio.run(load(url, server.pid, known, arguments.streams, arguments.seconds))
+            server.terminate()
+            server.wait(timeout=60)
+    result = report(record, arguments.streams, arguments.seconds, server.returncode)
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
