@@ -14,6 +14,7 @@ class Padding:
     """How rows of `(b, l)` map to packed positions. The mask is true at positions, each row padded left or right."""
 
     def __init__(self, shape: torch.Size, mask: Bool[Tensor, "b l"] | Int[Tensor, "b l"] | None, device: torch.device):
+        self.shape = shape
         self.mask = None
         lengths = [shape[1]] * shape[0]
         if mask is not None:
@@ -32,9 +33,9 @@ class Padding:
     def unpack(self, x: Tensor) -> Tensor:
         """(t, ...) to (b, l, ...), zero where there is padding."""
         if self.mask is None:
-            return x.unflatten(0, (self.seqs.num_sequences, self.seqs.max_length))
-        return x.new_zeros(*self.mask.shape, *x.shape[1:]).masked_scatter(
-            self.mask.view(*self.mask.shape, *[1] * (x.dim() - 1)), x
+            return x.unflatten(0, self.shape)
+        return x.new_zeros(*self.shape, *x.shape[1:]).masked_scatter(
+            self.mask.view(*self.shape, *[1] * (x.dim() - 1)), x
         )
 
     def unpack_routings(self, routings: tuple[Routing, ...]) -> tuple[Routing, ...]:
