@@ -4,6 +4,10 @@ A layout nests as the model does: `["m4", ["T1m4", ["T26"], "m4T1"], "m4"]` is a
 decoder, until the innermost list holds one stack. A stack is letters with counts: `m` Mamba-2 and `t` attention, in
 upper case followed by a gated MLP. Every other list of the schema has one entry a stage, outermost first. A
 configuration that exists is valid: whatever does not fit raises `ConfigError` on construction.
+
+Three keys extend the schema, for the models that an H-Net is compared with; a plain H-Net has none of them:
+`chunkers` (what cuts each stage, see `chunker_config`), `byte_model` (the small model that an entropy chunker asks, a
+configuration of its own) and `spacebyte` (true: stages are put together as in SpaceByte, see `model/hnet.py`).
 """
 
 import json
@@ -13,9 +17,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from hnet_lm.chunker_config import (
+    ChunkerConfig,
+    DynamicChunkerConfig,
+    EntropyChunkerConfig,
+    parse_chunkers,
+    written,
+)
 from hnet_lm.errors import ConfigError, unknown_key
 
 MAMBA2_HEAD_DIM = 64
+EXTENSIONS = ("chunkers", "byte_model", "spacebyte")
 LARGEST = 1_000_000  # of any size here: a product of three still fits an index
 
 
@@ -122,6 +134,10 @@ class HNetConfig:
     mamba2: Mamba2Config = field(default_factory=Mamba2Config)
     vocab_size: int = 256
     tie_embeddings: bool = False
+    chunkers: tuple[ChunkerConfig, ...] = ()
+    """Of every stage that chunks; empty: all are dynamic."""
+    byte_model: "HNetConfig | None" = None
+    spacebyte: bool = False
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -143,11 +159,35 @@ class HNetConfig:
                     f"ssm_cfg.expand: {self.mamba2.expand} x d_model {stage.d_model} "
                     f"is not a multiple of the Mamba-2 head width {MAMBA2_HEAD_DIM}"
                 )
+        self._check_extensions()
+
+    def _check_extensions(self) -> None:
+        if self.chunkers and len(self.chunkers) != self.num_stages:
+            raise ConfigError(f"chunkers: the model chunks {self.num_stages} times, not {len(self.chunkers)}")
+        asks = any(isinstance(chunker, EntropyChunkerConfig) for chunker in self.chunkers)
+        if asks != (self.byte_model is not None):
+            raise ConfigError("byte_model: goes with an 'entropy' chunker, and an 'entropy' chunker needs it")
+        if self.byte_model is not None and self.byte_model.vocab_size != self.vocab_size:
+            sizes = f"{self.byte_model.vocab_size}, that of the model {self.vocab_size}"
+            raise ConfigError(f"byte_model: its vocab_size is {sizes}; both must be the same")
+        if not isinstance(self.spacebyte, bool):
+            raise ConfigError(f"spacebyte: must be true or false, got {self.spacebyte!r}")
+        if self.spacebyte and self.num_stages == 0:
+            raise ConfigError("spacebyte: only a model that chunks can put its stages together as SpaceByte does")
 
     @property
     def num_stages(self) -> int:
         """How many times the model chunks: 0 for an isotropic model."""
         return len(self.stages) - 1
+
+    def chunker(self, stage: int) -> ChunkerConfig:
+        """What cuts this stage."""
+        return self.all_chunkers[stage]
+
+    @property
+    def all_chunkers(self) -> tuple[ChunkerConfig, ...]:
+        """Of every stage that chunks, outermost first."""
+        return self.chunkers or (DynamicChunkerConfig(),) * self.num_stages
 
     @property
     def bos_id(self) -> int:
@@ -162,6 +202,7 @@ class HNetConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> "HNetConfig":
         """From the reference schema. Raises ConfigError for anything it does not know or that does not fit."""
         known = ("arch_layout", "d_model", "d_intermediate", "vocab_size", "ssm_cfg", "attn_cfg", "tie_embeddings")
+        known += EXTENSIONS
         if not isinstance(data, Mapping):
             raise ConfigError(f"config: must be an object with the keys {', '.join(known)}, got {type(data).__name__}")
         _check_keys(data, known, required=("arch_layout", "d_model", "d_intermediate", "attn_cfg"), where="config")
@@ -179,11 +220,15 @@ class HNetConfig:
         stages = tuple(
             StageConfig(d_model[s], d_intermediate[s], attention[s], **layout) for s, layout in enumerate(layouts)
         )
-        shared = {key: data[key] for key in ("vocab_size", "tie_embeddings") if key in data}
+        shared = {key: data[key] for key in ("vocab_size", "tie_embeddings", "spacebyte") if key in data}
+        if "chunkers" in data:
+            shared["chunkers"] = parse_chunkers(data["chunkers"], num - 1)
+        if "byte_model" in data:
+            shared["byte_model"] = _parse_byte_model(data["byte_model"])
         return cls(stages, Mamba2Config(**ssm_cfg), **shared)
 
     def to_dict(self) -> dict[str, Any]:
-        """Back to the reference schema."""
+        """Back to the reference schema; its extensions only where they say something."""
         arch_layout: list[Any] = [self.stages[-1].main_network]
         for stage in reversed(self.stages[:-1]):
             arch_layout = [stage.encoder, arch_layout, stage.decoder]
@@ -198,6 +243,9 @@ class HNetConfig:
                 for key in fields(AttentionConfig)
             },
             "tie_embeddings": self.tie_embeddings,
+            **({"chunkers": [written(chunker) for chunker in self.chunkers]} if self.chunkers else {}),
+            **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
+            **({"spacebyte": True} if self.spacebyte else {}),
         }
 
     @classmethod
@@ -217,6 +265,13 @@ class HNetConfig:
             return cls.from_dict(data)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+
+
+def _parse_byte_model(data: Any) -> HNetConfig:
+    try:
+        return HNetConfig.from_dict(data)
+    except ConfigError as error:
+        raise ConfigError(f"byte_model: {error}") from error
 
 
 def _unnest(layout: Any) -> list[dict[str, str]]:

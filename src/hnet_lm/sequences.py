@@ -6,13 +6,15 @@ then does not change. Ragged batches, packed documents, prefill in pieces and ba
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
+
+from hnet_lm.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -23,6 +25,10 @@ class Sequences:
 
     cu_seqlens: Int[Tensor, " b_plus_1"]
     slots: Int[Tensor, " b"] | None = None
+    input_ids: Int[Tensor, " t"] | None = None
+    """The bytes at the positions, for chunkers that look at them; the model sets them for its outermost stage."""
+    boundaries: Bool[Tensor, " t"] | None = None
+    """Where chunks start, for an oracle chunker."""
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -78,6 +84,27 @@ class Sequences:
         """Index of each position within its own sequence, from 0."""
         rows = torch.arange(self.num_positions, device=self.device)
         return rows - self.starts[self.sequence_ids]
+
+    def with_input_ids(self, input_ids: Int[Tensor, " t"]) -> "Sequences":
+        """The same sequences, which know their bytes."""
+        return self._with(input_ids=input_ids)
+
+    def with_boundaries(self, boundaries: Bool[Tensor, " t"]) -> "Sequences":
+        """The same sequences, which know where their chunks start."""
+        if len(boundaries) != self.num_positions:
+            raise ValueError(f"{len(boundaries)} boundaries are given for {self.num_positions} positions")
+        return self._with(boundaries=boundaries)
+
+    def _with(self, **known: Tensor) -> "Sequences":
+        sequences = replace(self, **known)
+        sequences.__dict__["host_lengths"] = self.host_lengths
+        return sequences
+
+    def require_input_ids(self, who: str) -> Int[Tensor, " t"]:
+        """The bytes at the positions. Raises ConfigError for whoever stands where there are none."""
+        if self.input_ids is None:
+            raise ConfigError(f"{who} looks at the bytes, which only the outermost stage of a model has")
+        return self.input_ids
 
     def nonempty_only(self) -> "Sequences":
         """The same rows without the sequences of length 0; the others keep the slots they own."""

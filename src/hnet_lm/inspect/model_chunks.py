@@ -42,10 +42,12 @@ def _routings(model: HNetLM, ids: Int[Tensor, " t"], piece_bytes: int) -> list[l
     while isinstance(network, HNet):
         networks.append(network)
         network = network.main_network
-    states = [(network.encoder.new_state(1), network.routing.new_state(1)) for network in networks]
+    states = [(network.encoder.new_state(1), network.routing.new_state(1, model.device)) for network in networks]
     found: list[list[Routing]] = [[] for _ in networks]
     for piece in ids.split(piece_bytes):
-        x, seqs = model.embedding(piece.to(model.device)), Sequences.from_lengths([len(piece)], device=model.device)
+        piece = piece.to(model.device)
+        x = model.embedding(piece)
+        seqs = Sequences.from_lengths([len(piece)], device=model.device).with_input_ids(piece)
         for stage, network in enumerate(networks):
             x_hat, encoder = network.encoder(x, seqs, states[stage][0])
             routing, routing_state = network.routing(x_hat, seqs, states[stage][1])

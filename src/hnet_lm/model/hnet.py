@@ -6,6 +6,9 @@
 
 The main network is the next stage, an H-Net of its own, or the innermost stack. It may be wider: a learned vector is
 appended on the way in, and the first entries are kept on the way out.
+
+The routing module may be another chunker (`config.chunkers`). With `config.spacebyte` the parts are put together as in
+SpaceByte: out = decoder(z[chunk of each position] + x_hat), and no network ends in a norm but the outermost decoder.
 """
 
 from dataclasses import dataclass
@@ -19,12 +22,11 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.model.dynamic_chunking import (
     Downsampler,
     Routing,
-    RoutingModule,
-    RoutingState,
     SmoothingModule,
     SmoothingState,
     Upsampler,
     UpsamplerState,
+    build_chunker,
 )
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
 from hnet_lm.model.layers import Float32Linear, Widen
@@ -37,7 +39,7 @@ class HNetState(State):
     """What a stage carries, part by part."""
 
     encoder: IsotropicState
-    routing: RoutingState
+    routing: State
     main_network: State
     smoothing: SmoothingState
     upsampler: UpsamplerState
@@ -47,21 +49,21 @@ class HNetState(State):
 class HNet(nn.Module):
     """One stage and all that lies inside it. State: its parts' (`HNetState`)."""
 
-    def __init__(self, config: HNetConfig, stage: int = 0):
+    def __init__(self, config: HNetConfig, stage: int = 0, byte_model: nn.Module | None = None):
         super().__init__()
         this, inner = config.stages[stage], config.stages[stage + 1]
         assert this.encoder is not None
         assert this.decoder is not None
         self.d_model = this.d_model
-        self.encoder = Isotropic(this.encoder, this, config.mamba2)
-        self.routing = RoutingModule(this.d_model)
+        self.encoder = Isotropic(this.encoder, this, config.mamba2, ends_in_norm=not config.spacebyte)
+        self.routing = build_chunker(config, stage, byte_model)
         self.downsampler = Downsampler()
         self.widen = Widen(this.d_model, inner.d_model)
         self.main_network = build_network(config, stage + 1)
         self.smoothing = SmoothingModule(this.d_model)
         self.upsampler = Upsampler(this.d_model)
-        self.residual_proj = Float32Linear(this.d_model, this.d_model)
-        self.decoder = Isotropic(this.decoder, this, config.mamba2)
+        self.residual_proj = nn.Identity() if config.spacebyte else Float32Linear(this.d_model, this.d_model)
+        self.decoder = Isotropic(this.decoder, this, config.mamba2, ends_in_norm=not config.spacebyte or stage == 0)
 
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: HNetState | None = None
@@ -81,11 +83,11 @@ class HNet(nn.Module):
         return out, state and HNetState(*carried), (routing, *inner_routings)
 
     def new_state(self, num_sequences: int) -> HNetState:
-        weight = self.residual_proj.weight
+        weight = next(self.encoder.parameters())
         wide = torch.promote_types(weight.dtype, torch.float32)
         return HNetState(
             encoder=self.encoder.new_state(num_sequences),
-            routing=self.routing.new_state(num_sequences),
+            routing=self.routing.new_state(num_sequences, weight.device),
             main_network=self.main_network.new_state(num_sequences),
             smoothing=self.smoothing.new_state(num_sequences, wide, weight.device),
             upsampler=self.upsampler.new_state(num_sequences, wide, weight.device),
@@ -93,12 +95,12 @@ class HNet(nn.Module):
         )
 
 
-def build_network(config: HNetConfig, stage: int = 0) -> HNet | Isotropic:
-    """What runs at a stage: an H-Net, or the innermost stack."""
+def build_network(config: HNetConfig, stage: int = 0, byte_model: nn.Module | None = None) -> HNet | Isotropic:
+    """What runs at a stage: an H-Net, or the innermost stack. `byte_model` is for an entropy chunker of this stage."""
     this = config.stages[stage]
     if this.main_network is not None:
-        return Isotropic(this.main_network, this, config.mamba2)
-    return HNet(config, stage)
+        return Isotropic(this.main_network, this, config.mamba2, ends_in_norm=not config.spacebyte)
+    return HNet(config, stage, byte_model)
 
 
 def run_network(

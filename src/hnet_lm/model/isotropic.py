@@ -1,4 +1,4 @@
-"""A stack of blocks of one width, then an RMS norm: an encoder, a decoder, or the innermost main network."""
+"""A stack of blocks of one width, then an RMS norm (not in SpaceByte): an encoder, a decoder, or the main network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class IsotropicState(State):
 class Isotropic(nn.Module):
     """norm(block_n(... block_1(x))). State: its blocks'."""
 
-    def __init__(self, layout: str, stage: StageConfig, mamba2: Mamba2Config):
+    def __init__(self, layout: str, stage: StageConfig, mamba2: Mamba2Config, *, ends_in_norm: bool = True):
         super().__init__()
         self.blocks = nn.ModuleList(Block(kind, stage, mamba2) for kind in parse_layout(layout))
-        self.norm = RMSNorm(stage.d_model)
+        self.norm = RMSNorm(stage.d_model) if ends_in_norm else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: IsotropicState | None = None

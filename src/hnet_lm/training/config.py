@@ -27,12 +27,16 @@ class ModelSource:
     """Architecture JSON, as a path from the run file's folder; its weights start fresh."""
     init_from: str = ""
     """Instead: a saved model directory to start from (fine-tuning)."""
+    byte_model: str = ""
+    """A saved byte model whose weights the config's entropy chunker takes."""
     freeze: tuple[str, ...] = ()
     """What is not trained: `stage:0`, or glob patterns of parameter names such as `network.encoder.*`."""
 
     def __post_init__(self) -> None:
         if bool(self.config) == bool(self.init_from):
             raise ConfigError("model: give either config (fresh weights) or init_from (a saved model)")
+        if self.byte_model and self.init_from:
+            raise ConfigError("model.byte_model: goes with config; the model of init_from has its own")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class LossConfig:
     """Cross entropy plus the ratio loss of every stage. The paper: weight 0.03, targets 6, or 3 and 3."""
 
     target_ratios: tuple[float, ...] = ()
-    """N of every stage that chunks, outermost first: positions a chunk that are aimed at."""
+    """N of every stage that learns where to cut, outermost first: positions a chunk that are aimed at."""
     ratio_loss_weight: float = 0.03
     start_target_ratios: tuple[float, ...] | None = None
     """Where the targets start, to ramp linearly to `target_ratios`; None: there from the start."""
@@ -191,16 +195,25 @@ class RunConfig:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
         model = config.model
-        model = dataclasses.replace(
-            model, config=_seen_from(path, model.config), init_from=_seen_from(path, model.init_from)
-        )
-        return dataclasses.replace(config, model=model)
+        paths = {key: _seen_from(path, getattr(model, key)) for key in ("config", "init_from", "byte_model")}
+        return dataclasses.replace(config, model=dataclasses.replace(model, **paths))
 
     def check_model(self, model: HNetConfig) -> None:
         """Raises ConfigError where the run does not fit the architecture."""
-        if len(self.loss.target_ratios) != model.num_stages:
-            given = len(self.loss.target_ratios)
-            raise ConfigError(f"loss.target_ratios: the model chunks {model.num_stages} times, but {given} are given")
+        given, num_learned = len(self.loss.target_ratios), sum(c.learns for c in model.all_chunkers)
+        if given != num_learned:
+            by_rule = f", {num_learned} of them by a learned chunker" if num_learned < model.num_stages else ""
+            raise ConfigError(
+                f"loss.target_ratios: the model chunks {model.num_stages} times{by_rule}, but {given} are given"
+            )
+        asks = model.byte_model is not None
+        if self.model.config and asks != bool(self.model.byte_model):
+            raise ConfigError("model.byte_model: goes with a config that has an 'entropy' chunker, which needs it")
+
+    def target_ratios(self, model: HNetConfig) -> list[float | None]:
+        """Of every stage of the model that chunks; None where a rule cuts, to which the ratio loss does not apply."""
+        given = iter(self.loss.target_ratios)
+        return [next(given) if chunker.learns else None for chunker in model.all_chunkers]
 
 
 # Keys that may differ between a run and its resumption: they change no update.

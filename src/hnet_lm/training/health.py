@@ -11,7 +11,8 @@ REPEAT = 500
 class RouterHealth:
     """Watches the chunk statistics of every stage; a warning comes when something has been wrong for a while."""
 
-    def __init__(self, target_ratios: Sequence[float]):
+    def __init__(self, target_ratios: Sequence[float | None]):
+        """One target a stage that chunks; None for a stage that a rule cuts, with which nothing can be wrong."""
         self.target_ratios = target_ratios
         self._wrong_for = [0] * len(target_ratios)
 
@@ -19,6 +20,8 @@ class RouterHealth:
         """Warnings for this record, empty while all is well; the same trouble is repeated only now and then."""
         warnings = []
         for stage, (statistics, target) in enumerate(zip(chunks, self.target_ratios, strict=True)):
+            if target is None:
+                continue
             trouble = diagnose(statistics, target)
             self._wrong_for[stage] = self._wrong_for[stage] + 1 if trouble else 0
             if trouble and (self._wrong_for[stage] - PATIENCE) % REPEAT == 0:

@@ -144,7 +144,7 @@ def _run(run: Run, log: MetricsLog | None, reporter: Reporter, signals: StopSign
     """The loop; whether a signal ended it, on this rank or another."""
     config, state = run.config, run.state
     recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
-    health = RouterHealth(config.loss.target_ratios)
+    health = RouterHealth(config.target_ratios(run.model.config))
     validator = Validator(run.model, config.validation, run.ranks.device, run.precision)
     last_saved = state.step
     while state.step < config.run.num_steps:
@@ -210,7 +210,10 @@ def save(run: Run) -> Path:
 def _make_model(config: RunConfig) -> HNetLM:
     if config.model.init_from:
         return checkpoint.load(config.model.init_from, dtype=torch.float32)
-    return HNetLM(HNetConfig.load(config.model.config))
+    model = HNetLM(HNetConfig.load(config.model.config))
+    if config.model.byte_model:
+        model.load_byte_model(checkpoint.load(config.model.byte_model, dtype=torch.float32))
+    return model
 
 
 def _identity(run: Run) -> dict[str, Any]:

@@ -53,13 +53,24 @@ def lr_multipliers(config: HNetConfig, target_ratios: Sequence[float]) -> list[f
     """lambda_s of every stage, outermost first. Of an isotropic model: 1."""
     if config.num_stages == 0:
         return [1.0]
-    ratios = [*target_ratios, 1.0]
+    ratios = [*_positions_per_chunk(config, target_ratios), 1.0]
     widths = [stage.d_model for stage in config.stages]
     whole = math.prod(ratios)
     return [
         math.sqrt(BYTES_PER_GPT2_TOKEN * math.prod(ratios[s:]) / whole * widths[-1] / width)
         for s, width in enumerate(widths)
     ]
+
+
+def _positions_per_chunk(config: HNetConfig, target_ratios: Sequence[float]) -> list[float]:
+    """N of every stage that chunks: aimed at where that is learned, else what follows from the rule."""
+    targets = iter(target_ratios)
+    ratios = [next(targets) if chunker.learns else chunker.nominal_ratio for chunker in config.all_chunkers]
+    for stage, ratio in enumerate(ratios):
+        if ratio is None:
+            name = config.chunker(stage).name
+            raise ConfigError(f"optimizer.lr_multipliers: must be given, since stage {stage} is cut by {name!r}")
+    return [ratio for ratio in ratios if ratio is not None]
 
 
 def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Sequence[float]) -> torch.optim.AdamW:

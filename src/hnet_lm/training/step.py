@@ -17,7 +17,7 @@ from hnet_lm.training.distributed import Ranks, gradients_stay_local
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The ratio loss at one step of the run."""
+    """The ratio loss at one step of the run; a target for every stage that learns where to cut."""
 
     target_ratios: Sequence[float]
     weight: float
@@ -58,9 +58,12 @@ def update(
             with torch.autocast(ranks.device.type, precision, enabled=precision != torch.float32):
                 out: HNetOutput = network(batch.input_ids, batch.sequences)
             cross_entropy = next_byte_loss(out.logits, batch.targets)
+            ratios = iter(terms.target_ratios)
             ratio_losses = [
-                _ratio_loss(routing, ratio, terms.over_all_ranks, ranks)
-                for routing, ratio in zip(out.routings, terms.target_ratios, strict=True)
+                _ratio_loss(routing, next(ratios), terms.over_all_ranks, ranks)
+                if routing.is_learned
+                else cross_entropy.new_zeros(())
+                for routing in out.routings
             ]
             loss = cross_entropy + terms.weight * sum(ratio_losses)
             (loss / len(batches)).backward()

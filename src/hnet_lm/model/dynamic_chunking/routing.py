@@ -26,6 +26,8 @@ class Routing:
     seqs: Sequences
     valid: Bool[Tensor, "*t"] | None = None
     """Which entries are positions and not padding; None: all."""
+    is_learned: bool = True
+    """False where a rule decided and no routing module: then there is nothing for a ratio loss to steer."""
 
     @property
     def confidence(self) -> Float[Tensor, "*t"]:
@@ -67,11 +69,13 @@ class RoutingModule(nn.Module):
         p = p.index_copy(0, active.starts, p_first)
         return Routing(p, p > 0.5, seqs), state
 
-    def new_state(self, num_sequences: int) -> RoutingState:
+    def new_state(self, num_sequences: int, device: torch.device | None = None) -> RoutingState:
+        """`device` None: where the weights are."""
         weight = self.q_proj.weight
+        device = device or weight.device
         return RoutingState(
-            last=torch.zeros(num_sequences, weight.shape[1], dtype=weight.dtype, device=weight.device),
-            has_seen=torch.zeros(num_sequences, dtype=torch.bool, device=weight.device),
+            last=torch.zeros(num_sequences, weight.shape[1], dtype=weight.dtype, device=device),
+            has_seen=torch.zeros(num_sequences, dtype=torch.bool, device=device),
         )
 
 

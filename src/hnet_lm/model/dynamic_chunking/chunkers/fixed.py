@@ -1,0 +1,71 @@
+"""What the chunkers that learn nothing have in common: a rule says where the boundaries are.
+
+    b_t = rule(t),  p_t = b_t
+
+With p of 1 and 0 the confidence is 1 everywhere and the smoothing is the identity, up to its clamp. A rule depends on
+nothing behind the position it decides about, and its state says all it needs of the positions before; so the laws of
+split, ragged and empty sequences hold as they do for the routing module.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from hnet_lm.model.dynamic_chunking.routing import Routing
+from hnet_lm.sequences import Sequences
+from hnet_lm.state import State
+
+
+class FixedChunker(nn.Module, ABC):
+    """The call of the routing module; subclasses are the rules."""
+
+    def forward(self, x: Float[Tensor, "t d"], seqs: Sequences, state: Any = None) -> tuple[Routing, State | None]:
+        is_boundary, state = self.cut(seqs, state)
+        p = is_boundary.to(torch.promote_types(x.dtype, torch.float32))
+        return Routing(p, is_boundary, seqs, is_learned=False), state
+
+    @abstractmethod
+    def cut(self, seqs: Sequences, state: Any) -> tuple[Bool[Tensor, " t"], State | None]:
+        """Where the boundaries are, and the state behind the last position."""
+
+    @abstractmethod
+    def new_state(self, num_sequences: int, device: torch.device | None = None) -> State:
+        """The state of sequences of which nothing has been seen yet."""
+
+
+@dataclass
+class SeenState(State):
+    """How many positions of each sequence have been seen."""
+
+    num_seen: Int[Tensor, " s"]
+
+    @classmethod
+    def new(cls, num_sequences: int, device: torch.device | None) -> "SeenState":
+        return cls(torch.zeros(num_sequences, dtype=torch.int64, device=device))
+
+
+def positions_of(seqs: Sequences, state: SeenState | None) -> tuple[Int[Tensor, " t"], SeenState | None]:
+    """The index of each position in its whole sequence, and the state behind the last one."""
+    if state is None:
+        return seqs.positions, None
+    num_seen = seqs.owned(state.num_seen)
+    positions = seqs.positions + num_seen[seqs.sequence_ids]
+    return positions, SeenState(seqs.replaced(state.num_seen, num_seen + seqs.lengths))
+
+
+def before_each(values: Tensor, seqs: Sequences, last: Tensor | None, nothing: float) -> tuple[Tensor, Tensor | None]:
+    """The value of the position before each one (`nothing` where a sequence begins), and each sequence's last value.
+
+    `last` are the values carried from before these positions, one a slot; None without a state.
+    """
+    active = seqs.nonempty_only()
+    first = values.new_full((active.num_sequences,), nothing) if last is None else active.owned(last)
+    before = pad(values, (1, 0))[:-1].index_copy(0, active.starts, first.to(values.dtype))
+    if last is not None:
+        last = active.replaced(last, values[active.cu_seqlens[1:] - 1])
+    return before, last
