@@ -4,7 +4,7 @@
 
 Starts `hnet-lm serve` with a small random model on the loopback. Every client asks again and again, mostly for a
 stream, which must be to the byte what the same request gives alone. Memory is the server's resident set (Linux); it is
-compared between the minute's first quarter after the warm-up and the end. Prints JSON.
+compared between the end of the warm-up, a quarter of the time, and the end of all. Prints JSON.
 """
 
 import argparse

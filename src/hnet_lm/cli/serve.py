@@ -54,6 +54,8 @@ def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
         given, separator, rest = argument.partition("=")
         source = rest if separator else argument
         name = given if separator else source.rstrip("/").rpartition("/")[2]
+        if not name or not source:
+            raise UserError(f"serve: {argument!r} has no name or no model; write NAME=MODEL")
         if name in sources:
             raise UserError(f"serve: two models are named {name!r}; write another name as NAME={source}")
         sources[name] = source

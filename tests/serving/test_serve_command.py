@@ -1,0 +1,45 @@
+"""The command: names, mistakes, and that its help needs no server packages."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from hnet_lm.cli.main import main
+from hnet_lm.cli.serve import named_sources
+from hnet_lm.errors import UserError
+
+
+def test_models_are_named_by_their_last_part_or_as_one_wishes():
+    sources = named_sources(("runs/demo/", "hf:owner/name", "mine=runs/other"))
+    assert sources == {"demo": "runs/demo/", "name": "hf:owner/name", "mine": "runs/other"}
+
+
+@pytest.mark.parametrize(("models", "words"), [((), "at least one"), (("a/x", "b/x"), "NAME=b/x"), (("=x",), "name")])
+def test_names_that_do_not_work(models: tuple[str, ...], words: str):
+    with pytest.raises(UserError, match=words):
+        named_sources(models)
+
+
+def test_mistakes_are_one_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments, words in (
+            ([str(saved), "--port", port], f"port {port}: Address already in use"),
+            ([str(saved), "--port", "70000"], "port 70000"),
+            ([str(tmp_path / "nothing"), "--port", "0"], "no such directory"),
+            ([str(saved), "--api-key-file", str(tmp_path / "keys")], "API keys"),
+            ([str(saved), "--limits.max-texts", "0"], "max_texts"),
+        ):
+            assert main(["serve", *arguments]) == 2
+            message = capsys.readouterr().err
+            assert words in message
+            assert message.count("\n") == 1
+
+
+def test_the_help_names_the_limits(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    said = capsys.readouterr().out
+    for option in ("--limits.max-prompt-bytes", "--engine.max-active", "--api-key-file", "--drain-seconds", "MODEL"):
+        assert option in said
