@@ -2,12 +2,12 @@
 
     RUN/checkpoints/step_00001000/      a model directory that `hnet_lm.load` reads, and beside the weights
         trainer.json                    step, position in the data, best validation, the run's configuration
-        optimizer/                      optimizer state, sharded (torch.distributed.checkpoint), for any number of ranks
+        optimizer/                      AdamW's moments, sharded (torch.distributed.checkpoint), for any number of ranks
         random.pt                       torch's random states
         manifest.json                   size and CRC-32 of every file: a checkpoint that fails them is damaged
 
 A checkpoint is written under a name that nobody reads, flushed to disk, then renamed. A stop at any moment leaves the
-ones before as they were.
+ones before as they were. Rates, betas and weight decay are not in it: they come from the configuration.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -59,11 +60,9 @@ class CheckpointStore:
         self.ranks.wait()
         whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(model, options=whole)
-        optimizer_state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
+        moments = {"state": get_optimizer_state_dict(model, optimizer)["state"]}
         with _no_warning_of_one_rank():
-            state_dict_saver.save(
-                optimizer_state, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1
-            )
+            state_dict_saver.save(moments, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
         if self.ranks.is_first:
             checkpoint.write_files(config, cast(dict[str, Tensor], weights), partial)
             torch.save(_random_states(), partial / "random.pt")
@@ -73,7 +72,7 @@ class CheckpointStore:
             shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be in the way
             partial.rename(final)
             _flush_entry(self.directory)
-            self._prune(trainer.get("best_step"))
+            self._prune(final, trainer.get("best_step"))
         self.ranks.wait()
         return final
 
@@ -90,9 +89,12 @@ class CheckpointStore:
     def all(self) -> list[Path]:
         return sorted(self.directory.glob("step_????????"))
 
-    def _prune(self, best_step: int | None) -> None:
-        kept = {path.name for path in self.all()[-self.keep :]} | {f"step_{best_step or 0:08d}"}
-        for path in [p for p in self.all() if p.name not in kept]:
+    def _prune(self, newest: Path, best_step: int | None) -> None:
+        """Remove what is not kept, and any of a later step: those were damaged, or the run would not be before them."""
+        paths = self.all()
+        kept = [path for path in paths if path <= newest][-self.keep :]
+        kept += [path for path in paths if path.name == f"step_{best_step or 0:08d}"]
+        for path in [path for path in paths if path not in kept]:
             doomed = path.with_name(f".{path.name}.removed")
             path.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
@@ -109,14 +111,23 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank
     """Load weights, optimizer and random states into what `distribute` made, for however many ranks there are."""
     weights = cast(dict[str, Any], checkpoint.read_weights(path))
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
-    state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
-    with _no_warning_of_one_rank():
-        state_dict_loader.load(state, checkpoint_id=path / "optimizer", no_dist=ranks.num_ranks == 1)
-    set_optimizer_state_dict(model, optimizer, state["optimizer"])
+    _restore_moments(path / "optimizer", model, optimizer, ranks)
     random = torch.load(path / "random.pt", weights_only=True)
     torch.set_rng_state(random["cpu"])
     if ranks.device.type == "cuda" and random["cuda"] is not None:
         torch.cuda.set_rng_state(random["cuda"])
+
+
+def _restore_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
+    """Load AdamW's moments. A parameter that had none (all its updates were skipped, or it was frozen) has none now."""
+    saved = FileSystemReader(path).read_metadata().state_dict_metadata
+    fresh = cast(dict[str, Any], get_optimizer_state_dict(model, optimizer))
+    moments = {name: values for name, values in fresh["state"].items() if f"state.{name}.exp_avg" in saved}
+    if moments:
+        with _no_warning_of_one_rank():
+            state_dict_loader.load({"state": moments}, checkpoint_id=path, no_dist=ranks.num_ranks == 1)
+    found = {"state": moments, "param_groups": fresh["param_groups"]}
+    set_optimizer_state_dict(model, optimizer, found, options=StateDictOptions(strict=False))
 
 
 def find_damage(path: Path) -> str | None:
