@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,8 @@ from hnet_lm.model import HNetLM
 from hnet_lm.model.block import Block
 from hnet_lm.model.layers import Float32Linear
 from hnet_lm.training.config import DistributedConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ class Ranks:
     def sum_of(self, *numbers: float) -> list[float]:
         """Each number summed over all ranks."""
         return self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device)).tolist()
+
+    def from_first(self, value: T) -> T:
+        """The first rank's value, on every rank."""
+        box = [value]
+        if self.num_ranks > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
 
     def wait(self) -> None:
         if self.num_ranks > 1:
@@ -75,7 +85,8 @@ def distribute(model: HNetLM, config: DistributedConfig, ranks: Ranks, precision
         return model
     if config.strategy == "ddp":
         return DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
-    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
+    # Inputs are not cast: the residual stream enters a block in float32 and leaves it so.
+    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for module in model.modules():
         if isinstance(module, Float32Linear):
             fully_shard(module)
