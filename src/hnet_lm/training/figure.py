@@ -12,7 +12,7 @@ SMOOTHING = 0.9
 
 def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[float], title: str) -> None:
     """Write the PNG of the records of one `metrics.jsonl`."""
-    updates = [record for record in records if "loss" in record]
+    updates = [record for record in records if record.get("loss") is not None]  # null: it was not finite
     seen = [record["bytes_seen"] / 1e6 for record in updates]
     figure = Figure(figsize=(8, 6), layout="constrained")
     loss_axes, ratio_axes = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])

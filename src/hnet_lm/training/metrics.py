@@ -4,12 +4,16 @@ After a resume the file holds each step once: records after the checkpoint's ste
 docs/metrics.md is the table of keys and units.
 """
 
-import importlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+
+from hnet_lm.extras import import_leaf
+
+EXTRA_OF = {"tensorboard": "track", "wandb": "wandb", "trackio": "trackio"}
 
 Record = dict[str, Any]
 
@@ -35,7 +39,9 @@ class MetricsLog:
         self._trackers = list(trackers)
 
     def log(self, record: Record) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        """Write a record. What is not finite becomes null: JSON knows no NaN."""
+        record = {key: value if _is_json(value) else None for key, value in record.items()}
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
         for tracker in self._trackers:
             tracker.log(record)
@@ -53,8 +59,13 @@ def read_metrics(path: Path) -> list[Record]:
 
 
 def open_tracker(name: str, project: str, run_directory: Path, config: Record) -> Tracker:
-    """The tracker of that name; its package is imported only now."""
-    return importlib.import_module(f"hnet_lm.training.trackers.{name}").open_tracker(project, run_directory, config)
+    """The tracker of that name; its package is imported only now. UserError if it is not installed."""
+    leaf = import_leaf(f"hnet_lm.training.trackers.{name}", EXTRA_OF[name], f"logging.trackers {name!r}")
+    return leaf.open_tracker(project, run_directory, config)
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _lines(path: Path) -> Iterable[Record]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import trackio
+import trackio  # pyright: ignore[reportMissingImports]
 
 
 class Run:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import wandb
+import wandb  # pyright: ignore[reportMissingImports]
 
 
 class Run:
