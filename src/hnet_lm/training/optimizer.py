@@ -75,7 +75,9 @@ def _positions_per_chunk(config: HNetConfig, target_ratios: Sequence[float]) -> 
 
 def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Sequence[float]) -> torch.optim.AdamW:
     """AdamW with a group for every stage, with and without weight decay; frozen parameters are in none."""
-    multipliers = config.lr_multipliers or lr_multipliers(model.config, target_ratios)
+    multipliers = config.lr_multipliers
+    if multipliers is None:
+        multipliers = lr_multipliers(model.config, target_ratios)
     num_stages = len(model.config.stages)
     if len(multipliers) != num_stages:
         raise ConfigError(f"optimizer.lr_multipliers: the model has {num_stages} stages, not {len(multipliers)}")

@@ -71,13 +71,15 @@ def update(
         terms_seen = [cross_entropy * num_targets, cross_entropy.new_tensor(num_targets), *ratio_losses]
         sums.append(torch.stack([term.detach().double() for term in terms_seen]))
         chunks.append(torch.stack([chunk_sums(routing) for routing in out.routings]) if out.routings else sums[0][:0])
+    seen = torch.stack(sums).sum(0)
     norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
     grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-    applied = math.isfinite(grad_norm)
+    # The norm is of all ranks' gradient, but each knows only its own loss; they must decide alike.
+    applied = math.isfinite(grad_norm) and math.isfinite(ranks.sum(seen.sum()).item())
     if applied:
         optimizer.step()
     num_bytes = sum(batch.num_bytes for batch in batches)
-    return StepResult(torch.stack(sums).sum(0), torch.stack(chunks).sum(0), len(batches), num_bytes, grad_norm, applied)
+    return StepResult(seen, torch.stack(chunks).sum(0), len(batches), num_bytes, grad_norm, applied)
 
 
 def _ratio_loss(routing: Routing, target_ratio: float, over_all_ranks: bool, ranks: Ranks) -> Tensor:
