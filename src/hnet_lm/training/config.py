@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from hnet_lm.checkpoint import HUB_PREFIX
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import ConfigError
@@ -26,7 +27,7 @@ class ModelSource:
     config: str = ""
     """Architecture JSON, as a path from the run file's folder; its weights start fresh."""
     init_from: str = ""
-    """Instead: a saved model directory to start from (fine-tuning)."""
+    """Instead: a saved model to start from (fine-tuning), as a directory or `hf:owner/name`."""
     byte_model: str = ""
     """A saved byte model whose weights the config's entropy chunker takes."""
     freeze: tuple[str, ...] = ()
@@ -125,7 +126,7 @@ class CheckpointConfig:
     """Checkpoints are complete: model, optimizer, position in the data, random states."""
 
     every: int = 1000
-    """Steps between two checkpoints; the last step, SIGTERM and Ctrl-C always write one."""
+    """Steps between two checkpoints; the last step, a new best validation, SIGTERM and Ctrl-C always write one."""
     keep: int = 2
     """The newest so many are kept, and the one of the best validation."""
 
@@ -244,4 +245,5 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
 
 
 def _seen_from(file: Path, path: str) -> str:
-    return str(file.parent / path) if path else path
+    is_local = path and not path.startswith(HUB_PREFIX)
+    return str(file.parent / path) if is_local else path

@@ -102,7 +102,7 @@ def train(config: RunConfig, reporter: Reporter | None = None, *, allow_changes:
 
 def build(config: RunConfig, group: Ranks) -> Run:
     """Model, optimizer and data of a run that has not begun."""
-    precision = choose_precision(config.run.precision, group.device)
+    precision = group.from_first(choose_precision(config.run.precision, group.device))
     torch.manual_seed(config.run.seed)
     model = _make_model(config)
     config.check_model(model.config)
@@ -135,8 +135,11 @@ def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
         )
     restore(newest, run.model, run.optimizer, run.ranks)
     run.loader.load_state_dict(saved["loader"])
-    run.precision = getattr(torch, saved["precision"])
+    if run.config.run.precision == "auto":  # measured again, it might come out otherwise
+        run.precision = getattr(torch, saved["precision"])
     run.state = TrainState(**saved["state"])
+    if run.ranks.is_first:  # a kill may have come before this was done
+        publish(newest, run.directory)
     reporter.say(f"going on from step {run.state.step} of {newest}")
 
 
@@ -170,7 +173,8 @@ def _run(run: Run, log: MetricsLog | None, reporter: Reporter, signals: StopSign
         if config.validation.sources and (state.step % config.validation.every == 0 or is_last):
             with recorder.not_training():
                 _validate(run, validator, log, reporter)
-        if state.step % config.checkpoints.every == 0 or is_last or (stop and last_saved != state.step):
+        is_best = state.step == state.best_step
+        if state.step % config.checkpoints.every == 0 or is_last or is_best or (stop and last_saved != state.step):
             with recorder.not_training():
                 save(run)
             last_saved = state.step
