@@ -1,0 +1,95 @@
+"""Layer counts and widths with which a family costs as many FLOPs a byte as a given model.
+
+The cost is `model/flops.py`'s, at the bytes a chunk (or a token) that the family really makes. Of all widths and layer
+counts within the tolerance the one is taken whose width is nearest to the model's own; among those the nearest in cost.
+Where none is near enough, which happens to small models, the width of the MLPs may differ as well, and then the outer
+networks may be half as deep.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hnet_lm.baselines.families import OUTER, Choice, Cutting, Family, build, outer_layouts, preferred_width, width_step
+from hnet_lm.config import HNetConfig
+from hnet_lm.errors import ConfigError
+from hnet_lm.model.flops import forward_flops_per_byte
+
+TOLERANCE = 0.02
+MAX_LAYERS = 200
+WIDTH_RANGE = (0.5, 2.0)  # of the preferred width
+MLP_SCALES = (1.0, 0.875, 1.125, 0.75, 1.25)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A configuration of a family and what it costs."""
+
+    config: HNetConfig
+    bytes_per_chunk: tuple[float, ...]
+    """Of every stage that chunks; of a model of tokens none."""
+    flops_per_byte: float
+    """Of a forward pass."""
+    target: float
+
+    @property
+    def ratio(self) -> float:
+        """Its cost over that of the model it is matched to."""
+        return self.flops_per_byte / self.target
+
+
+def match(
+    family: Family,
+    reference: HNetConfig,
+    target: float,
+    sequence_length: int,
+    *,
+    bytes_per_chunk: Sequence[float] = (),
+    bytes_per_token: float = 1.0,
+    cutting: Cutting | None = None,
+    vocab_size: int | None = None,
+    tolerance: float = TOLERANCE,
+) -> Match:
+    """The family's member that costs `target` FLOPs a byte. `reference` gives the manner (see `families.build`).
+
+    `sequence_length` is in bytes. Raises ConfigError where no member comes within the tolerance.
+    """
+    preferred = preferred_width(family, reference)
+    nearest = math.inf
+    for outer, scale in itertools.product(outer_layouts(reference), MLP_SCALES):
+        within: list[tuple[float, float, Match]] = []
+        for width in _widths(family, reference):
+            for num_layers in range(1, MAX_LAYERS + 1):
+                choice = Choice(width, num_layers, outer, scale)
+                config = build(family, reference, choice, cutting=cutting, vocab_size=vocab_size)
+                flops = flops_per_byte(config, sequence_length, bytes_per_chunk, bytes_per_token)
+                error = abs(flops / target - 1)
+                nearest = min(nearest, error)
+                if error <= tolerance:
+                    found = Match(config, tuple(bytes_per_chunk), flops, target)
+                    within.append((abs(math.log(width / preferred)), error, found))
+                if flops > target:
+                    break
+        if within:
+            return min(within, key=lambda rank: rank[:2])[2]
+    raise ConfigError(
+        f"{family.title}: no width and layer count costs {target:.4g} FLOPs a byte within {tolerance:.1%} "
+        f"(the nearest is off by {nearest:.1%}); allow more with --tolerance"
+    )
+
+
+def flops_per_byte(
+    config: HNetConfig, sequence_length: int, bytes_per_chunk: Sequence[float], bytes_per_token: float = 1.0
+) -> float:
+    """Of a forward pass over a sequence of so many bytes; of a model of tokens the sequence is shorter."""
+    num_positions = round(sequence_length / bytes_per_token)
+    return sum(forward_flops_per_byte(config, bytes_per_chunk, num_positions).values()) / bytes_per_token
+
+
+def _widths(family: Family, reference: HNetConfig) -> list[int]:
+    step, preferred = width_step(family, reference), preferred_width(family, reference)
+    first, last = (preferred * factor for factor in WIDTH_RANGE)
+    if OUTER in family.layout:
+        first = reference.stages[0].d_model  # stages do not become narrower inwards
+    return [step * i for i in range(max(1, math.ceil(first / step)), math.floor(last / step) + 1)]
