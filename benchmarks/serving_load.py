@@ -171,14 +171,15 @@ def report(record: Record, num_streams: int, seconds: float, server_exit: int) -
             "median": round(statistics.median(waits), 3),
             "p99": round(waits[len(waits) * 99 // 100], 3),
         },
-        "resident_megabytes": {
-            "after_warm_up": round(before / 1e6, 1),
-            "end": round(after / 1e6, 1),
-            "max": round(max(samples) / 1e6, 1),
-        },
+        "resident_megabytes": {"after_warm_up": _megabytes(before), "end": _megabytes(after)},
+        "resident_megabytes_every_10_s": [_megabytes(sample) for sample in samples[:: round(10 / SAMPLE_SECONDS)]],
         "memory_growth_percent": round(100 * (after / before - 1), 2),
         "server_exit_code": server_exit,
     }
+
+
+def _megabytes(num_bytes: float) -> float:
+    return round(num_bytes / 1e6, 1)
 
 
 def main() -> None:

@@ -169,7 +169,7 @@ def test_at_sigterm_streams_finish_within_the_drain_time(saved: Path, is_patient
         assert process.stdout is not None
         url = process.stdout.readline().split()[3]
         pieces: list[str] = []
-        with streaming(url, max_tokens=150 if is_patient else 8000) as lines:
+        with streaming(url, max_tokens=60 if is_patient else 8000) as lines:
             process.send_signal(signal.SIGTERM)
             try:
                 pieces += [line for line in lines if line.startswith("data:")]

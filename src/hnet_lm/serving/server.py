@@ -5,6 +5,7 @@ second SIGINT ends at once.
 """
 
 import socket
+import sys
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,6 +14,13 @@ from sse_starlette.sse import AppStatus
 from hnet_lm.errors import UserError
 
 _BACKLOG = 1024
+
+# An idle connection is kept longer than clients (5 s) and proxies (60 s) do, so that none sends into one just closed.
+_KEEP_ALIVE_SECONDS = 75
+
+# A step is a thousand short operations, each of which gives up the interpreter lock and has to get it back from the
+# event loop, which keeps it so many seconds (5 ms by default).
+_SWITCH_SECONDS = 0.0002
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,11 +47,17 @@ def make_server(app: FastAPI, drain_seconds: int) -> uvicorn.Server:
     # sse-starlette would end every stream the moment a signal comes; uvicorn lets them finish.
     AppStatus.disable_automatic_graceful_drain()
     config = uvicorn.Config(
-        app, timeout_graceful_shutdown=drain_seconds, log_level="warning", access_log=False, server_header=False
+        app,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=drain_seconds,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
     )
     return uvicorn.Server(config)
 
 
 def serve(app: FastAPI, listener: socket.socket, drain_seconds: int) -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal comes. Sets how often the process switches between threads."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     make_server(app, drain_seconds).run(sockets=[listener])
