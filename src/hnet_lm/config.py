@@ -5,9 +5,10 @@ decoder, until the innermost list holds one stack. A stack is letters with count
 upper case followed by a gated MLP. Every other list of the schema has one entry a stage, outermost first. A
 configuration that exists is valid: whatever does not fit raises `ConfigError` on construction.
 
-Three keys extend the schema, for the models that an H-Net is compared with; a plain H-Net has none of them:
+Four keys extend the schema, for the models that an H-Net is compared with; a plain H-Net has none of them:
 `chunkers` (what cuts each stage, see `chunker_config`), `byte_model` (the small model that an entropy chunker asks, a
-configuration of its own) and `spacebyte` (true: stages are put together as in SpaceByte, see `model/hnet.py`).
+configuration of its own), `spacebyte` (true: stages are put together as in SpaceByte, see `model/hnet.py`) and
+`reads_tokens` (true: a model of BPE tokens instead of bytes).
 """
 
 import json
@@ -27,7 +28,7 @@ from hnet_lm.chunker_config import (
 from hnet_lm.errors import ConfigError, unknown_key
 
 MAMBA2_HEAD_DIM = 64
-EXTENSIONS = ("chunkers", "byte_model", "spacebyte")
+EXTENSIONS = ("chunkers", "byte_model", "spacebyte", "reads_tokens")
 LARGEST = 1_000_000  # of any size here: a product of three still fits an index
 
 
@@ -138,6 +139,8 @@ class HNetConfig:
     """Of every stage that chunks; empty: all are dynamic."""
     byte_model: "HNetConfig | None" = None
     spacebyte: bool = False
+    reads_tokens: bool = False
+    """Ids are tokens of a BPE tokenizer, and behind them BOS and EOS; else bytes."""
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -170,8 +173,11 @@ class HNetConfig:
         if self.byte_model is not None and self.byte_model.vocab_size != self.vocab_size:
             sizes = f"{self.byte_model.vocab_size}, that of the model {self.vocab_size}"
             raise ConfigError(f"byte_model: its vocab_size is {sizes}; both must be the same")
-        if not isinstance(self.spacebyte, bool):
-            raise ConfigError(f"spacebyte: must be true or false, got {self.spacebyte!r}")
+        for key in ("spacebyte", "reads_tokens"):
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(f"{key}: must be true or false, got {getattr(self, key)!r}")
+        if self.reads_tokens and any(chunker.reads_bytes for chunker in self.chunkers):
+            raise ConfigError("reads_tokens: a chunker that looks at bytes cannot cut a model of tokens")
         if self.spacebyte and self.num_stages == 0:
             raise ConfigError("spacebyte: only a model that chunks can put its stages together as SpaceByte does")
 
@@ -220,7 +226,8 @@ class HNetConfig:
         stages = tuple(
             StageConfig(d_model[s], d_intermediate[s], attention[s], **layout) for s, layout in enumerate(layouts)
         )
-        shared = {key: data[key] for key in ("vocab_size", "tie_embeddings", "spacebyte") if key in data}
+        plain = ("vocab_size", "tie_embeddings", "spacebyte", "reads_tokens")
+        shared = {key: data[key] for key in plain if key in data}
         if "chunkers" in data:
             shared["chunkers"] = parse_chunkers(data["chunkers"], num - 1)
         if "byte_model" in data:
@@ -245,7 +252,7 @@ class HNetConfig:
             "tie_embeddings": self.tie_embeddings,
             **({"chunkers": [written(chunker) for chunker in self.chunkers]} if self.chunkers else {}),
             **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
-            **({"spacebyte": True} if self.spacebyte else {}),
+            **{key: True for key in ("spacebyte", "reads_tokens") if getattr(self, key)},
         }
 
     @classmethod

@@ -192,6 +192,5 @@ def _extensions(family: Family, cutting: Cutting | None) -> dict[str, Any]:
         extensions["chunkers"] = [written(cutting.chunker)]
         if cutting.byte_model is not None:
             extensions["byte_model"] = cutting.byte_model.to_dict()
-    if family.is_spacebyte:
-        extensions["spacebyte"] = True
-    return extensions
+    flags = {"spacebyte": family.is_spacebyte, "reads_tokens": family.reads_tokens}
+    return extensions | {name: True for name, is_set in flags.items() if is_set}

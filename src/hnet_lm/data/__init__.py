@@ -18,6 +18,7 @@ from hnet_lm.data.parts import Document
 if TYPE_CHECKING:
     from hnet_lm.data.batch import IGNORE_INDEX, Batch
     from hnet_lm.data.loader import DataLoader
+    from hnet_lm.data.tokenized import open_byte_pairs, open_loader
     from hnet_lm.data.validation import documents, one_pass
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "SourceConfig",
     "documents",
     "one_pass",
+    "open_byte_pairs",
+    "open_loader",
 ]
 
 _MODULE_OF = {
@@ -38,6 +41,8 @@ _MODULE_OF = {
     "Batch": "batch",
     "DataLoader": "loader",
     "documents": "validation",
+    "open_byte_pairs": "tokenized",
+    "open_loader": "tokenized",
     "one_pass": "validation",
 }
 

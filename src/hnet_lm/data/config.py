@@ -95,6 +95,8 @@ class DataConfig:
         seed: Of the order of files, of the shuffle and of augmentation.
         streams: Independent readers that take turns in giving batches; as many workers can work at once.
         num_workers: Background processes; 0 reads in the training process. Does not change the batches.
+        tokenizer: A `tokenizer.json`: the batches come as its tokens (the BPE baseline), cut where they would be as
+            bytes; `tokens_per_batch` and `max_length` still count bytes. Empty: bytes.
         on_error: `raise` stops at a damaged file or record, `skip` counts it and goes on.
     """
 
@@ -105,6 +107,7 @@ class DataConfig:
     seed: int = 0
     streams: int = 1
     num_workers: int = 0
+    tokenizer: str = ""
     on_error: OnError = "raise"
 
     def __post_init__(self) -> None:

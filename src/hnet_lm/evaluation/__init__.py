@@ -19,6 +19,7 @@ from hnet_lm.evaluation.robustness import (
     robustness_score,
 )
 from hnet_lm.evaluation.scorer import Passage, PassageScore, Scorer
+from hnet_lm.evaluation.token_scorer import TokenScorer
 
 __all__ = [
     "TARGETS",
@@ -38,6 +39,7 @@ __all__ = [
     "Scorer",
     "SlidingWindow",
     "StageBoundaries",
+    "TokenScorer",
     "accuracy",
     "bits_per_byte",
     "compressor_bits_per_byte",

@@ -61,12 +61,17 @@ class ByteScorer:
             while works and works[0].is_done:
                 yield works.popleft().score(self.model.config.num_stages if self.unit_starts else None)
 
+    def encode(self, passage: Passage, number: int) -> tuple[np.ndarray, int]:
+        """BOS, the prompt, the data, EOS as ids; and how many of them are the prompt's."""
+        if self.model.config.reads_tokens:
+            raise ConfigError("the model reads tokens of a tokenizer, not bytes; it is scored by a TokenScorer")
+        return _tokens(passage, number, self.model.config), len(passage.prompt)
+
     def _spans(self, passages: Iterable[Passage], works: "deque[_Work]") -> "Iterator[_SpanWork]":
         for number, passage in enumerate(passages):
-            tokens = _tokens(passage, number, self.model.config)
-            num_prompt = len(passage.prompt)
+            tokens, num_prompt = self.encode(passage, number)
             spans = [s for s in self.context.spans(len(tokens) - 1) if s.end > num_prompt]
-            work = _Work(num_prompt, len(passage.data), len(spans))
+            work = _Work(num_prompt, len(tokens) - num_prompt - 2, len(spans))
             works.append(work)
             yield from (_SpanWork(work, tokens, span) for span in spans)
 

@@ -17,6 +17,7 @@ from itertools import count
 
 import torch
 
+from hnet_lm.errors import ConfigError
 from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
 from hnet_lm.generation.boundaries import byte_boundaries
 from hnet_lm.generation.limits import EngineLimits
@@ -34,6 +35,8 @@ class Engine:
     """Serves many requests with one model. State: that of the active requests, and a queue of those that wait."""
 
     def __init__(self, model: HNetLM, limits: EngineLimits | None = None) -> None:
+        if model.config.reads_tokens:
+            raise ConfigError("the model reads tokens of a tokenizer, not bytes, so it cannot continue bytes")
         self.model = model
         self.limits = limits or EngineLimits()
         self.budget = StateBudget(model, self.limits.max_state_bytes)

@@ -207,6 +207,8 @@ class RunConfig:
             raise ConfigError(
                 f"loss.target_ratios: the model chunks {model.num_stages} times{by_rule}, but {given} are given"
             )
+        if model.reads_tokens != bool(self.data.tokenizer):
+            raise ConfigError("data.tokenizer: goes with a model that reads tokens (`reads_tokens`), which needs it")
         asks = model.byte_model is not None
         if self.model.config and asks != bool(self.model.byte_model):
             raise ConfigError("model.byte_model: goes with a config that has an 'entropy' chunker, which needs it")

@@ -12,7 +12,7 @@ from torch import nn
 
 from hnet_lm import checkpoint
 from hnet_lm.config import HNetConfig
-from hnet_lm.data import DataLoader
+from hnet_lm.data.tokenized import TOKENIZER, Loader, open_loader
 from hnet_lm.errors import ConfigError, UserError
 from hnet_lm.model import HNetLM
 from hnet_lm.training.activation_checkpointing import recompute_blocks
@@ -66,7 +66,7 @@ class Run:
     network: nn.Module
     """The model as it is called in training: itself, or with DDP around it."""
     optimizer: torch.optim.Optimizer
-    loader: DataLoader
+    loader: Loader
     precision: torch.dtype
     store: CheckpointStore
     state: TrainState
@@ -111,7 +111,7 @@ def build(config: RunConfig, group: Ranks) -> Run:
         recompute_blocks(model)
     model.to(group.device)
     network = distribute(model, config.distributed, group, precision)
-    loader = DataLoader(config.data, vocab_size=model.config.vocab_size, rank=group.rank, num_ranks=group.num_ranks)
+    loader = open_loader(config.data, vocab_size=model.config.vocab_size, rank=group.rank, num_ranks=group.num_ranks)
     optimizer = build_optimizer(model, config.optimizer, config.loss.target_ratios)
     store = CheckpointStore(Path(config.run.directory) / "checkpoints", group, config.checkpoints.keep)
     return Run(config, group, model, network, optimizer, loader, precision, store, TrainState())
@@ -148,7 +148,7 @@ def _run(run: Run, log: MetricsLog | None, reporter: Reporter, signals: StopSign
     config, state = run.config, run.state
     recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
     health = RouterHealth(config.target_ratios(run.model.config))
-    validator = Validator(run.model, config.validation, run.ranks.device, run.precision)
+    validator = Validator(run.model, config, run.ranks.device, run.precision)
     last_saved = state.step
     while state.step < config.run.num_steps:
         rate = config.optimizer.lr * config.schedule.factor(state.step, config.run.num_steps)
@@ -231,6 +231,8 @@ def _open_log(run: Run) -> MetricsLog | None:
     if not run.ranks.is_first:
         return None
     run.directory.mkdir(parents=True, exist_ok=True)
+    if run.config.data.tokenizer:  # a model of tokens is whole with its tokenizer beside it
+        (run.directory / TOKENIZER).write_bytes(Path(run.config.data.tokenizer).read_bytes())
     logging = run.config.logging
     trackers = [open_tracker(name, logging.project, run.directory, to_table(run.config)) for name in logging.trackers]
     return MetricsLog(run.directory / "metrics.jsonl", trackers, keep_until=run.state.step if run.state.step else -1)

@@ -44,12 +44,12 @@ class Recorder:
         speed = self._bytes / max(now - self._since, 1e-9)
         self._bytes, self._since = 0, now
         bytes_per_chunk = list(accumulate((chunks.mean_chunk_length for chunks in seen.chunks), operator.mul))
-        forward = sum(forward_flops_per_byte(self.config, bytes_per_chunk, self.sequence_length).values())
+        forward = self._forward_flops(bytes_per_chunk, seen.targets_per_byte)
         record: Record = {
             "step": step,
             "bytes_seen": bytes_seen,
             "loss": seen.cross_entropy,
-            "bits_per_byte": seen.cross_entropy / math.log(2),
+            "bits_per_byte": seen.bits_per_byte,
             "lr": rate,
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "skipped": not result.applied,
@@ -65,6 +65,13 @@ class Recorder:
                 f"stage{stage}/chunk_length_sd": chunks.chunk_length_sd,
             }
         return record, seen.chunks
+
+    def _forward_flops(self, bytes_per_chunk: list[float], positions_per_byte: float) -> float:
+        """For a byte of text; a model of tokens has fewer positions than bytes."""
+        if not self.config.reads_tokens:
+            return sum(forward_flops_per_byte(self.config, bytes_per_chunk, self.sequence_length).values())
+        num_tokens = max(1, round(self.sequence_length * positions_per_byte))
+        return positions_per_byte * sum(forward_flops_per_byte(self.config, bytes_per_chunk, num_tokens).values())
 
     @contextmanager
     def not_training(self) -> Iterator[None]:

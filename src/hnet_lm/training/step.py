@@ -103,7 +103,15 @@ class StepFigures:
     cross_entropy: float
     """Mean over all targets, in nats."""
     ratio_losses: list[float]
+    """0 for a stage that a rule cuts."""
     chunks: list[ChunkStatistics]
+    targets_per_byte: float
+    """1 and a little for a model of bytes (ends of documents are targets as well), below 1 for one of tokens."""
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits of all targets for a byte of text."""
+        return self.cross_entropy / math.log(2) * self.targets_per_byte
 
     @classmethod
     def gather(cls, result: StepResult, ranks: Ranks) -> "StepFigures":
@@ -111,4 +119,6 @@ class StepFigures:
         nats, num_targets, *ratio_losses = ranks.sum(result.sums).tolist()
         num_means = result.num_batches * ranks.num_ranks
         chunks = [ChunkStatistics.from_sums(sums) for sums in ranks.sum(result.chunks)]
-        return cls(nats / num_targets, [total / num_means for total in ratio_losses], chunks)
+        (num_bytes,) = ranks.sum_of(result.num_bytes)
+        means = [total / num_means for total in ratio_losses]
+        return cls(nats / num_targets, means, chunks, num_targets / num_bytes)

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from hnet_lm.data import DataConfig, documents
-from hnet_lm.evaluation import ByteScorer, CarriedState, bits_per_byte
+from hnet_lm.data import DataConfig, documents, open_byte_pairs
+from hnet_lm.evaluation import ByteScorer, CarriedState, TokenScorer, bits_per_byte
 from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
-from hnet_lm.training.config import ValidationConfig
+from hnet_lm.training.config import RunConfig
 
 SAMPLE_SEED = 0
 
@@ -31,9 +31,14 @@ class Measured:
 class Validator:
     """Every rank measures the same documents with the same calls, so that sharded models can be measured too."""
 
-    def __init__(self, model: HNetLM, config: ValidationConfig, device: torch.device, precision: torch.dtype):
+    def __init__(self, model: HNetLM, run: RunConfig, device: torch.device, precision: torch.dtype):
         self.model = model
-        self.config = config
+        self.config = run.validation
+        context = CarriedState(self.config.context)
+        if run.data.tokenizer:
+            self.scorer = TokenScorer(model, open_byte_pairs(run.data.tokenizer), context)
+        else:
+            self.scorer = ByteScorer(model, context)
         self.device = device
         self.precision = precision
 
@@ -41,9 +46,9 @@ class Validator:
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         self.model.eval()
         with torch.no_grad(), autocast:
-            scorer = ByteScorer(self.model, CarriedState(self.config.context))
-            result = bits_per_byte(scorer, {"validation": self._documents()})
-            sample = self._sample() if self.config.sample_bytes else None
+            result = bits_per_byte(self.scorer, {"validation": self._documents()})
+            writes = self.config.sample_bytes and not self.model.config.reads_tokens
+            sample = self._sample() if writes else None
         self.model.train()
         return Measured(result.value, result.num_bytes, sample)
 

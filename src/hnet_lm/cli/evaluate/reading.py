@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -9,8 +10,9 @@ import tyro
 from hnet_lm.checkpoint import load
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data import documents as read_documents
+from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
 from hnet_lm.errors import UserError
-from hnet_lm.evaluation import ByteScorer, CarriedState, SlidingWindow
+from hnet_lm.evaluation import ByteScorer, CarriedState, SlidingWindow, TokenScorer
 
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
 
@@ -22,7 +24,8 @@ class Reading:
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
     window: int | None = None
-    """Read in windows of so many bytes, each from a fresh state; without it every byte sees all before it."""
+    """Read in windows of so many bytes (by a model of tokens, of so many tokens), each from a fresh state; without it
+    every byte sees all before it."""
     stride: int | None = None
     """How far the window moves; half of it by default."""
     call_bytes: int = 16_384
@@ -36,6 +39,9 @@ class Reading:
             stride = max(self.window // 2, 1) if self.stride is None else self.stride
             context = SlidingWindow(self.window, stride)
         loaded = load(model, device=self.device)
+        if loaded.config.reads_tokens:
+            pairs = open_byte_pairs(str(Path(model) / TOKENIZER))
+            return TokenScorer(loaded, pairs, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
         return ByteScorer(loaded, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
 
 

@@ -1,0 +1,109 @@
+"""BPE tokenizers over bytes: those of a `tokenizer.json`, or trained here. A leaf: needs the package `tokenizers`.
+
+A tokenizer must be able to say every byte, by a byte-level alphabet (as GPT-2) or by byte fallback (as Llama), and must
+not change the text. Then any document has tokens, also one that is not UTF-8, and the probability of its tokens is a
+probability of its bytes.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from hnet_lm.errors import DataError
+
+NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how Python's surrogateescape shows such bytes
+PROBE = "  Zoë, e\u0301 ﬁ ＡＢ 1\u00a02\t\r\n你好 🤖 x"  # what a normalizer would change
+NUM_SPECIAL = 2  # BOS and EOS stand behind the tokens
+
+
+class Tokens(NamedTuple):
+    """Ids of tokens, and the byte at which each starts (of its first whole character, where it starts inside one)."""
+
+    ids: np.ndarray
+    starts: np.ndarray
+
+
+class BytePairs:
+    """Text to tokens. Raises DataError for a file that is no tokenizer, or one that cannot say every text."""
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; give the path of a tokenizer.json")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception
+            raise DataError(f"{path}: not a tokenizer.json: {error}") from None
+        self._byte_ids = self._ids_of_bytes(path)
+        if self._tokenizer.decode(self._encode(PROBE).ids.tolist(), skip_special_tokens=False) != PROBE:
+            raise DataError(f"{path}: the tokenizer changes the text (a normalizer?), so its tokens do not say it")
+
+    @property
+    def vocab_size(self) -> int:
+        """Of a model that reads these tokens: all ids, and BOS and EOS behind them."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1 + NUM_SPECIAL
+
+    def encode(self, data: bytes) -> Tokens:
+        """The tokens of the text; of bytes that are not UTF-8 one each."""
+        found: list[Tokens] = []
+        offset = 0
+        for i, part in enumerate(NOT_UTF8.split(data.decode("utf-8", "surrogateescape"))):
+            tokens = self._encode(part) if i % 2 == 0 else self._encode_bytes(part.encode("utf-8", "surrogateescape"))
+            found.append(Tokens(tokens.ids, tokens.starts + offset))
+            offset += len(part.encode("utf-8", "surrogateescape"))
+        ids, starts = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        return Tokens(ids, starts)
+
+    def encode_byte(self, value: int) -> int:
+        """The token of a single byte."""
+        return int(self._byte_ids[value])
+
+    def _encode_bytes(self, data: bytes) -> Tokens:
+        return Tokens(self._byte_ids[np.frombuffer(data, dtype=np.uint8)], np.arange(len(data)))
+
+    def _encode(self, text: str) -> Tokens:
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        code_points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        widths = 1 + (code_points >= 0x80).astype(np.int64) + (code_points >= 0x800) + (code_points >= 0x10000)
+        byte_of_character = np.concatenate([[0], np.cumsum(widths)])
+        starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)  # in characters
+        return Tokens(np.array(encoding.ids, dtype=np.int64), byte_of_character[starts])
+
+    def _ids_of_bytes(self, path: Path) -> np.ndarray:
+        for name in (_byte_level_name, _fallback_name):
+            ids = [self._tokenizer.token_to_id(name(value)) for value in range(256)]
+            if None not in ids:
+                return np.array(ids, dtype=np.int64)
+        raise DataError(f"{path}: the tokenizer has no tokens for single bytes (byte-level, or <0x00> to <0xFF>)")
+
+
+def train_byte_pairs(documents: Iterable[bytes], num_tokens: int, path: str | Path) -> None:
+    """Train a byte-level BPE tokenizer of so many tokens, 256 of them the bytes, and write its `tokenizer.json`."""
+    if num_tokens < 257:
+        raise DataError(f"a BPE tokenizer has 257 tokens or more, 256 of them the bytes; got {num_tokens}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(
+        vocab_size=num_tokens,  # pyright: ignore[reportCallIssue]
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),  # pyright: ignore[reportCallIssue]
+        show_progress=False,  # pyright: ignore[reportCallIssue]
+    )
+    tokenizer.train_from_iterator((data.decode("utf-8", "ignore") for data in documents), trainer)
+    Path(path).write_text(json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False), encoding="utf-8")
+
+
+def _byte_level_name(value: int) -> str:
+    """How byte-level tokenizers spell a byte: itself if it is a visible character of Latin-1, else from U+0100 on."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return chr(value) if value in visible else chr(0x100 + hidden.index(value))
+
+
+def _fallback_name(value: int) -> str:
+    return f"<0x{value:02X}>"

@@ -1,0 +1,93 @@
+"""Batches of BPE tokens, made of batches of bytes: the same documents in the same order, cut at the same places.
+
+The sequences of a byte batch become tokens one by one; so a model of tokens sees in each step the bytes that a byte
+model sees. `tokens_per_batch` and `max_length` still count bytes. A sequence that goes on in the middle of a document
+begins with its first byte as a token of its own, which is context only; every other byte is in a target exactly once.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hnet_lm.data.batch import Batch
+from hnet_lm.data.config import DataConfig
+from hnet_lm.data.files import load_leaf
+from hnet_lm.data.loader import DataLoader
+from hnet_lm.errors import ConfigError
+from hnet_lm.sequences import Sequences
+
+if TYPE_CHECKING:
+    from hnet_lm.data.byte_pairs import BytePairs
+
+TOKENIZER = "tokenizer.json"
+ANY_BYTES = 258  # the vocabulary in which BOS and EOS are no bytes
+BOS, EOS = ANY_BYTES - 2, ANY_BYTES - 1
+
+
+class TokenizedLoader:
+    """A `DataLoader` of bytes whose batches come as tokens."""
+
+    def __init__(self, config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1) -> None:
+        """Raises ConfigError where the model's vocabulary is not the tokenizer's."""
+        self.pairs = open_byte_pairs(config.tokenizer)
+        if vocab_size != self.pairs.vocab_size:
+            raise ConfigError(
+                f"vocab_size: the model has {vocab_size}, but {config.tokenizer} with BOS and EOS has "
+                f"{self.pairs.vocab_size}"
+            )
+        self.vocab_size = vocab_size
+        self._bytes = DataLoader(config, vocab_size=ANY_BYTES, rank=rank, num_ranks=num_ranks)
+
+    def __iter__(self) -> "TokenizedLoader":
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._bytes)
+        ids, targets = batch.input_ids.numpy(), batch.targets.numpy()
+        ends = batch.sequences.cu_seqlens[1:].tolist()
+        starts = batch.sequences.starts.tolist()
+        sequences = [self._tokens(ids[a:b], int(targets[b - 1])) for a, b in zip(starts, ends, strict=True)]
+        return Batch(
+            torch.from_numpy(np.concatenate([tokens[:-1] for tokens in sequences])),
+            torch.from_numpy(np.concatenate([tokens[1:] for tokens in sequences])),
+            Sequences.from_lengths([len(tokens) - 1 for tokens in sequences]),
+            batch.origin,
+            batch.num_bytes,
+        )
+
+    def _tokens(self, ids: np.ndarray, last: int) -> np.ndarray:
+        """Of a sequence of bytes, perhaps with BOS before them, and the byte or EOS that follows them."""
+        first = self.vocab_size - 2 if ids[0] == BOS else self.pairs.encode_byte(int(ids[0]))
+        text = bytes([*ids[1:].tolist(), *([] if last == EOS else [last])])
+        end = [self.vocab_size - 1] if last == EOS else []
+        return np.concatenate([[first], self.pairs.encode(text).ids, end]).astype(np.int64)
+
+    @property
+    def num_skipped(self) -> int:
+        """Damaged files and records passed over, as the loader of bytes counts them."""
+        return self._bytes.num_skipped
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._bytes.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._bytes.load_state_dict(state)
+
+    def close(self) -> None:
+        self._bytes.close()
+
+
+def open_byte_pairs(path: str) -> "BytePairs":
+    """The tokenizer of a `tokenizer.json`. Raises DataError."""
+    return load_leaf("byte_pairs", "tokenizers", "eval", f"reading {path}").BytePairs(path)
+
+
+Loader = DataLoader | TokenizedLoader
+
+
+def open_loader(config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1) -> Loader:
+    """The batches of one rank: of bytes, or of tokens where the configuration names a tokenizer."""
+    kind = TokenizedLoader if config.tokenizer else DataLoader
+    return kind(config, vocab_size=vocab_size, rank=rank, num_ranks=num_ranks)
