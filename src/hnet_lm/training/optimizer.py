@@ -30,6 +30,9 @@ class OptimizerConfig:
     """Peak base rate; multiplied by the schedule and by each stage's multiplier."""
     lr_multipliers: tuple[float, ...] | None = None
     """One a stage, outermost first; None: the paper's formula from the widths and target ratios."""
+    routing_lr_multiplier: float = 1.0
+    """Of routing modules, relative to their stage (the paper: 1). Their gradients are small and, with small batches,
+    noisy; a rate below 1 keeps Adam, which sees only directions, from wandering off their start."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.1
@@ -38,7 +41,7 @@ class OptimizerConfig:
     """Gradients are scaled down to this norm."""
 
     def __post_init__(self) -> None:
-        for key in ("lr", "eps", "max_grad_norm"):
+        for key in ("lr", "routing_lr_multiplier", "eps", "max_grad_norm"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"optimizer.{key}: must be above 0, got {getattr(self, key)}")
         if not self.weight_decay >= 0:
@@ -82,19 +85,21 @@ def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Seque
     if len(multipliers) != num_stages:
         raise ConfigError(f"optimizer.lr_multipliers: the model has {num_stages} stages, not {len(multipliers)}")
     stages = model.parameter_stages()
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((stages[name], decays(name, parameter)), []).append(parameter)
+            routing = config.routing_lr_multiplier if ".routing." in name else 1.0
+            decay = config.weight_decay if decays(name, parameter) else 0.0
+            groups.setdefault((multipliers[stages[name]] * routing, decay), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": config.lr * multipliers[stage],
-                "lr_multiplier": multipliers[stage],
-                "weight_decay": config.weight_decay if decay else 0.0,
+                "lr": config.lr * multiplier,
+                "lr_multiplier": multiplier,
+                "weight_decay": decay,
             }
-            for (stage, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+            for (multiplier, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
         ],
         betas=config.betas,
         eps=config.eps,
