@@ -1,8 +1,8 @@
 """Continuous batching over the model's one forward.
 
-Each step is a single packed call: every running request reads its newest byte and gets another, and prompts still being
-read share a limited number more, first come first served, so that a long one never stalls the running streams. Requests
-join and leave between steps; the state is one tree with a row a request.
+In each step every running request reads its newest byte and gets another, all in one packed call, and prompts still
+being read share a limited number of bytes more in a second, first come first served, so that a long one never stalls
+the running streams. Requests join and leave between steps; the state is one tree with a row a request.
 
 What is beside a request in the batch does not change its bytes. (The model's arithmetic may differ in the last bits in
 a larger batch; that shows only where two bytes are equally likely to that precision, or where a boundary probability is
@@ -94,18 +94,29 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Let waiting requests join, run the model once, give every running request a byte; what came of it."""
+        """Let waiting requests join, run the model, give every running request a byte; what came of it."""
         self._admit()
         if not self._active:
             return []
         lengths = self._plan()
-        ids = [i for request, length in zip(self._active, lengths, strict=True) for i in request.unread(length)]
-        device = self.model.device
-        out = self.model(torch.tensor(ids, device=device), Sequences.from_lengths(lengths, device=device), self._state)
-        self._state = out.state
-        events = self._read(out, lengths)
+        # Apart, since rows of one id would be computed as if they were as long as the spans beside them.
+        singles = [row for row, length in enumerate(lengths) if length == 1]
+        spans = [row for row, length in enumerate(lengths) if length > 1]
+        events = [event for rows in (singles, spans) if rows for event in self._forward(rows, lengths)]
         self._keep([row for row, request in enumerate(self._active) if request.finish_reason is None])
         return events
+
+    def _forward(self, rows: Sequence[int], lengths: Sequence[int]) -> list[Event]:
+        """Run the model on these active requests, each by its length; what came of it."""
+        requests = [self._active[row] for row in rows]
+        lengths = [lengths[row] for row in rows]
+        ids = [i for request, length in zip(requests, lengths, strict=True) for i in request.unread(length)]
+        device = self.model.device
+        slots = None if len(rows) == len(self._active) else torch.tensor(rows, device=device)
+        seqs = Sequences.from_lengths(lengths, slots, device)
+        out = self.model(torch.tensor(ids, device=device), seqs, self._state)
+        self._state = out.state
+        return self._read(out, requests, lengths)
 
     def _admit(self) -> None:
         """In the order they came: a request that does not fit yet keeps those behind it waiting too."""
@@ -131,20 +142,20 @@ class Engine:
             lengths.append(length)
         return lengths
 
-    def _read(self, out: HNetOutput, lengths: Sequence[int]) -> list[Event]:
+    def _read(self, out: HNetOutput, requests: Sequence[ActiveRequest], lengths: Sequence[int]) -> list[Event]:
         """Take in what the model said, and choose the next bytes of the requests that have been read to their end."""
         reports = []
         complete: dict[int, ActiveRequest] = {}  # by the last row of each
         end = 0
-        for index, (request, length) in enumerate(zip(self._active, lengths, strict=True)):
+        for index, (request, length) in enumerate(zip(requests, lengths, strict=True)):
             start, end = end, end + length
-            reports.append(self._report(out, index, start, length))
+            reports.append(self._report(out, request, index, start, length))
             request.num_read += length
             if request.num_unread == 0:
                 complete[end - 1] = request
         pieces = self._choose(out, complete)
         events = []
-        for request, (prompt_logprobs, boundaries) in zip(self._active, reports, strict=True):
+        for request, (prompt_logprobs, boundaries) in zip(requests, reports, strict=True):
             piece, logprobs = pieces.get(request.handle, (Piece(b"", ""), ()))
             event = Event(
                 request.handle, piece.data, piece.text, logprobs, prompt_logprobs, boundaries, request.finish_reason
@@ -154,10 +165,9 @@ class Engine:
         return events
 
     def _report(
-        self, out: HNetOutput, index: int, start: int, length: int
+        self, out: HNetOutput, active: ActiveRequest, index: int, start: int, length: int
     ) -> tuple[tuple[ByteLogprob, ...], tuple[ByteBoundary, ...]]:
-        """What a request wants to know about the ids it has just read: rows `start` and behind."""
-        active = self._active[index]
+        """What a request, the call's `index`-th, wants to know of the ids it has just read: rows `start` and behind."""
         prompt_logprobs: list[ByteLogprob] = []
         boundaries: list[ByteBoundary] = []
         if length and active.request.prompt_logprobs:
