@@ -17,7 +17,6 @@ from hnet_lm.baselines import (
     Family,
     build,
     entropy_threshold,
-    flops_per_byte,
     match,
     space_bytes_per_chunk,
 )
@@ -31,7 +30,7 @@ from hnet_lm.chunker_config import (
 from hnet_lm.config import BlockKind, HNetConfig, StageConfig, parse_layout
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
-from hnet_lm.model.flops import forward_flops_per_byte, stage_lengths
+from hnet_lm.model.flops import forward_flops_per_byte, stage_lengths, total_flops_per_byte
 from hnet_lm.model.mixers import Attention
 from hnet_lm.ops import use_backend
 
@@ -111,13 +110,13 @@ def test_matching_finds_the_papers_table_1(name: str):
     family = FAMILIES[name]
     lengths = {0: (), 1: (4.8 if family.cut == "dynamic" else 6.0,), 2: (2.65, 7.0)}[family.num_stages]
     tokens: dict[str, Any] = {"bytes_per_token": 4.6, "vocab_size": 50_259} if family.reads_tokens else {}
-    target = flops_per_byte(reference, 8192, (4.8,))
+    target = total_flops_per_byte(reference, 8192, (4.8,))
     found = match(family, reference, target, 8192, bytes_per_chunk=lengths, cutting=cutting(family), **tokens)
     num_layers, widths = PAPER_TABLE_1[name]
     assert [stage.d_model for stage in found.config.stages] == widths
     assert abs(len(parse_layout(str(found.config.stages[-1].main_network))) - num_layers) <= 1
     assert abs(found.ratio - 1) <= 0.02
-    assert found.flops_per_byte == flops_per_byte(found.config, 8192, lengths, tokens.get("bytes_per_token", 1.0))
+    assert found.flops_per_byte == total_flops_per_byte(found.config, 8192, lengths, tokens.get("bytes_per_token", 1.0))
 
 
 @every_family
@@ -125,7 +124,7 @@ def test_small_models_are_matched_as_well(name: str):
     family = FAMILIES[name]
     lengths = {0: (), 1: (5.0,), 2: (2.5, 6.0)}[family.num_stages]
     tokens: dict[str, Any] = {"bytes_per_token": 3.5, "vocab_size": 2050} if family.reads_tokens else {}
-    target = flops_per_byte(DEMO, 512, (5.0,))
+    target = total_flops_per_byte(DEMO, 512, (5.0,))
     found = match(family, DEMO, target, 512, bytes_per_chunk=lengths, cutting=cutting(family), **tokens)
     assert abs(found.ratio - 1) <= 0.02
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hnet_lm.baselines.families import OUTER, Choice, Cutting, Family, build, outer_layouts, preferred_width, width_step
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.model.flops import forward_flops_per_byte
+from hnet_lm.model.flops import total_flops_per_byte
 
 TOLERANCE = 0.02
 MAX_LAYERS = 200
@@ -63,7 +63,7 @@ def match(
             for num_layers in range(1, MAX_LAYERS + 1):
                 choice = Choice(width, num_layers, outer, scale)
                 config = build(family, reference, choice, cutting=cutting, vocab_size=vocab_size)
-                flops = flops_per_byte(config, sequence_length, bytes_per_chunk, bytes_per_token)
+                flops = total_flops_per_byte(config, sequence_length, bytes_per_chunk, bytes_per_token)
                 error = abs(flops / target - 1)
                 nearest = min(nearest, error)
                 if error <= tolerance:
@@ -77,14 +77,6 @@ def match(
         f"{family.title}: no width and layer count costs {target:.4g} FLOPs a byte within {tolerance:.1%} "
         f"(the nearest is off by {nearest:.1%}); allow more with --tolerance"
     )
-
-
-def flops_per_byte(
-    config: HNetConfig, sequence_length: int, bytes_per_chunk: Sequence[float], bytes_per_token: float = 1.0
-) -> float:
-    """Of a forward pass over a sequence of so many bytes; of a model of tokens the sequence is shorter."""
-    num_positions = round(sequence_length / bytes_per_token)
-    return sum(forward_flops_per_byte(config, bytes_per_chunk, num_positions).values()) / bytes_per_token
 
 
 def _widths(family: Family, reference: HNetConfig) -> list[int]:

@@ -27,6 +27,8 @@ COMMANDS = {
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
     "evaluate": "bits per byte, robustness, DNA, benchmarks, data efficiency",
+    "match": "configs of the baseline families that cost as many FLOPs a byte as a model",
+    "compare": "one table of several runs: cost, chunks, bits per byte, robustness, speed",
 }
 
 MISTAKE, INTERRUPTED, READER_GONE = 2, 130, 141

@@ -44,6 +44,14 @@ def forward_flops_per_byte(
     return {key: value / sequence_length for key, value in flops.items()}
 
 
+def total_flops_per_byte(
+    config: HNetConfig, sequence_length: int, bytes_per_chunk: Sequence[float], bytes_per_token: float = 1.0
+) -> float:
+    """Of all parts, for a sequence of so many bytes; to a model of tokens it is shorter than to one of bytes."""
+    num_positions = max(1, round(sequence_length / bytes_per_token))
+    return sum(forward_flops_per_byte(config, bytes_per_chunk, num_positions).values()) / bytes_per_token
+
+
 def _chunker_flops(config: HNetConfig, stage: int, matrix: float, sequence_length: int) -> float:
     match config.chunker(stage):
         case DynamicChunkerConfig():
