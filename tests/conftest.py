@@ -6,14 +6,20 @@ import sys
 import jaxtyping
 import pytest
 import torch
-from hypothesis import register_random, settings
+from hypothesis import HealthCheck, register_random, settings
 
 assert "hnet_lm" not in sys.modules, "the hook checks only what is imported after it"
 jaxtyping.install_import_hook("hnet_lm", "shape_checks.check")
 
 torch.set_num_threads(1)
 
-settings.register_profile("few", deadline=None, max_examples=15, derandomize="CI" in os.environ)
+settings.register_profile(
+    "few",
+    deadline=None,
+    max_examples=15,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],  # says more about the machine than about a test
+)
 settings.load_profile("few")
 
 
