@@ -5,6 +5,7 @@ with as many rows as it has. A run without torchrun is one rank, and takes the s
 """
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,10 @@ class Ranks:
 
 @contextlib.contextmanager
 def ranks() -> Iterator[Ranks]:
-    """Join the group that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK); alone, this is rank 0 of 1."""
+    """Join the group that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK); alone, this is rank 0 of 1.
+
+    What `distribute` made must be gone at the block's end, so make it in a function that the block calls.
+    """
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     has_cuda = torch.cuda.is_available()
@@ -76,6 +80,9 @@ def ranks() -> Iterator[Ranks]:
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
+        # DDP must go before the group: as its last holder it would wait for the group's threads with Python's lock
+        # held, which they may want. Its hooks are reference cycles, so going takes a collection.
+        gc.collect()
         dist.destroy_process_group()
 
 

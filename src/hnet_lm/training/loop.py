@@ -84,20 +84,26 @@ def train(config: RunConfig, reporter: Reporter | None = None, *, allow_changes:
     """
     with StopSignals() as signals, ranks() as group:
         reporter = reporter if reporter is not None and group.is_first else Silent()
-        run = build(config, group)
-        resume(run, reporter, allow_changes)
-        log = _open_log(run)
-        reporter.start(run.state.step, config.run.num_steps)
-        try:
-            stopped = _run(run, log, reporter, signals)
-        finally:
-            reporter.close()
-            run.loader.close()
-            if log is not None:
-                log.close()
-        if stopped:
-            reporter.say(f"stopped and saved at step {run.state.step}; the same command goes on from there", "yellow")
-        return run.state
+        return _train(config, group, reporter, signals, allow_changes)
+
+
+def _train(
+    config: RunConfig, group: Ranks, reporter: Reporter, signals: StopSignals, allow_changes: bool
+) -> TrainState:
+    run = build(config, group)
+    resume(run, reporter, allow_changes)
+    log = _open_log(run)
+    reporter.start(run.state.step, config.run.num_steps)
+    try:
+        stopped = _run(run, log, reporter, signals)
+    finally:
+        reporter.close()
+        run.loader.close()
+        if log is not None:
+            log.close()
+    if stopped:
+        reporter.say(f"stopped and saved at step {run.state.step}; the same command goes on from there", "yellow")
+    return run.state
 
 
 def build(config: RunConfig, group: Ranks) -> Run:
