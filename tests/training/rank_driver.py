@@ -1,0 +1,137 @@
+"""Runs one thing after another on several ranks (gloo, CPU); a script with a JSON file that says what to do.
+
+torch is imported once and every rank is a fork, so that many small runs with many groups of ranks cost little. Each
+item names an action below, its number of ranks, and what the action takes; a rank that an item does not need goes on
+to the next one and waits there for the others.
+"""
+
+import dataclasses
+import faulthandler
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from training_runs import make_batch, make_model
+
+from hnet_lm.model.block import Block
+from hnet_lm.training.config import DistributedConfig, OptimizerConfig, RunConfig
+from hnet_lm.training.distributed import Ranks, distribute, ranks
+from hnet_lm.training.loop import train
+from hnet_lm.training.optimizer import build_optimizer
+from hnet_lm.training.step import LossTerms, StepFigures, update
+from hnet_lm.training.tables import from_table
+
+HANGS_AFTER = 60  # seconds an item may take; then every rank prints where it is
+
+
+def run(table: dict[str, Any], copy_from: str = "", allow_changes: bool = False) -> None:
+    """Train a run, or go on with a copy of another."""
+    if copy_from and os.environ["RANK"] == "0":
+        shutil.copytree(copy_from, table["run"]["directory"])
+    train(from_table(RunConfig, table), allow_changes=allow_changes)
+
+
+def one_update(
+    output: str,
+    strategy: Any,
+    num_stages: int,
+    ratios: list[float],
+    over_all_ranks: bool,
+    lengths: list[list[int]],
+    precision: str = "float32",
+) -> None:
+    """One update, each rank with a batch of sequences of its own lengths; writes loss terms and weights."""
+    terms = LossTerms(ratios, 0.5, over_all_ranks)
+    with ranks() as group:
+        found = _update(strategy, num_stages, terms, lengths[group.rank], getattr(torch, precision), group)
+        if group.is_first:
+            torch.save(found, output)
+
+
+def _update(
+    strategy: Any, num_stages: int, terms: LossTerms, lengths: list[int], precision: torch.dtype, group: Ranks
+) -> dict[str, Any]:
+    model = make_model(num_stages)
+    network = distribute(model, DistributedConfig(strategy), group, precision)
+    optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), terms.target_ratios)
+    batch = make_batch(lengths, seed=group.rank)
+    result = update(network, optimizer, [batch], terms, 1.0, precision, group)
+    figures = dataclasses.asdict(StepFigures.gather(result, group)) | {"grad_norm": result.grad_norm}
+    return {"figures": figures, "weights": {name: _whole(weight) for name, weight in model.named_parameters()}}
+
+
+def types_in_blocks(output: str) -> None:
+    """The types of what enters the blocks of a sharded model in bfloat16, and of what its attention computes."""
+    seen = {"stream": set(), "mixer": set(), "logits": set()}
+    with ranks() as group:
+        model = make_model(1)
+        for module in model.modules():
+            if isinstance(module, Block):
+                module.register_forward_hook(
+                    lambda _, inputs, out: seen["stream"].update({inputs[0].dtype, out[0].dtype})
+                )
+                module.mixer.register_forward_hook(lambda _, inputs, out: seen["mixer"].add(out[0].dtype))
+        network = distribute(model, DistributedConfig("fsdp"), group, torch.bfloat16)
+        batch = make_batch([40])
+        with torch.autocast("cpu", torch.bfloat16):
+            seen["logits"].add(network(batch.input_ids, batch.sequences).logits.dtype)
+        if group.is_first:
+            Path(output).write_text(json.dumps({key: sorted(map(str, types)) for key, types in seen.items()}))
+
+
+def _whole(parameter: Any) -> torch.Tensor:
+    return (parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter).detach().clone()
+
+
+ACTIONS: dict[str, Callable[..., None]] = {"run": run, "one_update": one_update, "types_in_blocks": types_in_blocks}
+
+
+def be_rank(rank: int, items: list[dict[str, Any]]) -> None:
+    for item in items:
+        action, num_ranks, port = item.pop("action"), item.pop("num_ranks"), item.pop("port")
+        if rank < num_ranks:
+            faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            os.environ.update(where, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_ranks))
+            ACTIONS[action](**item)
+            faulthandler.cancel_dump_traceback_later()
+
+
+def fork(rank: int, items: list[dict[str, Any]]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        be_rank(rank, items)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def main(items: list[dict[str, Any]]) -> int:
+    torch.set_num_threads(1)
+    children = {fork(rank, items) for rank in range(max(item["num_ranks"] for item in items))}
+    while children:
+        pid, status = os.wait()
+        children.remove(pid)
+        if status:  # the others would wait for it; a little later, for what they have to say
+            time.sleep(1)
+            for other in children:
+                os.kill(other, signal.SIGKILL)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(Path(sys.argv[1]).read_text())))

@@ -1,0 +1,206 @@
+"""Two and three ranks, DDP and FSDP2: the run is the one of one process that sees the same global batches."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_runs import TARGET_RATIOS, concatenate, losses, make_batch, make_model, run_table, updates, weights
+
+from hnet_lm.training.distributed import Ranks
+from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
+from hnet_lm.training.step import LossTerms, StepFigures, update
+
+pytestmark = pytest.mark.xdist_group("ranks")  # one process of pytest makes the runs that all these tests look at
+
+DRIVER = Path(__file__).with_name("rank_driver.py")
+STRATEGIES = ("ddp", "fsdp")
+NUM_STEPS, RESUMED_STEPS = 3, 5
+LENGTHS = [[30, 2, 1], [9, 24]]  # of the ranks' sequences, equally many positions
+
+
+class Plan:
+    """What the driver is to do, in order."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.items: list[dict[str, Any]] = []
+
+    def run(
+        self, name: str, num_ranks: int, strategy: str, num_stages: int = 1, copy_from: str = "", **tables: Any
+    ) -> None:
+        """A run `name`; `copy_from`: go on where another one ended."""
+        steps = RESUMED_STEPS if copy_from else NUM_STEPS
+        table = run_table(
+            self.folder,
+            num_stages,
+            name,
+            **{
+                "run": {"num_steps": steps, **tables.pop("run", {})},
+                "optimizer": {"lr": 2e-3, "eps": 1e-4},
+                "schedule": {"warmup": 0.0, "decay": 0.0},
+                "distributed": {"strategy": strategy},
+                "checkpoints": {"every": 100},
+                **tables,
+            },
+        )
+        source = str(self.folder / copy_from) if copy_from else ""
+        self.add("run", num_ranks, table=table, copy_from=source, allow_changes=bool(copy_from))
+
+    def update(self, name: str, strategy: str, num_stages: int, over_all_ranks: bool, **arguments: Any) -> None:
+        """One update of two ranks, written to `name.pt`."""
+        arguments |= {"num_stages": num_stages, "ratios": TARGET_RATIOS[num_stages], "over_all_ranks": over_all_ranks}
+        output = str(self.folder / f"{name}.pt")
+        self.add("one_update", 2, output=output, strategy=strategy, lengths=LENGTHS, **arguments)
+
+    def add(self, action: str, num_ranks: int, **arguments: Any) -> None:
+        self.items.append({"action": action, "num_ranks": num_ranks, **arguments})
+
+    def carry_out(self) -> None:
+        for item, port in zip(self.items, _free_ports(len(self.items)), strict=True):
+            item["port"] = port
+        file = self.folder / "items.json"
+        file.write_text(json.dumps(self.items))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        arguments = [sys.executable, str(DRIVER), str(file)]
+        driver = subprocess.Popen(
+            arguments,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, _ = driver.communicate(timeout=250)
+        except subprocess.TimeoutExpired:
+            os.killpg(driver.pid, signal.SIGKILL)
+            raise
+        assert driver.returncode == 0, output
+
+
+def _free_ports(number: int) -> list[int]:
+    """Below the range from which the system gives ports to connections, the ranks' own among them."""
+    ports = []
+    for port in random.Random(os.getpid()).sample(range(20_000, 32_000), 1000):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports[:number]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All runs, made by one group of processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    plan = Plan(folder)
+    for num_stages in (1, 2):
+        for num_ranks in (2, 3):
+            plan.run(f"alone_{num_stages}_{num_ranks}", 1, "ddp", num_stages, run={"accumulation": num_ranks})
+            for strategy in STRATEGIES:
+                plan.run(f"{strategy}_{num_stages}_{num_ranks}", num_ranks, strategy, num_stages)
+    plan.run("alone_accumulating", 1, "ddp", run={"accumulation": 4})
+    for strategy in STRATEGIES:
+        plan.run(f"{strategy}_accumulating", 2, strategy, run={"accumulation": 2})
+    for num_ranks in (1, 3):
+        plan.run(f"alone_to_{num_ranks}", 1, "ddp", copy_from="alone_1_2", run={"accumulation": num_ranks})
+        for before, after in (("ddp", "ddp"), ("fsdp", "fsdp"), ("ddp", "fsdp"), ("fsdp", "ddp")):
+            plan.run(f"{before}_to_{after}_{num_ranks}", num_ranks, after, copy_from=f"{before}_1_2")
+    for strategy in STRATEGIES:
+        plan.run(f"{strategy}_recomputed", 2, strategy, run={"activation_checkpointing": True})
+        plan.run(f"{strategy}_frozen", 2, strategy, model={"freeze": ["embedding.*", "network.encoder.*"]})
+        for num_stages in (1, 2):
+            for over_all_ranks in (False, True):
+                plan.update(f"{strategy}_{num_stages}_{over_all_ranks}", strategy, num_stages, over_all_ranks)
+        plan.update(f"{strategy}_bfloat16", strategy, 1, over_all_ranks=False, precision="bfloat16")
+    plan.add("types_in_blocks", 2, output=str(folder / "types.json"))
+    plan.carry_out()
+    return folder
+
+
+def assert_same_run(run: Path, wanted: Path) -> None:
+    """The same losses and final weights, within float32."""
+    assert losses(run) == pytest.approx(losses(wanted), abs=1e-5)
+    for name, tensor in weights(wanted).items():
+        torch.testing.assert_close(weights(run)[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("num_stages", [1, 2])
+@pytest.mark.parametrize("num_ranks", [2, 3])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_ranks_equal_one_process(folder: Path, strategy: str, num_ranks: int, num_stages: int) -> None:
+    run, alone = folder / f"{strategy}_{num_stages}_{num_ranks}", folder / f"alone_{num_stages}_{num_ranks}"
+    assert_same_run(run, alone)
+    for record, wanted in zip(updates(run), updates(alone), strict=True):
+        for key in ("grad_norm", "stage0/ratio_loss", "stage0/bytes_per_chunk", "stage0/mean_boundary_prob"):
+            assert record[key] == pytest.approx(wanted[key], rel=1e-4)
+        assert record["bytes_seen"] == wanted["bytes_seen"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_ranks_that_accumulate_equal_one_process(folder: Path, strategy: str) -> None:
+    assert_same_run(folder / f"{strategy}_accumulating", folder / "alone_accumulating")
+
+
+@pytest.mark.parametrize("num_ranks", [1, 3])
+@pytest.mark.parametrize("change", ["ddp_to_ddp", "fsdp_to_fsdp", "ddp_to_fsdp", "fsdp_to_ddp"])
+def test_saved_with_two_ranks_and_resumed_with_others(folder: Path, change: str, num_ranks: int) -> None:
+    run = folder / f"{change}_{num_ranks}"
+    assert list(losses(run)) == list(range(1, RESUMED_STEPS + 1))
+    assert_same_run(run, folder / f"alone_to_{num_ranks}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_recomputed_blocks_change_nothing(folder: Path, strategy: str) -> None:
+    assert_same_run(folder / f"{strategy}_recomputed", folder / f"{strategy}_1_2")
+
+
+def test_frozen_parts_stay(folder: Path) -> None:
+    assert_same_run(folder / "fsdp_frozen", folder / "ddp_frozen")
+    start = make_model(1).state_dict()
+    for name, tensor in weights(folder / "fsdp_frozen").items():
+        assert tensor.equal(start[name]) == name.startswith(("embedding.", "network.encoder.")), name
+
+
+def test_bfloat16(folder: Path) -> None:
+    """Sharded weights travel and work in bfloat16; they are kept in float32, and so is the residual stream."""
+    exact = torch.load(folder / "ddp_1_False.pt")
+    for strategy in STRATEGIES:
+        rounded = torch.load(folder / f"{strategy}_bfloat16.pt")
+        cross_entropy = rounded["figures"]["cross_entropy"]
+        assert cross_entropy == pytest.approx(exact["figures"]["cross_entropy"], abs=0.02)
+        assert cross_entropy != exact["figures"]["cross_entropy"]
+        assert {weight.dtype for weight in rounded["weights"].values()} == {torch.float32}
+    types = json.loads((folder / "types.json").read_text())
+    assert types == {"stream": ["torch.float32"], "mixer": ["torch.bfloat16"], "logits": ["torch.bfloat16"]}
+
+
+@pytest.mark.parametrize("num_stages", [1, 2])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_statistics_of_all_ranks_are_those_of_the_global_batch(folder: Path, strategy: str, num_stages: int) -> None:
+    """By hand: one process, one batch of all ranks' sequences. Statistics of each rank give something else."""
+    batch = concatenate([make_batch(lengths, seed) for seed, lengths in enumerate(LENGTHS)])
+    model = make_model(num_stages)
+    ratios = TARGET_RATIOS[num_stages]
+    optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), ratios)
+    alone = Ranks(0, 1, torch.device("cpu"))
+    wanted = update(model, optimizer, [batch], LossTerms(ratios, 0.5, True), 1.0, torch.float32, alone)
+    figures = StepFigures.gather(wanted, alone)
+
+    found = torch.load(folder / f"{strategy}_{num_stages}_True.pt")
+    assert found["figures"]["ratio_losses"] == pytest.approx(figures.ratio_losses, abs=1e-5)
+    assert found["figures"]["cross_entropy"] == pytest.approx(figures.cross_entropy, abs=1e-5)
+    assert found["figures"]["grad_norm"] == pytest.approx(wanted.grad_norm, rel=1e-4)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found["weights"][name], parameter.detach(), atol=1e-5, rtol=1e-4, msg=name)
+
+    each = torch.load(folder / f"{strategy}_{num_stages}_False.pt")
+    assert each["figures"]["ratio_losses"] != pytest.approx(figures.ratio_losses, abs=1e-4)
