@@ -86,7 +86,7 @@ def test_a_directory_with_other_files_is_left_alone(model: HNetLM, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("failing", ["save_file", "_flush", "_move_into_place"])
+@pytest.mark.parametrize("failing", ["save_file", "flush", "_move_into_place"])
 def test_a_write_that_fails_changes_nothing(
     model: HNetLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ):

@@ -38,7 +38,7 @@ def save(model: HNetLM, directory: str | Path) -> None:
     try:
         partial.mkdir(parents=True)
         write_files(model.config, model.state_dict(), partial)
-        _flush(partial)
+        flush(partial)
         _move_into_place(partial, directory)
     except (OSError, SafetensorError) as error:
         what = getattr(error, "strerror", None) or str(error)
@@ -69,7 +69,7 @@ def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Pa
     tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     for name in FILES:
-        _flush(directory / name)
+        flush(directory / name)
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
@@ -102,10 +102,10 @@ def _move_into_place(partial: Path, directory: Path) -> None:
             replaced.rename(directory)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
-    _flush(directory.parent)
+    flush(directory.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or a directory's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

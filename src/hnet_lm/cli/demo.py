@@ -46,8 +46,8 @@ class Command:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.directory))
         console = Console()
         _figure()  # what is not installed is said now, not after minutes of training
-        train(config, TerminalReporter(console))
-        show(config, console)
+        if train(config, TerminalReporter(console)).step == config.run.num_steps:
+            show(config, console)
 
 
 def show(config: RunConfig, console: Console) -> None:

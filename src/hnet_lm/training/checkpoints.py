@@ -12,7 +12,6 @@ ones before as they were. Rates, betas and weight decay are not in it: they come
 
 import contextlib
 import json
-import os
 import shutil
 import warnings
 import zlib
@@ -71,7 +70,7 @@ class CheckpointStore:
             _flush(partial)
             shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be in the way
             partial.rename(final)
-            _flush_entry(self.directory)
+            checkpoint.flush(self.directory)
             self._prune(final, trainer.get("best_step"))
         self.ranks.wait()
         return final
@@ -182,13 +181,4 @@ def _crc(file: Path) -> int:
 
 def _flush(path: Path) -> None:
     for entry in [path, *path.rglob("*")]:
-        _flush_entry(entry)
-
-
-def _flush_entry(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        checkpoint.flush(entry)
