@@ -1,4 +1,4 @@
-"""What the README says can be done: its commands exist with those flags, its Python runs, its links and tree are real."""
+"""What the README says can be done: its commands exist with those flags, its Python runs, links and tree are real."""
 
 import re
 import shlex
