@@ -1,0 +1,175 @@
+"""Run files are read strictly: every mistake is one line that names the file, the key and what would be right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hnet_lm.errors import ConfigError
+from hnet_lm.training.config import RunConfig, differences
+from hnet_lm.training.tables import from_table, to_table
+
+MINIMAL = {
+    "run": {"directory": "runs/x", "num_steps": 10},
+    "model": {"config": "model.json"},
+    "data": {"sources": [{"path": "corpus.txt"}]},
+}
+
+
+def with_values(**tables: Any) -> dict[str, Any]:
+    """The minimal run with more in its tables."""
+    return MINIMAL | {key: {**MINIMAL.get(key, {}), **values} for key, values in tables.items()}
+
+
+def load(folder: Path, text: str) -> RunConfig:
+    file = folder / "run.toml"
+    file.write_text(text)
+    return RunConfig.load(file)
+
+
+def test_the_smallest_run_file(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        '[run]\ndirectory = "runs/x"\nnum_steps = 10\n[model]\nconfig = "model.json"\n'
+        '[[data.sources]]\npath = "corpus.txt"\n',
+    )
+    assert config.run.num_steps == 10
+    assert config.model.config == str(tmp_path / "model.json")
+    assert config.run.directory == "runs/x", "seen from where the command is given"
+
+
+@pytest.mark.parametrize("init_from", ["/models/base", "hf:owner/name"])
+def test_a_model_elsewhere_stays_where_it_is(tmp_path: Path, init_from: str) -> None:
+    text = f'[run]\ndirectory = "x"\nnum_steps = 1\n[model]\ninit_from = "{init_from}"\n[[data.sources]]\npath = "a"\n'
+    assert load(tmp_path, text).model.init_from == init_from
+
+
+def test_there_and_back() -> None:
+    config = from_table(RunConfig, with_values(loss={"target_ratios": [6]}, optimizer={"lr_multipliers": [2, 1.5]}))
+    assert config.loss.target_ratios == (6.0,)
+    assert config.optimizer.lr_multipliers == (2.0, 1.5)
+    table = to_table(config)
+    table = {key: {k: v for k, v in values.items() if v is not None} for key, values in table.items()}
+    assert from_table(RunConfig, table) == config
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({**MINIMAL, "optimiser": {}}, "run file: unknown key 'optimiser'; did you mean 'optimizer'?"),
+        (with_values(run={"num_step": 5}), "run: unknown key 'num_step'; did you mean 'num_steps'?"),
+        (with_values(data={"stream": 5}), "data: unknown key 'stream'; did you mean 'streams'?"),
+        (with_values(data={"sources": [{"pth": "x"}]}), "data.sources[0]: unknown key 'pth'; did you mean 'path'?"),
+        (
+            with_values(data={"sources": [{"path": "x", "fasta": {"windows": 5}}]}),
+            "data.sources[0].fasta: unknown key 'windows'; did you mean 'window'?",
+        ),
+        (with_values(validation={"sources": [{"path": "x", "feild": "y"}]}), "did you mean 'field'?"),
+        (with_values(loss={"xyz": 1}), "loss: unknown key 'xyz'; known keys: ramp, "),
+    ],
+)
+def test_unknown_keys_at_every_level(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_table(RunConfig, table)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (with_values(run={"num_steps": "10"}), "run.num_steps: must be a whole number, got '10'"),
+        (with_values(run={"num_steps": 10.0}), "run.num_steps: must be a whole number, got 10.0"),
+        (with_values(run={"num_steps": True}), "run.num_steps: must be a whole number, got True"),
+        (
+            with_values(run={"activation_checkpointing": 1}),
+            "run.activation_checkpointing: must be true or false, got 1",
+        ),
+        (with_values(run={"directory": 5}), "run.directory: must be a string, got 5"),
+        (with_values(run={"precision": "float16"}), "must be one of 'auto', 'float32', 'bfloat16', got 'float16'"),
+        (with_values(optimizer={"lr": "1e-3"}), "optimizer.lr: must be a number, got '1e-3'"),
+        (with_values(optimizer={"lr": True}), "optimizer.lr: must be a number, got True"),
+        (with_values(optimizer={"betas": 0.9}), "optimizer.betas: must be a list, got 0.9"),
+        (with_values(optimizer={"betas": [0.9, "x"]}), "optimizer.betas[1]: must be a number, got 'x'"),
+        (with_values(logging={"trackers": ["mlflow"]}), "logging.trackers[0]: must be one of 'tensorboard', "),
+        ({**MINIMAL, "loss": 5}, "loss: must be a table, got 5"),
+        (with_values(data={"sources": {"path": "x"}}), "data.sources: must be a list"),
+        (with_values(data={"sources": ["x"]}), "data.sources[0]: must be a table, got 'x'"),
+    ],
+)
+def test_values_of_other_types(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_table(RunConfig, table)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({key: MINIMAL[key] for key in ("run", "model")}, "run file: 'data' is missing"),
+        ({**MINIMAL, "run": {"directory": "x"}}, "run: 'num_steps' is missing"),
+        (with_values(data={"sources": [{}]}), "data.sources[0]: 'path' is missing"),
+    ],
+)
+def test_missing_keys(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_table(RunConfig, table)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"run": {"num_steps": 0}}, "run.num_steps: must be at least 1"),
+        ({"run": {"directory": ""}}, "run.directory: must name a folder"),
+        ({"run": {"accumulation": 0}}, "run.accumulation: must be at least 1"),
+        ({"run": {"max_skipped_in_a_row": 0}}, "run.max_skipped_in_a_row: must be at least 1"),
+        ({"model": {"init_from": "x"}}, "model: give either config (fresh weights) or init_from (a saved model)"),
+        ({"model": {"config": ""}}, "model: give either config (fresh weights) or init_from (a saved model)"),
+        ({"loss": {"target_ratios": [1.0]}}, "loss.target_ratios: must be above 1"),
+        ({"loss": {"ratio_loss_weight": -1.0}}, "loss.ratio_loss_weight: must be 0 or more"),
+        ({"loss": {"ramp": 1.5}}, "loss.ramp: must lie in 0 .. 1"),
+        ({"loss": {"target_ratios": [3.0], "start_target_ratios": [2.0, 2.0]}}, "must have as many entries"),
+        ({"schedule": {"warmup": 1.5}}, "schedule.warmup: must lie in 0 .. 1"),
+        ({"schedule": {"warmup": 0.6, "decay": 0.6}}, "warmup 0.6 and decay 0.6 together exceed the run"),
+        ({"checkpoints": {"keep": 0}}, "checkpoints.keep: must be at least 1"),
+        ({"validation": {"every": 0}}, "validation.every: must be at least 1"),
+        ({"logging": {"every": 0}}, "logging.every: must be at least 1"),
+    ],
+)
+def test_values_out_of_range(tables: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_table(RunConfig, with_values(**tables))
+    assert message in str(caught.value)
+
+
+def test_mistakes_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.toml: not TOML: .*line 2"):
+        load(tmp_path, "[run]\nnum_steps = \n")
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"run\.toml: not TOML: .*utf-8"):
+        RunConfig.load(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        RunConfig.load(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory"):
+        RunConfig.load(tmp_path)
+    with pytest.raises(ConfigError, match=r"run\.toml: run: unknown key 'num_step'; did you mean 'num_steps'\?"):
+        load(tmp_path, "[run]\nnum_step = 5\n")
+
+
+def test_differences_name_each_key_and_leave_out_what_changes_no_update() -> None:
+    saved = to_table(from_table(RunConfig, MINIMAL))
+    now = to_table(
+        from_table(
+            RunConfig,
+            with_values(
+                run={"directory": "elsewhere", "num_steps": 20, "activation_checkpointing": True},
+                data={"num_workers": 4},
+                optimizer={"lr": 1e-3},
+                checkpoints={"every": 7},
+                logging={"every": 3},
+                distributed={"strategy": "fsdp"},
+            ),
+        )
+    )
+    assert differences(saved, now) == ["optimizer.lr: 0.000625 -> 0.001", "run.num_steps: 10 -> 20"]
+    assert differences(saved, saved) == []
