@@ -1,5 +1,6 @@
 """The chunkers that learn nothing: their rules, and the laws of states for each."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
+from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
 from hnet_lm.model.dynamic_chunking.chunkers.entropy import entropy_in_bits
 from hnet_lm.model.dynamic_chunking.chunkers.random import uniform
@@ -144,6 +146,22 @@ def test_the_whole_model_split_and_ragged(chunker: str):
     for chosen, part in parts:
         logits[chosen] = part
     assert torch.allclose(logits, whole.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunker", [name for name in FIXED if name != "oracle"])
+@torch.no_grad()
+def test_generation_is_the_likeliest_byte_of_one_pass_over_all_before(chunker: str):
+    model = small_model(chunker).double()
+    prompts = ["Three blind", "mice, see", "a"]
+    written = generate(model, prompts, max_new_bytes=6, temperature=0.0, return_bytes=True)
+    for prompt, data in zip(prompts, written, strict=True):
+        ids = [254, *prompt.encode()]
+        for _ in range(6):
+            logits = model(torch.tensor(ids)).logits[-1]
+            logits[254] = -torch.inf  # BOS is never written
+            ids.append(int(logits.argmax()))
+        likeliest = ids[1 + len(prompt) :]
+        assert list(data) == list(itertools.takewhile(lambda i: i != 255, likeliest))
 
 
 def test_gradients_reach_the_encoder_through_a_fixed_chunker():
