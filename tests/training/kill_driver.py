@@ -49,7 +49,7 @@ def attempt(table: dict[str, Any], batches: Path) -> None:
                 file.write(json.dumps([number, batch.origin.tolist(), batch.input_ids.tolist()]) + "\n")
             return batch
 
-    loop.DataLoader = RecordingLoader
+    loop.open_loader = RecordingLoader
     loop.train(from_table(RunConfig, table))
 
 

@@ -1,7 +1,7 @@
 """Small runs for these tests: models that train in milliseconds an update, a corpus, and what is read from a run."""
 
-import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,25 @@ def run_config(folder: Path, num_stages: int = 1, name: str = "run", **tables: d
     return from_table(RunConfig, run_table(folder, num_stages, name, **tables))
 
 
-def with_run(config: RunConfig, **values: Any) -> RunConfig:
-    """The same with other values of the `[run]` table."""
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, **values))
+class Listener:
+    """A reporter that keeps what it is told, and calls a function after each update."""
+
+    def __init__(self, after_update: Callable[[int], None] = lambda step: None):
+        self.messages: list[str] = []
+        self.closed = False
+        self._after_update = after_update
+
+    def start(self, step: int, num_steps: int) -> None:
+        self.started_at = step
+
+    def advance(self, step: int, record: Record | None) -> None:
+        self._after_update(step)
+
+    def say(self, message: str, style: str = "") -> None:
+        self.messages.append(message)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def updates(directory: str | Path) -> list[Record]:
