@@ -62,7 +62,7 @@ class Batch:
 
 
 @over_models
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(data=st.data())
 @torch.no_grad()
 def test_streams_come_and_go(subject: ModelSubject, data: st.DataObject) -> None:

@@ -59,6 +59,16 @@ def test_bfloat16_the_residual_stream_stays_float32(half: HNetLM) -> None:
     assert seen_types(half, Block) == {"in": {torch.float32}, "out": {torch.float32}}
 
 
+@torch.no_grad()
+def test_bfloat16_small_additions_to_a_large_residual_are_kept(half: HNetLM) -> None:
+    block = half.network.get_submodule("encoder.blocks.0")
+    x, seqs = 1000 + torch.randn(10, 64), Sequences.from_lengths([10])
+    y, _ = block.mixer(block.mixer_norm(x), seqs)
+    assert y.abs().max() < 2  # bfloat16 has steps of 4 at 1000
+    out, _ = block(x, seqs)
+    torch.testing.assert_close(out - x, y.float(), rtol=0, atol=1e-4)
+
+
 def test_bfloat16_stacks_end_in_the_type_of_the_weights(half: HNetLM) -> None:
     assert seen_types(half, Isotropic)["out"] == {torch.bfloat16}
 
