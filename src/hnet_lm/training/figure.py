@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from hnet_lm.training.metrics import Record
 
-SMOOTHING = 0.9
+SMOOTHING = 0.8
 
 
 def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[float], title: str) -> None:
@@ -36,8 +36,9 @@ def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[f
     target = 1.0
     for stage, ratio in enumerate(target_ratios):
         target *= ratio
-        lengths = [record[f"stage{stage}/bytes_per_chunk"] for record in updates]
-        (line,) = ratio_axes.plot(seen, _smoothed(lengths), label=f"stage {stage}")
+        # Chunks a byte are what can be averaged: one update of huge chunks does not outweigh the others.
+        fractions = _smoothed([1 / record[f"stage{stage}/bytes_per_chunk"] for record in updates])
+        (line,) = ratio_axes.plot(seen, [1 / fraction for fraction in fractions], label=f"stage {stage}")
         ratio_axes.axhline(target, color=line.get_color(), linestyle=":", label=f"target {target:g}")
     ratio_axes.set(xlabel="megabytes of text", ylabel="bytes per chunk", ylim=(0, 2.5 * target))
     ratio_axes.legend()
