@@ -29,7 +29,7 @@ from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.step import LossTerms, StepFigures, update
 from hnet_lm.training.tables import from_table
 
-HANGS_AFTER = 60  # seconds an item may take; then every rank prints where it is
+HANGS_AFTER = 120  # seconds an item may take; then every rank prints where it is
 
 
 def run(table: dict[str, Any], copy_from: str = "", allow_changes: bool = False) -> None:

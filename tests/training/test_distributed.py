@@ -15,16 +15,17 @@ import pytest
 import torch
 from training_runs import TARGET_RATIOS, concatenate, losses, make_batch, make_model, run_table, updates, weights
 
+from hnet_lm.model import HNetLM
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
-from hnet_lm.training.step import LossTerms, StepFigures, update
-
-pytestmark = pytest.mark.xdist_group("ranks")  # one process of pytest makes the runs that all these tests look at
+from hnet_lm.training.step import LossTerms, StepFigures, StepResult, update
 
 DRIVER = Path(__file__).with_name("rank_driver.py")
+ALONE = Ranks(0, 1, torch.device("cpu"))
 STRATEGIES = ("ddp", "fsdp")
 NUM_STEPS, RESUMED_STEPS = 3, 5
-LENGTHS = [[30, 2, 1], [9, 24]]  # of the ranks' sequences, equally many positions
+# Of the ranks' sequences, equally many positions; in `uneven` one rank sees bytes without a neighbour, all boundaries.
+LENGTHS = {"mixed": [[30, 2, 1], [9, 24]], "uneven": [[1] * 33, [33]]}
 
 
 class Plan:
@@ -55,11 +56,13 @@ class Plan:
         source = str(self.folder / copy_from) if copy_from else ""
         self.add("run", num_ranks, table=table, copy_from=source, allow_changes=bool(copy_from))
 
-    def update(self, name: str, strategy: str, num_stages: int, over_all_ranks: bool, **arguments: Any) -> None:
+    def update(
+        self, name: str, strategy: str, num_stages: int, over_all_ranks: bool, lengths: str = "mixed", **arguments: Any
+    ) -> None:
         """One update of two ranks, written to `name.pt`."""
         arguments |= {"num_stages": num_stages, "ratios": TARGET_RATIOS[num_stages], "over_all_ranks": over_all_ranks}
         output = str(self.folder / f"{name}.pt")
-        self.add("one_update", 2, output=output, strategy=strategy, lengths=LENGTHS, **arguments)
+        self.add("one_update", 2, output=output, strategy=strategy, lengths=LENGTHS[lengths], **arguments)
 
     def add(self, action: str, num_ranks: int, **arguments: Any) -> None:
         self.items.append({"action": action, "num_ranks": num_ranks, **arguments})
@@ -118,8 +121,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         plan.run(f"{strategy}_recomputed", 2, strategy, run={"activation_checkpointing": True})
         plan.run(f"{strategy}_frozen", 2, strategy, model={"freeze": ["embedding.*", "network.encoder.*"]})
         for num_stages in (1, 2):
-            for over_all_ranks in (False, True):
-                plan.update(f"{strategy}_{num_stages}_{over_all_ranks}", strategy, num_stages, over_all_ranks)
+            for lengths in LENGTHS:
+                plan.update(f"{strategy}_{num_stages}_{lengths}", strategy, num_stages, True, lengths)
+        plan.update(f"{strategy}_each_rank", strategy, 2, over_all_ranks=False)
         plan.update(f"{strategy}_bfloat16", strategy, 1, over_all_ranks=False, precision="bfloat16")
     plan.add("types_in_blocks", 2, output=str(folder / "types.json"))
     plan.carry_out()
@@ -172,7 +176,7 @@ def test_frozen_parts_stay(folder: Path) -> None:
 
 def test_bfloat16(folder: Path) -> None:
     """Sharded weights travel and work in bfloat16; they are kept in float32, and so is the residual stream."""
-    exact = torch.load(folder / "ddp_1_False.pt")
+    exact = torch.load(folder / "ddp_1_mixed.pt")
     for strategy in STRATEGIES:
         rounded = torch.load(folder / f"{strategy}_bfloat16.pt")
         cross_entropy = rounded["figures"]["cross_entropy"]
@@ -183,24 +187,34 @@ def test_bfloat16(folder: Path) -> None:
     assert types == {"stream": ["torch.float32"], "mixer": ["torch.bfloat16"], "logits": ["torch.bfloat16"]}
 
 
+def update_alone(num_stages: int, lengths: str) -> tuple[HNetLM, StepResult]:
+    """One process, one batch of all ranks' sequences."""
+    batch = concatenate([make_batch(of_rank, rank) for rank, of_rank in enumerate(LENGTHS[lengths])])
+    model, ratios = make_model(num_stages), TARGET_RATIOS[num_stages]
+    optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), ratios)
+    return model, update(model, optimizer, [batch], LossTerms(ratios, 0.5, True), 1.0, torch.float32, ALONE)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("num_stages", [1, 2])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_statistics_of_all_ranks_are_those_of_the_global_batch(folder: Path, strategy: str, num_stages: int) -> None:
-    """By hand: one process, one batch of all ranks' sequences. Statistics of each rank give something else."""
-    batch = concatenate([make_batch(lengths, seed) for seed, lengths in enumerate(LENGTHS)])
-    model = make_model(num_stages)
-    ratios = TARGET_RATIOS[num_stages]
-    optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), ratios)
-    alone = Ranks(0, 1, torch.device("cpu"))
-    wanted = update(model, optimizer, [batch], LossTerms(ratios, 0.5, True), 1.0, torch.float32, alone)
-    figures = StepFigures.gather(wanted, alone)
-
-    found = torch.load(folder / f"{strategy}_{num_stages}_True.pt")
-    assert found["figures"]["ratio_losses"] == pytest.approx(figures.ratio_losses, abs=1e-5)
-    assert found["figures"]["cross_entropy"] == pytest.approx(figures.cross_entropy, abs=1e-5)
-    assert found["figures"]["grad_norm"] == pytest.approx(wanted.grad_norm, rel=1e-4)
+def test_statistics_of_all_ranks_are_those_of_the_global_batch(
+    folder: Path, strategy: str, num_stages: int, lengths: str
+) -> None:
+    model, result = update_alone(num_stages, lengths)
+    wanted = StepFigures.gather(result, ALONE)
+    found = torch.load(folder / f"{strategy}_{num_stages}_{lengths}.pt")
+    assert found["figures"]["ratio_losses"] == pytest.approx(wanted.ratio_losses, abs=1e-5)
+    assert found["figures"]["cross_entropy"] == pytest.approx(wanted.cross_entropy, abs=1e-5)
+    assert found["figures"]["grad_norm"] == pytest.approx(result.grad_norm, rel=1e-4)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found["weights"][name], parameter.detach(), atol=1e-5, rtol=1e-4, msg=name)
 
-    each = torch.load(folder / f"{strategy}_{num_stages}_False.pt")
-    assert each["figures"]["ratio_losses"] != pytest.approx(figures.ratio_losses, abs=1e-4)
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_statistics_of_each_rank_are_others(folder: Path, strategy: str) -> None:
+    _, result = update_alone(2, "mixed")
+    found = torch.load(folder / f"{strategy}_each_rank.pt")
+    wanted = StepFigures.gather(result, ALONE)
+    assert found["figures"]["cross_entropy"] == pytest.approx(wanted.cross_entropy, abs=1e-5)
+    assert found["figures"]["ratio_losses"] != pytest.approx(wanted.ratio_losses, abs=1e-4)
