@@ -72,6 +72,21 @@ def wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def wait_for_steps(checkpoints: Path, num_steps: int, longest: float) -> None:
+    """Until an attempt has logged so many steps beyond its checkpoint, or `longest` seconds have passed.
+
+    Steps and not seconds: however fast the machine, a run is not over before it is killed.
+    """
+    newest = max((int(path.name[-8:]) for path in checkpoints.glob("step_*")), default=0)
+    metrics = checkpoints.parent / "metrics.jsonl"
+    give_up = time.monotonic() + longest
+    while time.monotonic() < give_up:
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        if sum('"loss"' in line for line in lines) >= newest + num_steps:
+            return
+        time.sleep(0.002)
+
+
 def train_through_kills(spec: dict[str, Any]) -> list[str]:
     """Kill so many attempts; where each kill landed: `inside a save` or `elsewhere`."""
     rng = random.Random(spec["seed"])
@@ -81,7 +96,8 @@ def train_through_kills(spec: dict[str, Any]) -> list[str]:
     for number in range(spec["num_kills"]):
         if number % 2:
             pid = fork(table, batches)
-            time.sleep(rng.uniform(0.0, spec["longest"]))
+            wait_for_steps(checkpoints, rng.randint(0, 3), spec["longest"])
+            time.sleep(rng.uniform(0.0, 0.05))
             os.kill(pid, signal.SIGKILL)
         else:
             pid = fork(table, batches, die_at_event=rng.randint(1, spec["last_event"]))
