@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format types test unit clean
+.PHONY: help install demo bench lint format types test unit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## train a small model for about three minutes and show what it learned
 	$(BIN)/hnet-lm demo configs/runs/demo.toml
+
+bench: $(STAMP)  ## measure the speed on this machine, beside what else people would use
+	$(BIN)/python benchmarks/run.py
 
 lint: $(STAMP)  ## ruff: style and format
 	$(BIN)/ruff check .
