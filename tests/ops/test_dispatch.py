@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from hnet_lm.ops import ema_scan, use_backend
-from hnet_lm.ops.dispatch import DEFAULT, Op
+from hnet_lm.ops.dispatch import DEFAULT, DEFAULTS, Op
 from hnet_lm.sequences import Sequences
 
-OPS = ("ema_scan", "ssd", "causal_conv", "attention", "select_chunks")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+OPS = ("ema_scan", "ssd", "causal_conv", "rms_norm", "attention", "select_chunks")
 
 
 def op(name: str) -> Op:
@@ -31,7 +32,7 @@ def test_each_backend_file_is_one_without_registration(name: str) -> None:
 @pytest.mark.parametrize("name", OPS)
 def test_an_unknown_backend_is_an_error_that_names_those_there_are(name: str) -> None:
     with pytest.raises(ValueError, match=rf"op {name} has no backend 'cuda9'; it has .*reference"):
-        op(name).backend("cuda9")
+        op(name).backend("cuda9", CPU)
 
 
 def test_an_unknown_backend_by_argument_and_by_context() -> None:
@@ -45,11 +46,19 @@ def test_an_unknown_backend_by_argument_and_by_context() -> None:
 
 
 def module_of(name: str, backend: str | None = None) -> str:
-    return op(name).backend(backend).__module__
+    return op(name).backend(backend, CPU).__module__
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_default_is_that_of_the_device_where_the_op_has_it(name: str) -> None:
+    has_loops = DEFAULTS["cpu"] in op(name).available()
+    assert op(name).default(CPU) == (DEFAULTS["cpu"] if has_loops else DEFAULT)
+    assert op(name).default(CUDA) == DEFAULT
+    assert has_loops == (name in ("ssd", "causal_conv", "rms_norm"))
 
 
 def test_the_nearest_choice_wins() -> None:
-    assert module_of("ssd") == f"hnet_lm.ops.ssd.{DEFAULT}"
+    assert module_of("ssd") == "hnet_lm.ops.ssd.numba"
     with use_backend("reference"):
         assert module_of("ssd") == "hnet_lm.ops.ssd.reference"
         assert module_of("ssd", "torch") == "hnet_lm.ops.ssd.torch"
@@ -57,10 +66,10 @@ def test_the_nearest_choice_wins() -> None:
             assert module_of("ssd") == "hnet_lm.ops.ssd.torch"
             assert module_of("ema_scan") == "hnet_lm.ops.ema_scan.reference"
         assert module_of("ssd") == "hnet_lm.ops.ssd.reference"
-    assert module_of("ssd") == f"hnet_lm.ops.ssd.{DEFAULT}"
+    assert module_of("ssd") == "hnet_lm.ops.ssd.numba"
 
 
 def test_a_choice_ends_with_its_block_also_by_an_error() -> None:
     with pytest.raises(RuntimeError), use_backend("reference"):
         raise RuntimeError
-    assert module_of("ssd") == f"hnet_lm.ops.ssd.{DEFAULT}"
+    assert module_of("ssd") == "hnet_lm.ops.ssd.numba"

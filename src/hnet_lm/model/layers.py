@@ -3,21 +3,22 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm, silu
+from torch.nn.functional import linear, silu
+
+from hnet_lm.ops import rms_norm
 
 NORM_EPS = 1e-5
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + 1e-5) * weight, in at least float32; the result has the weight's type."""
+    """x / sqrt(mean(x^2) + 1e-5) * weight, of x * silu(gate) where there is a gate."""
 
     def __init__(self, d_model: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(d_model))
 
-    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        return rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), NORM_EPS).to(self.weight.dtype)
+    def forward(self, x: Float[Tensor, "t d"], gate: Float[Tensor, "t d"] | None = None) -> Float[Tensor, "t d"]:
+        return rms_norm(x, self.weight, gate, NORM_EPS)
 
 
 class GatedMLP(nn.Module):

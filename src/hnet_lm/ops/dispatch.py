@@ -1,8 +1,9 @@
 """Which backend an op runs on: the one place where that is decided.
 
 Each op is a folder and each of its backends a file in it, which defines a function of the op's name. `reference` is
-slow, obvious and differentiable in float64; `torch` is parallel over time and runs on any device. A backend is named by
-argument (`ssd(..., backend="reference")`) or for a block of code:
+slow, obvious and differentiable in float64; `torch` is parallel over time and runs on any device; `numba`, where an op
+has one, is a compiled loop for the CPU and what runs there. Another is named by argument (`ssd(...,
+backend="reference")`) or for a block of code:
 
     with use_backend("reference"):            # every op
     with use_backend(ssd="reference"):        # one op
@@ -18,7 +19,11 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 DEFAULT = "torch"
+DEFAULTS: Mapping[str, str] = MappingProxyType({"cpu": "numba"})
+"""By type of device, for the ops that have this backend; the others run on `DEFAULT`."""
 _chosen: ContextVar[Mapping[str, str]] = ContextVar("chosen_backends", default=MappingProxyType({}))
 
 
@@ -39,16 +44,24 @@ class Op:
         self.package = package
         self.name = package.rpartition(".")[2]
         self._loaded: dict[str, Callable[..., Any]] = {}
+        self._defaults: dict[str, str] = {}
 
-    def backend(self, name: str | None = None) -> Callable[..., Any]:
+    def backend(self, name: str | None, device: torch.device) -> Callable[..., Any]:
         """The function of the named backend; without a name, of the one chosen by `use_backend`, or the default."""
         chosen = _chosen.get()
-        name = name or chosen.get(self.name) or chosen.get("*") or DEFAULT
+        name = name or chosen.get(self.name) or chosen.get("*") or self.default(device)
         if name not in self._loaded:
             if name not in self.available():
                 raise ValueError(f"op {self.name} has no backend {name!r}; it has {', '.join(self.available())}")
             self._loaded[name] = getattr(importlib.import_module(f"{self.package}.{name}"), self.name)
         return self._loaded[name]
+
+    def default(self, device: torch.device) -> str:
+        """What runs on this device unless another is chosen."""
+        if device.type not in self._defaults:
+            wanted = DEFAULTS.get(device.type, DEFAULT)
+            self._defaults[device.type] = wanted if wanted in self.available() else DEFAULT
+        return self._defaults[device.type]
 
     def available(self) -> list[str]:
         """Names of all backends, whether or not they can run on this machine."""

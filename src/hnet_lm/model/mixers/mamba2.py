@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import softplus
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
 from hnet_lm.model.layers import RMSNorm
@@ -50,13 +50,13 @@ class Mamba2(nn.Module):
         z, xBC, dt = self.in_proj(u).split([self.d_inner, d_conv_in, self.num_heads], dim=-1)
         assert self.conv.bias is not None
         xBC, conv_state = causal_conv(xBC, self.conv.weight[:, 0], self.conv.bias, seqs, state and state.conv)
-        x, B, C = silu(xBC).split([self.d_inner, self.d_state, self.d_state], dim=-1)
+        x, B, C = xBC.split([self.d_inner, self.d_state, self.d_state], dim=-1)
         wide = torch.promote_types(dt.dtype, torch.float32)
         dt = softplus(dt.to(wide) + self.dt_bias.to(wide))
         A = -self.A_log.to(wide).exp()
         x = x.unflatten(-1, (self.num_heads, MAMBA2_HEAD_DIM))  # t h p
         y, ssm_state = ssd(x, dt, A, B, C, self.D.to(wide), seqs, state and state.ssm)
-        out = self.out_proj(self.norm(y.flatten(1) * silu(z)))
+        out = self.out_proj(self.norm(y.flatten(1), gate=z))
         if conv_state is None or ssm_state is None:
             return out, None
         return out, Mamba2State(conv_state, ssm_state)

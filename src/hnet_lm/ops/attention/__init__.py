@@ -27,4 +27,4 @@ def attention(
     backend: str | None = None,
 ) -> tuple[Float[Tensor, "t h p"], KVState | None]:
     """The mix of values that each position attends to, scaled by 1 / sqrt(p), and the state with k and v added."""
-    return _op.backend(backend)(q, k, v, window, seqs, state)
+    return _op.backend(backend, q.device)(q, k, v, window, seqs, state)

@@ -1,4 +1,7 @@
-"""Depthwise causal convolution along each sequence, y_t = bias + sum_k weight[:, k] x_{t - (w-1) + k}."""
+"""Depthwise causal convolution along each sequence, then SiLU:
+
+y_t = silu(bias + sum_k weight[:, k] x_{t - (w-1) + k})
+"""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,4 +22,4 @@ def causal_conv(
     backend: str | None = None,
 ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "s w_minus_1 d"] | None]:
     """y of every position; the state is the last w-1 inputs of every slot, oldest first (zeros before the start)."""
-    return _op.backend(backend)(x, weight, bias, seqs, state)
+    return _op.backend(backend, x.device)(x, weight, bias, seqs, state)

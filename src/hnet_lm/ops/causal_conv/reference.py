@@ -19,4 +19,5 @@ def causal_conv(
         finals.append(inputs[len(part) :])
     if state is not None and finals:
         state = seqs.replaced(state, torch.stack(finals))
-    return torch.cat(outputs), state
+    y = torch.cat(outputs)
+    return y * torch.sigmoid(y), state

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from hnet_lm.sequences import Sequences
 
@@ -17,14 +18,15 @@ def causal_conv(
 ) -> tuple[Tensor, Tensor | None]:
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if state is not None and seqs.max_length <= 1:
-        return _step(x, weight, bias, seqs.nonempty_only(), state)
+        y, state = _step(x, weight, bias, seqs.nonempty_only(), state)
+        return silu(y), state
     width = weight.shape[1]
     past = x.new_zeros(seqs.num_sequences, width - 1, x.shape[1]) if state is None else seqs.owned(state).to(x.dtype)
     rows = seqs.memo(("conv", width), lambda: _rows(seqs, width))
     y = _CausalConv.apply(x, weight.T, bias, past.flatten(0, 1), rows, seqs.max_length < width)
     if state is None:
-        return y, None
-    return y, seqs.replaced(state, torch.cat([past.flatten(0, 1), x])[rows.last])
+        return silu(y), None
+    return silu(y), seqs.replaced(state, torch.cat([past.flatten(0, 1), x])[rows.last])
 
 
 def _step(x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,4 +21,4 @@ def ema_scan(
 
     Computed in at least float32, whatever the autocast; the result has the type of p.
     """
-    return _op.backend(backend)(x, p, seqs, state)
+    return _op.backend(backend, x.device)(x, p, seqs, state)

@@ -13,4 +13,4 @@ def select_chunks(
     x: Float[Tensor, "t d"], is_boundary: Bool[Tensor, " t"], seqs: Sequences, *, backend: str | None = None
 ) -> tuple[Float[Tensor, "c d"], Sequences]:
     """The rows of x at boundaries, and the sequences they form; slots are kept."""
-    return _op.backend(backend)(x, is_boundary, seqs)
+    return _op.backend(backend, x.device)(x, is_boundary, seqs)

@@ -27,4 +27,4 @@ def ssd(
     backend: str | None = None,
 ) -> tuple[Float[Tensor, "t h p"], Float[Tensor, "s n h p"] | None]:
     """y of every position, and the last h of every slot. dt is positive, A negative; both in at least float32."""
-    return _op.backend(backend)(x, dt, A, B, C, D, seqs, state)
+    return _op.backend(backend, x.device)(x, dt, A, B, C, D, seqs, state)
