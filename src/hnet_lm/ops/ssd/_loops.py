@@ -4,6 +4,7 @@ Vectors run over the lanes. Rows are taken four at a time, as many as registers 
 copied to buffers of their own, so that the compiler knows that nothing overlaps.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple, no_type_check
@@ -19,10 +20,13 @@ SEGMENT = 64
 
 
 class Loops(NamedTuple):
-    """`(worker, first head, last head, ...)`."""
+    """`(worker, first head, last head, ...)`; the last arguments are written to."""
 
-    scan: Callable[..., None]
-    scan_both: Callable[..., None]
+    forward: Callable[..., None]
+    to_inputs: Callable[..., None]
+    """The gradients to x, dt (but for its part in the decay), D and the initial state. Lanes run over x."""
+    to_projections: Callable[..., None]
+    """The gradients to B, to C (a worker's share) and to the logarithm of the decay. Lanes run over B and C."""
 
 
 @no_type_check  # of Python: numba has types of its own
@@ -40,83 +44,134 @@ def _step(state, decay, rows, lanes, probe, total, num_rows, num_lanes):
 
 
 @no_type_check
-@inlined
-def _load(state, values, s, head, num_rows, num_lanes):
-    for i in range(num_rows):
-        for j in range(num_lanes):
-            state[i, j] = values[s, i, head, j]
-
-
-@no_type_check
 @cache
 def loops(num_lanes: int) -> Loops:
     """Compiled for a number of lanes, so that the loop over them has no end to test."""
 
     @compiled
-    def scan(worker, first, last, rows, lanes, probe, decay, bounds, initial, forward, out, final):
-        num_rows, num_kept = rows.shape[1], initial.shape[1]
-        state = np.zeros((num_rows, num_lanes), out.dtype)
-        lane, total = np.empty(num_lanes, out.dtype), np.empty(num_lanes, out.dtype)
+    def forward(worker, first, last, x, dt, A, B, C, D, bounds, initial, y, final):
+        num_states = initial.shape[1]
+        state = np.zeros((B.shape[1], num_lanes), x.dtype)
+        lane, total = np.empty(num_lanes, x.dtype), np.empty(num_lanes, x.dtype)
         for head in range(first, last):
             for s in range(len(bounds) - 1):
-                start, end = bounds[s], bounds[s + 1]
-                _load(state, initial, s, head, num_kept, num_lanes)
-                for i in range(end - start):
-                    t = start + i if forward else end - 1 - i
+                for i in range(num_states):
                     for j in range(num_lanes):
-                        lane[j], total[j] = lanes[t, head, j], out[t, head, j]
-                    _step(state, decay[t, head], rows[t], lane, probe[t], total, num_rows, num_lanes)
+                        state[i, j] = initial[s, i, head, j]
+                for t in range(bounds[s], bounds[s + 1]):
                     for j in range(num_lanes):
-                        out[t, head, j] = total[j]
-                for i in range(num_kept):
+                        lane[j], total[j] = dt[t, head] * x[t, head, j], D[head] * x[t, head, j]
+                    decay = math.exp(dt[t, head] * A[head])
+                    _step(state, decay, B[t], lane, C[t], total, B.shape[1], num_lanes)
+                    for j in range(num_lanes):
+                        y[t, head, j] = total[j]
+                for i in range(num_states):
                     for j in range(num_lanes):
                         final[s, i, head, j] = state[i, j]
 
     @compiled
-    def scan_both(
-        worker, first, last, u, grad_y, B, C, decay, decay_after, bounds, initial, grad_final, grad_B, grad_C, grad_log
+    def to_inputs(
+        worker,
+        first,
+        last,
+        grad_y,
+        grad_final,
+        x,
+        dt,
+        A,
+        B,
+        C,
+        D,
+        bounds,
+        grad_x,
+        grad_dt,
+        grad_D,
+        grad_initial,
     ):
-        num_rows, num_kept = u.shape[2], initial.shape[1]
-        longest = (bounds[1:] - bounds[:-1]).max()
-        states = np.empty(((longest + SEGMENT - 1) // SEGMENT, num_rows, num_lanes), u.dtype)
-        gained = np.empty(longest, u.dtype)
-        state = np.zeros((num_rows, num_lanes), u.dtype)
-        lane, total = np.empty(num_lanes, u.dtype), np.empty(num_lanes, u.dtype)
-        nothing = np.finfo(u.dtype).eps ** 2
+        num_states = grad_final.shape[1]
+        grad = np.zeros((B.shape[1], num_lanes), x.dtype)
+        lane, total = np.empty(num_lanes, x.dtype), np.empty(num_lanes, x.dtype)
+        for head in range(first, last):
+            skipped = x.dtype.type(0)
+            for s in range(len(bounds) - 1):
+                for i in range(num_states):
+                    for j in range(num_lanes):
+                        grad[i, j] = grad_final[s, i, head, j]
+                decay_after = x.dtype.type(1)
+                for t in range(bounds[s + 1] - 1, bounds[s] - 1, -1):
+                    for j in range(num_lanes):
+                        lane[j], total[j] = grad_y[t, head, j], 0
+                    _step(grad, decay_after, C[t], lane, B[t], total, B.shape[1], num_lanes)
+                    to_dt = x.dtype.type(0)
+                    for j in range(num_lanes):
+                        to_dt += total[j] * x[t, head, j]
+                        skipped += lane[j] * x[t, head, j]
+                        grad_x[t, head, j] = dt[t, head] * total[j] + D[head] * lane[j]
+                    grad_dt[t, head] = to_dt
+                    decay_after = math.exp(dt[t, head] * A[head])
+                for i in range(num_states):
+                    for j in range(num_lanes):
+                        grad_initial[s, i, head, j] = decay_after * grad[i, j]
+            grad_D[head] = skipped
+
+    @compiled
+    def to_projections(
+        worker, first, last, grad_y, grad_final, x, dt, A, B, C, bounds, initial, grad_B, grad_C, grad_log_decay
+    ):
+        num_rows, num_kept = x.shape[2], initial.shape[3]
+        longest = 0
+        for s in range(len(bounds) - 1):
+            longest = max(longest, bounds[s + 1] - bounds[s])
+        states = np.empty(((longest + SEGMENT - 1) // SEGMENT, num_rows, num_lanes), x.dtype)
+        gained = np.empty(longest, x.dtype)
+        state, u = np.zeros((num_rows, num_lanes), x.dtype), np.empty(num_rows, x.dtype)
+        lane, total = np.empty(num_lanes, x.dtype), np.empty(num_lanes, x.dtype)
+        nothing = np.finfo(x.dtype).eps ** 2
         for head in range(first, last):
             for s in range(len(bounds) - 1):
                 start, end = bounds[s], bounds[s + 1]
-                _load(state, initial, s, head, num_kept, num_lanes)
+                for i in range(num_kept):
+                    for j in range(num_lanes):
+                        state[i, j] = initial[s, j, head, i]
                 for t in range(start, end):
+                    for i in range(num_rows):
+                        u[i] = dt[t, head] * x[t, head, i]
                     for j in range(num_lanes):
                         lane[j], total[j] = B[t, j], 0
-                    _step(state, decay[t, head], u[t, head], lane, grad_y[t, head], total, num_rows, num_lanes)
-                    gain = u.dtype.type(0)
+                    decay = math.exp(dt[t, head] * A[head])
+                    _step(state, decay, u, lane, grad_y[t, head], total, num_rows, num_lanes)
+                    gain = x.dtype.type(0)
                     for j in range(num_lanes):
-                        grad_C[t, worker, j] += total[j]
+                        grad_C[worker, t, j] += total[j]
                         gain += total[j] * C[t, j]
                     gained[t - start] = gain
                     if (t - start) % SEGMENT == SEGMENT - 1 or t == end - 1:
                         states[(t - start) // SEGMENT] = state
 
-                # From here on the state is the gradient to the state.
-                _load(state, grad_final, s, head, num_kept, num_lanes)
-                carried = 0.0
+                grad = state  # whose buffer is free now
+                for i in range(num_kept):
+                    for j in range(num_lanes):
+                        grad[i, j] = grad_final[s, j, head, i]
+                decay_after = x.dtype.type(1)
+                to_decay = 0.0  # the product of this position's gradient and the state before it, as it decayed
                 for t in range(end - 1, start - 1, -1):
                     if (t - start) % SEGMENT == SEGMENT - 1 or t == end - 1:
-                        product = u.dtype.type(0)
-                        for r in range(num_rows):
+                        product = x.dtype.type(0)
+                        for i in range(num_rows):
                             for j in range(num_lanes):
-                                product += state[r, j] * states[(t - start) // SEGMENT, r, j]
-                        carried = decay_after[t, head] * product
+                                product += grad[i, j] * states[(t - start) // SEGMENT, i, j]
+                        to_decay = decay_after * product
+                    for i in range(num_rows):
+                        u[i] = dt[t, head] * x[t, head, i]
                     for j in range(num_lanes):
                         lane[j], total[j] = C[t, j], 0
-                    _step(state, decay_after[t, head], grad_y[t, head], lane, u[t, head], total, num_rows, num_lanes)
-                    loss = u.dtype.type(0)
+                    _step(grad, decay_after, grad_y[t, head], lane, u, total, num_rows, num_lanes)
+                    loss = x.dtype.type(0)
                     for j in range(num_lanes):
-                        grad_B[t, worker, j] += total[j]
+                        grad_B[worker, t, j] += total[j]
                         loss += total[j] * B[t, j]
-                    carried = carried + gained[t - start] - loss if decay[t, head] > nothing else 0.0
-                    grad_log[t, head] = carried
+                    decay_after = math.exp(dt[t, head] * A[head])
+                    to_decay = to_decay + gained[t - start] - loss if decay_after > nothing else 0.0
+                    grad_log_decay[t, head] = to_decay
 
-    return Loops(scan, scan_both)
+    return Loops(forward, to_inputs, to_projections)
