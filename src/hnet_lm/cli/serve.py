@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from hnet_lm.checkpoint import load
+from hnet_lm.cli.loading import WeightsOption, load_model
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
 from hnet_lm.generation import EngineLimits
@@ -28,6 +28,7 @@ class Command:
     """A file of API keys, one a line. Without it everybody who reaches the server may use it."""
     device: str = "cpu"
     """Where the models run: cpu, cuda, cuda:1."""
+    weights: WeightsOption = None
     drain_seconds: int = 30
     """At SIGTERM, how long running answers may take to finish."""
     limits: RequestLimits = field(default_factory=RequestLimits)
@@ -39,7 +40,7 @@ class Command:
         create_app = import_leaf("hnet_lm.serving.app", "serve", "hnet-lm serve").create_app
         keys = None if self.api_key_file is None else ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
-        models = {name: load(source, device=self.device).eval() for name, source in sources.items()}
+        models = {name: load_model(source, self.device, self.weights).eval() for name, source in sources.items()}
         app = create_app(models, self.limits, self.engine, keys)
         print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
         server.serve(app, listener, self.drain_seconds)

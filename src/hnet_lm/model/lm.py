@@ -66,7 +66,8 @@ class HNetLM(nn.Module):
         if seqs.num_positions != len(input_ids):
             raise ValueError(f"the sequences have {seqs.num_positions} positions, but input_ids has {len(input_ids)}")
         y, state, routings = run_network(self.network, self.embedding(input_ids), seqs.with_input_ids(input_ids), state)
-        return HNetOutput(linear(y, self.head_weight), routings, state)
+        logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
+        return HNetOutput(logits, routings, state)
 
     @property
     def head_weight(self) -> Float[Tensor, "v d"]:

@@ -8,8 +8,19 @@ from hnet_lm.ops.attention import KVState, attention
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import use_backend
 from hnet_lm.ops.ema_scan import ema_scan
+from hnet_lm.ops.int8_linear import int8_linear
 from hnet_lm.ops.rms_norm import rms_norm
 from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.ops.ssd import ssd
 
-__all__ = ["KVState", "attention", "causal_conv", "ema_scan", "rms_norm", "select_chunks", "ssd", "use_backend"]
+__all__ = [
+    "KVState",
+    "attention",
+    "causal_conv",
+    "ema_scan",
+    "int8_linear",
+    "rms_norm",
+    "select_chunks",
+    "ssd",
+    "use_backend",
+]

@@ -1,0 +1,22 @@
+"""The model of a command that lets its user choose the type of the weights."""
+
+from typing import Annotated
+
+import tyro
+
+from hnet_lm.checkpoint import load
+from hnet_lm.generation.precision import Weights, with_weights
+from hnet_lm.model import HNetLM
+
+WeightsOption = Annotated[
+    Weights | None,
+    tyro.conf.arg(
+        help="Type of the weights: bfloat16 halves them, int8 quarters those of the linear maps; by default as saved."
+    ),
+]
+
+
+def load_model(source: str, device: str, weights: WeightsOption) -> HNetLM:
+    """A saved or a hub model. Raises CheckpointError or ConfigError."""
+    model = load(source, device=device)
+    return model if weights is None else with_weights(model, weights)
