@@ -135,12 +135,24 @@ class Sequences:
     def owned(self, state: Tensor) -> Tensor:
         """The rows of a `(s, ...)` state that these sequences own, as `(b, ...)`."""
         if self.slots is None:
-            if state.shape[0] != self.num_sequences:
-                raise ValueError(
-                    f"{self.num_sequences} sequences but a state of {state.shape[0]} slots; name the slots they own"
-                )
+            self._require_a_slot_each(state)
             return state
         return state[self.slots]
+
+    def busy_slots(self, state: Tensor) -> Int[Tensor, " n"]:
+        """The slots of the sequences that are not empty, for code that works on a `(s, ...)` state where it lies."""
+        if self.slots is None:
+            self._require_a_slot_each(state)
+            slots = self.memo("slots", lambda: torch.arange(self.num_sequences, device=self.device))
+        else:
+            slots = self.slots
+        return slots if all(self.host_lengths) else slots[self.lengths > 0]
+
+    def _require_a_slot_each(self, state: Tensor) -> None:
+        if state.shape[0] != self.num_sequences:
+            raise ValueError(
+                f"{self.num_sequences} sequences but a state of {state.shape[0]} slots; name the slots they own"
+            )
 
     def replaced(self, state: Tensor, rows: Tensor) -> Tensor:
         """The `(s, ...)` state with the rows of these sequences replaced by `(b, ...)`; the given state is consumed."""

@@ -46,6 +46,7 @@ class OpCase:
     wide: frozenset[str] = frozenset()
     """Inputs that the model keeps in float32 under bfloat16 autocast."""
     float32_atol: float = 1e-5
+    bfloat16_atol: float = 2e-2
 
     def inputs(self, num_positions: int) -> Tensors:
         return self.per_position(num_positions) | self.shared()
@@ -142,8 +143,56 @@ def contents(state: KVState, window: int) -> Tensors:
     return {"keys": state.keys[slots, entries], "values": state.values[slots, entries], "num_seen": state.num_seen}
 
 
+GATE_OPEN = 2.0
+"""Added to the gate, so that a norm over a few numbers, all of them small, does not magnify what was rounded before."""
+
+
+def mamba2_case(h: int = 2, p: int = 3, n: int = 4, width: int = 4) -> OpCase:
+    d, d_conv = h * p, h * p + 2 * n
+    shared = {
+        "conv_weight": (d_conv, width),
+        "conv_bias": (d_conv,),
+        "dt_bias": (h,),
+        "A_log": (h,),
+        "D": (h,),
+        "norm_weight": (d,),
+    }
+
+    def apply(x: Tensors, seqs: Sequences, state: Any, backend: str) -> tuple[Tensor, Any]:
+        y, *states = ops.mamba2_inner(
+            *x.values(),
+            eps=1e-5,
+            seqs=seqs,
+            conv_state=state and state[0],
+            ssm_state=state and state[1],
+            backend=backend,
+        )
+        return y, None if state is None else tuple(states)
+
+    return OpCase(
+        f"mamba2_inner n {n}",
+        "mamba2_inner",
+        per_position=lambda t: {
+            "zxBCdt": torch.randn(t, d + d_conv + h) + GATE_OPEN * (torch.arange(d + d_conv + h) < d)
+        },
+        apply=apply,
+        new_state=lambda s: {"conv": torch.randn(s, width - 1, d_conv), "ssm": torch.randn(s, n, h, p)},
+        as_state=lambda tensors: (tensors["conv"], tensors["ssm"]),
+        as_tensors=lambda state: dict(zip(("conv", "ssm"), state, strict=True)),
+        shared=lambda: (
+            {key: torch.randn(*shape) for key, shape in shared.items()}
+            | {"dt_bias": _uniform(-6, -2, h), "A_log": _uniform(0, 2.7, h)}
+        ),  # where the model begins
+        wide=frozenset(shared),
+        float32_atol=1e-4,  # a norm behind a scan; the gradient to A_log sums over all positions
+        bfloat16_atol=5e-2,  # three ops, each of which rounds
+    )
+
+
 CASES = (
     ema_case(),
+    mamba2_case(),
+    mamba2_case(n=3, width=1),
     ssd_case(),
     conv_case(4),
     conv_case(1),

@@ -10,7 +10,7 @@ from hnet_lm.ops.dispatch import DEFAULT, DEFAULTS, Op
 from hnet_lm.sequences import Sequences
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-OPS = ("ema_scan", "ssd", "causal_conv", "rms_norm", "int8_linear", "attention", "select_chunks")
+OPS = ("ema_scan", "ssd", "causal_conv", "rms_norm", "mamba2_inner", "int8_linear", "attention", "select_chunks")
 
 
 def op(name: str) -> Op:
@@ -54,7 +54,7 @@ def test_the_default_is_that_of_the_device_where_the_op_has_it(name: str) -> Non
     has_loops = DEFAULTS["cpu"] in op(name).available()
     assert op(name).default(CPU) == (DEFAULTS["cpu"] if has_loops else DEFAULT)
     assert op(name).default(CUDA) == DEFAULT
-    assert has_loops == (name in ("ssd", "causal_conv", "rms_norm", "int8_linear"))
+    assert has_loops == (name in ("ssd", "causal_conv", "rms_norm", "mamba2_inner", "int8_linear"))
 
 
 def test_the_nearest_choice_wins() -> None:

@@ -36,6 +36,8 @@ MISTAKE, INTERRUPTED, READER_GONE = 2, 130, 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code is 0, 2 for a user's mistake, 130 when interrupted."""
+    # Before torch is imported: its idle threads would keep a core from the compiled loops, and from everybody else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

@@ -11,14 +11,14 @@ NORM_EPS = 1e-5
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + 1e-5) * weight, of x * silu(gate) where there is a gate."""
+    """x / sqrt(mean(x^2) + 1e-5) * weight, in at least float32; the result has the weight's type."""
 
     def __init__(self, d_model: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(d_model))
 
-    def forward(self, x: Float[Tensor, "t d"], gate: Float[Tensor, "t d"] | None = None) -> Float[Tensor, "t d"]:
-        return rms_norm(x, self.weight, gate, NORM_EPS)
+    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+        return rms_norm(x, self.weight, None, NORM_EPS)
 
 
 class GatedMLP(nn.Module):

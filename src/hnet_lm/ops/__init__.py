@@ -9,6 +9,7 @@ from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import use_backend
 from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.ops.int8_linear import int8_linear
+from hnet_lm.ops.mamba2_inner import mamba2_inner
 from hnet_lm.ops.rms_norm import rms_norm
 from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.ops.ssd import ssd
@@ -19,6 +20,7 @@ __all__ = [
     "causal_conv",
     "ema_scan",
     "int8_linear",
+    "mamba2_inner",
     "rms_norm",
     "select_chunks",
     "ssd",

@@ -29,7 +29,9 @@ inlined = numba.njit(inline="always", **MATHS)
 
 def array(x: Tensor) -> NDArray[Any]:
     """The same memory as an array without gaps (a copy where there are some)."""
-    return x.detach().contiguous().numpy()
+    if x.requires_grad:
+        x = x.detach()
+    return x.contiguous().numpy()
 
 
 def ranges(num_items: int, work_an_item: int) -> list[tuple[int, int]]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
-from hnet_lm.model.layers import RMSNorm
-from hnet_lm.ops import causal_conv, ssd
+from hnet_lm.model.layers import NORM_EPS, RMSNorm
+from hnet_lm.ops import mamba2_inner
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -46,17 +45,21 @@ class Mamba2(nn.Module):
     def forward(
         self, u: Float[Tensor, "t d"], seqs: Sequences, state: Mamba2State | None = None
     ) -> tuple[Float[Tensor, "t d"], Mamba2State | None]:
-        d_conv_in = self.d_inner + 2 * self.d_state
-        z, xBC, dt = self.in_proj(u).split([self.d_inner, d_conv_in, self.num_heads], dim=-1)
         assert self.conv.bias is not None
-        xBC, conv_state = causal_conv(xBC, self.conv.weight[:, 0], self.conv.bias, seqs, state and state.conv)
-        x, B, C = xBC.split([self.d_inner, self.d_state, self.d_state], dim=-1)
-        wide = torch.promote_types(dt.dtype, torch.float32)
-        dt = softplus(dt.to(wide) + self.dt_bias.to(wide))
-        A = -self.A_log.to(wide).exp()
-        x = x.unflatten(-1, (self.num_heads, MAMBA2_HEAD_DIM))  # t h p
-        y, ssm_state = ssd(x, dt, A, B, C, self.D.to(wide), seqs, state and state.ssm)
-        out = self.out_proj(self.norm(y.flatten(1), gate=z))
+        y, conv_state, ssm_state = mamba2_inner(
+            self.in_proj(u),
+            self.conv.weight[:, 0],
+            self.conv.bias,
+            self.dt_bias,
+            self.A_log,
+            self.D,
+            self.norm.weight,
+            NORM_EPS,
+            seqs,
+            state and state.conv,
+            state and state.ssm,
+        )
+        out = self.out_proj(y)
         if conv_state is None or ssm_state is None:
             return out, None
         return out, Mamba2State(conv_state, ssm_state)

@@ -1,84 +1,111 @@
-"""The compiled loops of the convolution over a range of channels: `(worker, first, last, ...)`.
+"""The compiled loops of the convolution over strips of channels: `(worker, first strip, last strip, ...)`.
 
-A ring holds the inputs that the window sees. Position r of a sequence, counted from the first carried input, stands in
-row r modulo the width; it begins with what was carried and ends with what is to be carried on. The backward pass has a
-second ring with the gradients to the same inputs, which are complete once their input leaves the window.
+The inputs that the window sees move through `window`, oldest first; it begins with what was carried and ends with what
+is to be carried on. The backward pass goes in the same direction of time: `to_window` has the gradients to those
+inputs, and that to the oldest is complete when it leaves.
+
+All arrays have their channels filled up to whole strips.
 """
 
-from typing import no_type_check
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 
 from hnet_lm.ops.native import compiled
 from hnet_lm.ops.sigmoid import sigmoid
 
+STRIP = 64
+"""Channels side by side; a fixed number, so that the compiler knows that the rows of a strip do not overlap."""
+
+
+class Loops(NamedTuple):
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+
 
 @no_type_check  # of Python: numba has types of its own
-@compiled
-def convolve(worker, first, last, x, taps, bias, past, bounds, y, last_inputs):
-    width, num_channels = len(taps), last - first
-    taps = taps[:, first:last].copy()
-    ring = np.empty((width, num_channels), x.dtype)
-    total = np.empty(num_channels, x.dtype)
-    for s in range(len(bounds) - 1):
-        start, end = bounds[s], bounds[s + 1]
-        ring[: width - 1] = past[s, :, first:last]
-        for t in range(start, end):
-            oldest = t - start
-            newest = (oldest + width - 1) % width
-            for j in range(num_channels):
-                ring[newest, j], total[j] = x[t, first + j], bias[first + j]
-            for k in range(width):
-                row = (oldest + k) % width
-                for j in range(num_channels):
-                    total[j] += taps[k, j] * ring[row, j]
-            for j in range(num_channels):
-                y[t, first + j] = total[j] * sigmoid(total[j])
-        for k in range(width - 1):
-            last_inputs[s, k, first:last] = ring[(end - start + k) % width]
+@cache
+def loops(width: int) -> Loops:
+    """Compiled for a number of taps."""
+    past_width = width - 1
 
+    @compiled
+    def forward(worker, first, last, x, taps, bias, past, bounds, y, last_inputs):
+        tap, window = np.empty((last, width, STRIP), x.dtype), np.empty((last, width, STRIP), x.dtype)
+        offset, out = np.empty((last, STRIP), x.dtype), np.empty(STRIP, x.dtype)
+        for c in range(first, last):
+            tap[c], offset[c] = taps[:, c], bias[c]
+        for s in range(len(bounds) - 1):
+            for c in range(first, last):
+                window[c, 1:] = past[s, :, c]
+            for t in range(bounds[s], bounds[s + 1]):
+                for c in range(first, last):
+                    for j in range(STRIP):
+                        for k in range(past_width):
+                            window[c, k, j] = window[c, k + 1, j]
+                    for j in range(STRIP):
+                        window[c, past_width, j] = x[t, c, j]
+                    for j in range(STRIP):
+                        total = offset[c, j]
+                        for k in range(width):
+                            total += tap[c, k, j] * window[c, k, j]
+                        out[j] = total * sigmoid(total)
+                    for j in range(STRIP):
+                        y[t, c, j] = out[j]
+            for c in range(first, last):
+                last_inputs[s, :, c] = window[c, 1:]
 
-@no_type_check
-@compiled
-def convolve_backwards(
-    worker, first, last, grad_y, grad_last, x, taps, bias, past, bounds, grad_x, grad_taps, grad_bias, grad_past
-):
-    width, num_channels = len(taps), last - first
-    taps = taps[:, first:last].copy()
-    ring, grad_ring = np.empty((width, num_channels), x.dtype), np.empty((width, num_channels), x.dtype)
-    to_taps = np.zeros((width, num_channels), x.dtype)
-    total, grad = np.empty(num_channels, x.dtype), np.empty(num_channels, x.dtype)
-    for s in range(len(bounds) - 1):
-        start, end = bounds[s], bounds[s + 1]
-        ring[: width - 1] = past[s, :, first:last]
-        grad_ring[:] = 0
-        for t in range(start, end):
-            oldest = t - start
-            newest = (oldest + width - 1) % width
-            for j in range(num_channels):
-                ring[newest, j], grad_ring[newest, j], total[j] = x[t, first + j], 0, bias[first + j]
-            for k in range(width):
-                row = (oldest + k) % width
-                for j in range(num_channels):
-                    total[j] += taps[k, j] * ring[row, j]
-            for j in range(num_channels):
-                half = sigmoid(total[j])
-                grad[j] = grad_y[t, first + j] * half * (1 + total[j] * (1 - half))
-                grad_bias[first + j] += grad[j]
-            for k in range(width):
-                row = (oldest + k) % width
-                for j in range(num_channels):
-                    grad_ring[row, j] += taps[k, j] * grad[j]
-                    to_taps[k, j] += ring[row, j] * grad[j]
-            if oldest < width - 1:
-                grad_past[s, oldest, first:last] = grad_ring[oldest % width]
-            else:
-                grad_x[t - (width - 1), first:last] = grad_ring[oldest % width]
-        for k in range(width - 1):
-            position = end - start + k
-            complete = grad_ring[position % width] + grad_last[s, k, first:last]
-            if position < width - 1:
-                grad_past[s, position, first:last] = complete
-            else:
-                grad_x[start + position - (width - 1), first:last] = complete
-    grad_taps[:, first:last] = to_taps
+    @compiled
+    def backward(
+        worker, first, last, grad_y, grad_last, x, taps, bias, past, bounds, grad_x, grad_taps, grad_bias, grad_past
+    ):
+        tap, window = np.empty((last, width, STRIP), x.dtype), np.empty((last, width, STRIP), x.dtype)
+        to_tap, to_window = np.zeros((last, width, STRIP), x.dtype), np.empty((last, width, STRIP), x.dtype)
+        offset, to_offset = np.empty((last, STRIP), x.dtype), np.zeros((last, STRIP), x.dtype)
+        grad = np.empty(STRIP, x.dtype)
+        for c in range(first, last):
+            tap[c], offset[c] = taps[:, c], bias[c]
+        for s in range(len(bounds) - 1):
+            start, length = bounds[s], bounds[s + 1] - bounds[s]
+            to_window[:] = 0
+            for c in range(first, last):
+                window[c, 1:] = past[s, :, c]
+            for i in range(length):
+                t = start + i
+                for c in range(first, last):
+                    for j in range(STRIP):
+                        for k in range(past_width):
+                            window[c, k, j] = window[c, k + 1, j]
+                            to_window[c, k, j] = to_window[c, k + 1, j]
+                        to_window[c, past_width, j] = 0
+                    for j in range(STRIP):
+                        window[c, past_width, j], grad[j] = x[t, c, j], grad_y[t, c, j]
+                    for j in range(STRIP):
+                        total = offset[c, j]
+                        for k in range(width):
+                            total += tap[c, k, j] * window[c, k, j]
+                        half = sigmoid(total)
+                        grad[j] *= half * (1 + total * (1 - half))
+                    for j in range(STRIP):
+                        to_offset[c, j] += grad[j]
+                        for k in range(width):
+                            to_window[c, k, j] += tap[c, k, j] * grad[j]
+                            to_tap[c, k, j] += window[c, k, j] * grad[j]
+                    if i < past_width:
+                        grad_past[s, i, c] = to_window[c, 0]
+                    else:
+                        for j in range(STRIP):
+                            grad_x[t - past_width, c, j] = to_window[c, 0, j]
+            for k in range(past_width):
+                for c in range(first, last):
+                    complete = to_window[c, k + 1] + grad_last[s, k, c]
+                    if length + k < past_width:
+                        grad_past[s, length + k, c] = complete
+                    else:
+                        grad_x[start + length + k - past_width, c] = complete
+        for c in range(first, last):
+            grad_taps[:, c], grad_bias[c] = to_tap[c], to_offset[c]
+
+    return Loops(forward, backward)

@@ -12,14 +12,22 @@ from hnet_lm.ops.rms_norm._loops import norm, norm_backwards
 def rms_norm(x: Tensor, weight: Tensor, gate: Tensor | None, eps: float) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     gate = x.new_empty(0, x.shape[1]) if gate is None else gate
-    return _RMSNorm.apply(x.to(wide), weight.to(wide), gate.to(wide), eps).to(weight.dtype)
+    inputs = (x.to(wide), weight.to(wide), gate.to(wide))
+    y = _RMSNorm.apply(*inputs, eps) if torch.is_grad_enabled() else _norm(*inputs, eps)[0]
+    return y.to(weight.dtype)
+
+
+def _norm(x: Tensor, weight: Tensor, gate: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The norm, and the factor of each position."""
+    y, scale = torch.empty(x.shape, dtype=x.dtype), torch.empty(len(x), dtype=x.dtype)
+    run(norm, ranges(*x.shape), *map(array, (x, weight, gate)), eps, array(y), array(scale))
+    return y, scale
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, gate: Tensor, eps: float) -> Tensor:
-        y, scale = torch.empty(x.shape, dtype=x.dtype), torch.empty(len(x), dtype=x.dtype)
-        run(norm, ranges(*x.shape), *map(array, (x, weight, gate)), eps, array(y), array(scale))
+        y, scale = _norm(x, weight, gate, eps)
         ctx.save_for_backward(x, weight, gate, scale)
         return y
 
