@@ -13,6 +13,7 @@ from hnet_lm.cli.main import main
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data import documents as read_documents
 from hnet_lm.evaluation import ByteScorer, Passage, SlidingWindow, bits_per_byte, compressor_bits_per_byte
+from hnet_lm.generation.precision import Weights, with_weights
 
 TEXTS = ["A first document.", "And, 天地, a second one: longer."]
 QUESTIONS = [{"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": n % 2} for n in range(2)]
@@ -74,6 +75,18 @@ def test_windows_and_limits(saved: str, texts: str, capsys: pytest.CaptureFixtur
     assert found["bits_per_byte"] == pytest.approx(bits_per_byte(scorer, {"": [TEXTS[0].encode()]}).value, rel=1e-5)
     assert "--stride goes with --window" in complaint(capsys, "bpb", saved, texts, "--stride", "3")
     assert "needs a file" in complaint(capsys, "bpb", saved)
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_smaller_weights(saved: str, texts: str, weights: Weights, capsys: pytest.CaptureFixture[str]):
+    found = json.loads(shown(capsys, "bpb", saved, texts, "--json", "--weights", weights))["bits_per_byte"]
+    smaller, data = with_weights(hnet_lm.load(saved), weights), [text.encode() for text in TEXTS]
+    assert found == pytest.approx(bits_per_byte(ByteScorer(smaller), {"": data}).value, rel=1e-5)
+    exact = bits_per_byte(ByteScorer(hnet_lm.load(saved)), {"": data}).value
+    assert 0 < abs(found - exact) < 0.01 * exact
+    message = complaint(capsys, "bpb", saved, texts, "--weights", "int9")
+    assert "int9" in message
+    assert message.count("\n") == 1
 
 
 def test_a_sample_is_read_in_its_held_out_part():

@@ -11,6 +11,7 @@ import torch
 import hnet_lm
 from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.main import main
+from hnet_lm.generation.precision import Weights, with_weights
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,14 @@ def test_prompts_as_arguments(saved: str, capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == f"{first}\n\n{second}\n"
     assert main(["generate", saved, "Once", *OPTIONS, "--echo"]) == 0
     assert capsys.readouterr().out == f"Once{first}\n"
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+def test_smaller_weights(saved: str, weights: Weights, capsys: pytest.CaptureFixture[str]):
+    assert main(["generate", saved, "Once", *OPTIONS, "--weights", weights]) == 0
+    smaller = with_weights(hnet_lm.load(saved), weights)
+    [text] = hnet_lm.generate(smaller, ["Once"], max_new_bytes=12, seed=3, valid_utf8=True)
+    assert capsys.readouterr().out == f"{text}\n"
 
 
 def test_json_with_log_probabilities(saved: str, capsys: pytest.CaptureFixture[str]):

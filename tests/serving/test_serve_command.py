@@ -30,6 +30,7 @@ def test_mistakes_are_one_line(saved: Path, tmp_path: Path, capsys: pytest.Captu
             ([str(tmp_path / "nothing"), "--port", "0"], "no such directory"),
             ([str(saved), "--api-key-file", str(tmp_path / "keys")], "API keys"),
             ([str(saved), "--limits.max-texts", "0"], "max_texts"),
+            ([str(saved), "--weights", "int9"], "int9"),
         ):
             assert main(["serve", *arguments]) == 2
             message = capsys.readouterr().err
@@ -41,5 +42,12 @@ def test_the_help_names_the_limits(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     said = capsys.readouterr().out
-    for option in ("--limits.max-prompt-bytes", "--engine.max-active", "--api-key-file", "--drain-seconds", "MODEL"):
+    for option in (
+        "--limits.max-prompt-bytes",
+        "--engine.max-active",
+        "--api-key-file",
+        "--drain-seconds",
+        "--weights",
+        "MODEL",
+    ):
         assert option in said

@@ -1,0 +1,136 @@
+"""A model with smaller weights: how much smaller, how close, and that the model it was made of stays as it is."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import chain
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from hnet_lm import generate
+from hnet_lm.evaluation import ByteScorer, bits_per_byte
+from hnet_lm.generation.precision import Int8Linear, Weights, with_weights
+from hnet_lm.losses import next_byte_loss
+from hnet_lm.model import HNetLM
+from hnet_lm.model.layers import Float32Linear
+
+TEXT = b"the cat sat on the mat; the dog sat on the log. "
+
+every_type = pytest.mark.parametrize("weights", get_args(Weights))
+
+
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def held(model: HNetLM) -> int:
+    return num_bytes(chain(model.parameters(), model.buffers()))
+
+
+def tensors_of(model: HNetLM) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def trained(make_model: Callable[..., HNetLM]) -> HNetLM:
+    """Knows a sentence, so that its logits mean something."""
+    model = make_model(["m1", ["T1"], "m1"]).requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    ids = torch.tensor([254, *TEXT * 3])
+    for _ in range(25):
+        loss = next_byte_loss(model(ids[:-1]).logits, ids[1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+@every_type
+def test_bits_per_byte_hardly_move(trained: HNetLM, weights: Weights) -> None:
+    texts = {"": [TEXT * 2, TEXT[10:] + b"a cat"]}
+    exact = bits_per_byte(ByteScorer(trained), texts).value
+    assert exact < 4  # it has learned something
+    assert bits_per_byte(ByteScorer(with_weights(trained, weights)), texts).value == pytest.approx(exact, rel=0.01)
+
+
+@every_type
+def test_logits_are_close(trained: HNetLM, weights: Weights) -> None:
+    ids = torch.tensor([254, *TEXT])
+    with torch.no_grad():
+        exact = trained(ids).logits
+        error = with_weights(trained, weights)(ids).logits - exact
+    assert error.norm() / exact.norm() < {"float32": 1e-6, "bfloat16": 0.02, "int8": 0.02}[weights]
+
+
+@every_type
+def test_it_continues_prompts_also_many_at_once(model: HNetLM, weights: Weights) -> None:
+    smaller = with_weights(model, weights)
+
+    def continued(*prompts: str | bytes) -> list[bytes]:
+        return generate(smaller, prompts, max_new_bytes=6, temperature=0, ignore_eos=True, return_bytes=True)
+
+    prompts = ["Once", b"", "upon " * 12]
+    together = continued(*prompts)
+    assert [len(data) for data in together] == [6] * 3
+    if weights != "bfloat16":  # whose sums in batches differ by more than what decides between two bytes
+        assert together == [data for prompt in prompts for data in continued(prompt)]
+
+
+@every_type
+def test_the_model_itself_stays_as_it_is(trained: HNetLM, weights: Weights) -> None:
+    before = tensors_of(trained)
+    smaller = with_weights(trained, weights)
+    for parameter in smaller.parameters():
+        assert not parameter.requires_grad
+        parameter.zero_()
+    after = tensors_of(trained)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.requires_grad for parameter in trained.parameters())
+
+
+def test_int8_quarters_the_linear_maps(model: HNetLM) -> None:
+    smaller = with_weights(model, "int8")
+    maps = [module for module in smaller.modules() if isinstance(module, Int8Linear)]
+    linears = [module for module in model.modules() if type(module) is torch.nn.Linear]
+    assert len(maps) == len(linears)
+    now, then = (num_bytes(chain(*(module.state_dict().values() for module in kind))) for kind in (maps, linears))
+    assert 0.25 < now / then < 0.27  # the scales are 1 in d_in of the weights
+    assert held(model) - held(smaller) == then - now
+    assert any(isinstance(module, Float32Linear) for module in smaller.modules())
+    assert sum(map(torch.numel, smaller.parameters())) == sum(map(torch.numel, model.parameters()))
+
+
+def test_bfloat16_halves_the_model(model: HNetLM) -> None:
+    assert held(with_weights(model, "bfloat16")) * 2 == held(model)
+
+
+def test_the_state_stays_float32_with_int8(model: HNetLM) -> None:
+    smaller, ids = with_weights(model, "int8"), torch.tensor([254, *TEXT])
+    out, exact = (some(ids, state=some.new_state(1)) for some in (smaller, model))
+    assert out.state is not None
+    assert out.state.num_bytes == exact.state.num_bytes
+    assert smaller.new_state(1).num_bytes == model.new_state(1).num_bytes
+
+
+def test_a_tied_head_stays_the_embedding(model: HNetLM) -> None:
+    smaller = with_weights(HNetLM(replace(model.config, tie_embeddings=True)), "int8")
+    assert smaller.lm_head is None
+    assert smaller.head_weight is smaller.embedding.weight
+    assert smaller.head_weight.dtype == torch.float32
+
+
+def test_a_weight_is_the_nearest_of_its_rows_multiples() -> None:
+    weight = torch.tensor([[1.0, -1.27, 0.004], [0.0, 0.0, 0.0]])
+    linear = Int8Linear(weight)
+    assert linear.integers.tolist() == [[100, -127, 0], [0, 0, 0]]
+    torch.testing.assert_close(linear.weight, torch.tensor([[1.0, -1.27, 0.0], [0.0, 0.0, 0.0]]))
+    assert linear(torch.ones(1, 3))[0, 1] == 0
+
+
+def test_weights_that_are_not_finite_are_not_hidden() -> None:
+    for damaged in (float("nan"), float("inf")):
+        linear = Int8Linear(torch.tensor([[1.0, damaged], [1.0, 2.0]]))
+        assert linear(torch.ones(1, 2)).isfinite().tolist() == [[False, True]]
