@@ -20,7 +20,8 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     if len(x) > FEW:
         return many_positions(x, weight, scale)
     num_positions, (d_out, d_in) = len(x), weight.shape
-    wide = torch.promote_types(x.dtype, torch.float32)
-    y = torch.empty(num_positions, d_out, dtype=wide)
-    run(product, ranges(d_out, num_positions * d_in // LANES), *map(array, (x.to(wide), weight, scale, y)))
+    if x.dtype.itemsize < torch.float32.itemsize:
+        x = x.float()
+    y = torch.empty(num_positions, d_out, dtype=x.dtype)
+    run(product, ranges(d_out, num_positions * d_in // LANES), *map(array, (x, weight, scale, y)))
     return y
