@@ -34,6 +34,8 @@ class Isotropic(nn.Module):
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: IsotropicState | None = None
     ) -> tuple[Float[Tensor, "t d"], IsotropicState | None]:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
+        if state is not None and not len(x):  # as in most steps of decoding within an inner stage
+            return self.norm(x), state
         states = []
         for i, block in enumerate(self.blocks):
             x, block_state = block(x, seqs, state and state.blocks[i])

@@ -5,6 +5,7 @@ type, and keeps the result on disk. Loops run without the interpreter's lock. Th
 only where heads or channels are independent, so results do not depend on it but for the order of sums over heads.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -37,12 +38,16 @@ def array(x: Tensor) -> NDArray[Any]:
 def ranges(num_items: int, work_an_item: int) -> list[tuple[int, int]]:
     """One range of items a thread; a single one where the work is small."""
     num_threads = max(1, min(num_items, torch.get_num_threads(), num_items * work_an_item // MIN_WORK_A_THREAD))
+    if num_threads == 1:
+        return [(0, num_items)]
     ends = [num_items * i // num_threads for i in range(num_threads + 1)]
     return list(pairwise(ends))
 
 
 def run(function: Callable[..., None], parts: list[tuple[int, int]], *arguments: Any) -> None:
     """`function(worker, first, end, *arguments)` for every range, side by side; returns when all are done."""
+    if len(parts) == 1:
+        return function(0, *parts[0], *arguments)
     others = [
         _pool(len(parts) - 1).submit(function, worker, *part, *arguments)
         for worker, part in enumerate(parts[1:], start=1)
@@ -55,3 +60,7 @@ def run(function: Callable[..., None], parts: list[tuple[int, int]], *arguments:
 @cache
 def _pool(num_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(num_threads, thread_name_prefix="hnet-lm-ops")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along

@@ -27,11 +27,12 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: KVState | None = None
     ) -> tuple[Float[Tensor, "t d"], KVState | None]:
-        q, k, v = self.qkv_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(1)  # t h p
+        qkv = self.qkv_proj(x).unflatten(-1, (3 * self.num_heads, self.head_dim))  # t 3h p
         positions = seqs.positions
         if state is not None:
             positions = positions + seqs.owned(state.num_seen)[seqs.sequence_ids]
-        q, k = (apply_rotary(part, positions, self.rotary_emb_dim) for part in (q, k))
+        qk, v = qkv.split([2 * self.num_heads, self.num_heads], dim=1)
+        q, k = apply_rotary(qk, positions, self.rotary_emb_dim).chunk(2, dim=1)  # t h p
         y, state = attention(q, k, v, self.window_size, seqs, state)
         return self.out_proj(y.flatten(1)), state
 
