@@ -1,8 +1,6 @@
-"""The compiled loop of one position: a range of sequences, each with all its heads."""
+"""The compiled loop of one position: a range of sequences, each with all its heads, side by side."""
 
 import math
-from collections.abc import Callable
-from functools import cache
 from typing import no_type_check
 
 import numpy as np
@@ -11,52 +9,51 @@ from hnet_lm.ops.native import compiled
 from hnet_lm.ops.sigmoid import sigmoid
 
 ROWS = 4
-"""Rows of a head's state taken at a time, as many as registers hold."""
+"""Rows of the state taken at a time."""
 
 
 @no_type_check  # of Python: numba has types of its own
-@cache
-def step(num_lanes: int, num_rows: int) -> Callable[..., None]:
-    """Compiled for a head width and for rows of the state taken at a time, which divide all rows."""
+@compiled
+def step(worker, first, last, zxBCdt, taps, bias, dt_bias, A_log, D, norm_weight, eps, slots, past, state, y):
+    d_inner, d_conv, d_state, width = len(norm_weight), len(taps), state.shape[1], taps.shape[1]
+    head_dim = d_inner // len(D)
+    xBC = np.empty(d_conv, y.dtype)
+    decay, u, total = np.empty(d_inner, y.dtype), np.empty(d_inner, y.dtype), np.empty(d_inner, y.dtype)
+    for row in range(first, last):
+        slot = slots[row]
+        for j in range(d_conv):
+            new = zxBCdt[row, d_inner + j]
+            sum_ = bias[j] + taps[j, width - 1] * new
+            for k in range(width - 1):
+                sum_ += taps[j, k] * past[slot, k, j]
+                past[slot, k, j] = past[slot, k + 1, j] if k < width - 2 else new
+            xBC[j] = sum_ * sigmoid(sum_)
+        B, C = xBC[d_inner : d_inner + d_state], xBC[d_inner + d_state :]
 
-    @compiled
-    def step(worker, first, last, zxBCdt, taps, bias, dt_bias, A_log, D, norm_weight, eps, slots, past, state, y):
-        d_inner, d_conv, d_state, width = len(norm_weight), len(taps), state.shape[1], taps.shape[1]
-        xBC = np.empty(d_conv, y.dtype)
-        lane, total = np.empty(num_lanes, y.dtype), np.empty(num_lanes, y.dtype)
-        for row in range(first, last):
-            slot = slots[row]
-            for j in range(d_conv):
-                new = zxBCdt[row, d_inner + j]
-                sum_ = bias[j] + taps[j, width - 1] * new
-                for k in range(width - 1):
-                    sum_ += taps[j, k] * past[slot, k, j]
-                    past[slot, k, j] = past[slot, k + 1, j] if k < width - 2 else new
-                xBC[j] = sum_ * sigmoid(sum_)
-
-            squares = y.dtype.type(0)
-            for head in range(len(D)):
-                raw = zxBCdt[row, d_inner + d_conv + head] + dt_bias[head]
-                dt = raw if raw > 20 else math.log1p(math.exp(raw))
-                decay = math.exp(-dt * math.exp(A_log[head]))
-                for j in range(num_lanes):
-                    x = xBC[head * num_lanes + j]
-                    lane[j], total[j] = dt * x, D[head] * x
-                for i in range(0, d_state, num_rows):
-                    for j in range(num_lanes):
-                        new_total = total[j]
-                        for k in range(num_rows):
-                            new = decay * state[slot, i + k, head, j] + xBC[d_inner + i + k] * lane[j]
-                            state[slot, i + k, head, j] = new
-                            new_total += xBC[d_inner + d_state + i + k] * new
-                        total[j] = new_total
-                for j in range(num_lanes):
-                    gate = zxBCdt[row, head * num_lanes + j]
-                    gated = total[j] * gate * sigmoid(gate)
-                    squares += gated * gated
-                    y[row, head * num_lanes + j] = gated
-            scale = 1 / np.sqrt(squares / d_inner + eps)
+        for head in range(len(D)):
+            raw = zxBCdt[row, d_inner + d_conv + head] + dt_bias[head]
+            dt = raw if raw > 20 else math.log1p(math.exp(raw))
+            left = math.exp(-dt * math.exp(A_log[head]))
+            for j in range(head * head_dim, (head + 1) * head_dim):
+                decay[j], u[j], total[j] = left, dt * xBC[j], D[head] * xBC[j]
+        for i in range(0, d_state - ROWS + 1, ROWS):
             for j in range(d_inner):
-                y[row, j] *= scale * norm_weight[j]
+                new_total = total[j]
+                for k in range(ROWS):
+                    new = decay[j] * state[slot, i + k, j] + B[i + k] * u[j]
+                    state[slot, i + k, j] = new
+                    new_total += C[i + k] * new
+                total[j] = new_total
+        for i in range(d_state - d_state % ROWS, d_state):
+            for j in range(d_inner):
+                state[slot, i, j] = decay[j] * state[slot, i, j] + B[i] * u[j]
+                total[j] += C[i] * state[slot, i, j]
 
-    return step
+        squares = y.dtype.type(0)
+        for j in range(d_inner):
+            gate = zxBCdt[row, j]
+            total[j] *= gate * sigmoid(gate)
+            squares += total[j] * total[j]
+        scale = 1 / np.sqrt(squares / d_inner + eps)
+        for j in range(d_inner):
+            y[row, j] = total[j] * scale * norm_weight[j]
