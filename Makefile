@@ -22,7 +22,7 @@ demo: $(STAMP)  ## train a small model for about three minutes and show what it 
 	$(BIN)/hnet-lm demo configs/runs/demo.toml
 
 bench: $(STAMP)  ## measure the speed on this machine, beside what else people would use
-	$(BIN)/python benchmarks/run.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run.py
 
 lint: $(STAMP)  ## ruff: style and format
 	$(BIN)/ruff check .

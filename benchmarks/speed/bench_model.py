@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from hnet_lm.config import AttentionConfig, HNetConfig, StageConfig
 from hnet_lm.data import Batch, DataConfig, SourceConfig, documents, open_loader
@@ -34,20 +33,21 @@ def make_model(config: HNetConfig, ids: Tensor, seqs: Sequences) -> HNetLM:
 def calibrate(model: HNetLM, ids: Tensor, seqs: Sequences, bytes_per_chunk: float) -> float:
     """Set the outermost router so that it cuts these sequences as often as that; returns the bytes a chunk reached.
 
-    With x_hat the encoder's output and m its mean direction, k_proj = I + beta m m^T makes those neighbours alike that
-    lie on one side of the plane across m: the larger beta, the fewer cuts. Raises RuntimeError where no beta will do.
+    With x_hat the encoder's output and C the mean of x_hat_{t-1} x_hat_t^T, W_k = I + beta C makes those neighbours
+    alike that often stand beside each other: the larger beta, the fewer cuts. RuntimeError if no beta will do.
     """
     network = model.network
     assert isinstance(network, HNet)
     assert isinstance(network.routing, RoutingModule)
     x_hat, _ = network.encoder(model.embedding(ids), seqs, None)
-    m = normalize(x_hat.mean(0), dim=0)
-    identity = torch.eye(len(m), device=ids.device)
+    neighbours = x_hat[:-1].T @ x_hat[1:]
+    neighbours /= torch.linalg.matrix_norm(neighbours, 2)
+    identity = torch.eye(len(neighbours), device=ids.device)
     low, high = 0.0, LARGEST_BETA
     reached = 0.0
     for _ in range(BISECTIONS):
         beta = (low + high) / 2
-        network.routing.k_proj.weight.copy_(identity + beta * torch.outer(m, m))
+        network.routing.k_proj.weight.copy_(identity + beta * neighbours)
         routing, _ = network.routing(x_hat, seqs, None)
         reached = len(ids) / int(routing.is_boundary.sum())
         if abs(reached / bytes_per_chunk - 1) < NEAR:

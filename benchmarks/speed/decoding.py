@@ -1,7 +1,7 @@
 """Decoding: how fast one and many streams go on, what bounds one, what `hnet_lm.generate` gives, what a stream holds.
 
-The bench model, and Mamba-2 alone beside transformers' Mamba2 with equal layers; all timings of as many streams are
-taken in turn.
+The bench model, also with smaller weights, and Mamba-2 alone beside transformers' Mamba2 with equal layers; all timings
+of as many streams are taken in turn.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import torch
 
 from hnet_lm import generate
 from hnet_lm.config import HNetConfig
+from hnet_lm.generation.smaller_weights import with_weights
 from hnet_lm.model import HNetLM
 from hnet_lm.model.hnet import HNetState
 from hnet_lm.sequences import Sequences
@@ -40,13 +41,15 @@ def _streams(model: HNetLM, settings: Settings, device: torch.device) -> list[di
     torch.manual_seed(0)
     ours = HNetLM(mamba).to(device).eval()
     peer = make_peer(mamba, settings.mamba.peer_chunk_sizes[0], device)
+    smaller = {f"bench, {weights}": with_weights(model, weights) for weights in sizes.smaller_weights}
     length = sizes.prompt_bytes + (settings.rounds + 1) * sizes.num_steps
     rows = []
     for num_streams in sorted({*sizes.streams, *sizes.mamba_streams}):
         texts = english(num_streams * length, device).view(num_streams, length)
         decoders: dict[str, Callable[[], None]] = {}
         if num_streams in sizes.streams:
-            decoders["bench"] = Decoder(model, texts, sizes.prompt_bytes, sizes.num_steps)
+            for name, one in {"bench": model, **smaller}.items():
+                decoders[name] = Decoder(one, texts, sizes.prompt_bytes, sizes.num_steps)
         if num_streams in sizes.mamba_streams:
             decoders["mamba"] = Decoder(ours, texts, sizes.prompt_bytes, sizes.num_steps)
             decoders["transformers"] = PeerDecoder(peer, texts, sizes.prompt_bytes, sizes.num_steps)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 Results = Mapping[str, Any]
-COLOURS = {"bench": "C0", "mamba": "C2", "transformers": "C3"}
+COLOURS = {"bench": "C0", "bench, bfloat16": "C9", "bench, int8": "C4", "mamba": "C2", "transformers": "C3"}
 
 
 def save_figure(results: Results, path: Path) -> None:

@@ -21,6 +21,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "idle_threads": os.environ.get("OMP_WAIT_POLICY", "as the library has it"),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",

@@ -1,7 +1,7 @@
 """Every op on every backend it has: its forward pass, and forward and backward together.
 
-`reference` runs on a short piece only: it is there to be obvious, not fast. What layers share of a layout is made once,
-as in a model. Of a backend that cannot run here stands what it says.
+`reference` runs on a short piece only: it is there to be obvious, not fast. Ops of decoding one stream have no backward
+pass. What layers share of a layout is made once, as in a model. Of a backend that cannot run here stands what it says.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,15 @@ from typing import Any
 import torch
 
 from hnet_lm.config import HNetConfig
-from hnet_lm.model.flops import FORWARD_AND_BACKWARD
+from hnet_lm.model.flops import FORWARD_AND_BACKWARD as FLOPS_OF_BOTH
 from hnet_lm.ops.dispatch import Op
-from speed.op_cases import OpCase, op_cases
+from speed.op_cases import OpCase, decoding_op_cases, op_cases
 from speed.settings import Settings
 from speed.timing import in_turn
 
 REFERENCE = "reference"
 REFERENCE_LENGTH = 128
-PASSES = ("forward", "forward_and_backward")
+PASSES = FORWARD, BOTH = "forward", "forward_and_backward"
 
 
 def measure(settings: Settings, device: torch.device) -> dict[str, Any]:
@@ -27,24 +27,25 @@ def measure(settings: Settings, device: torch.device) -> dict[str, Any]:
     config, sizes = HNetConfig.load(settings.model), settings.training
     rows = []
     for case in op_cases(config, sizes.num_sequences, sizes.length, device):
-        rows += _measure(case, _fast_backends(case), settings.rounds, device)
+        rows += _measure(case, [name for name in _backends(case) if name != REFERENCE], settings.rounds, device)
     for case in op_cases(config, 1, REFERENCE_LENGTH, device):
         rows += _measure(case, [REFERENCE], settings.rounds, device)
+    for case in decoding_op_cases(config, device):
+        rows += _measure(case, _backends(case), settings.rounds, device)
     return {"rows": rows}
 
 
-def _fast_backends(case: OpCase) -> list[str]:
-    return [name for name in Op(f"hnet_lm.ops.{case.op}").available() if name != REFERENCE]
+def _backends(case: OpCase) -> list[str]:
+    return Op(f"hnet_lm.ops.{case.op}").available()
 
 
 def _measure(case: OpCase, backends: Sequence[str], rounds: int, device: torch.device) -> list[dict[str, Any]]:
     about = {"op": case.name, "shape": case.shape, "positions": case.num_positions}
-    forward = _measure_pass(partial(_forward, case), backends, case.flops, rounds, device)
-    all_flops = None if case.flops is None else FORWARD_AND_BACKWARD * case.flops
-    both = _measure_pass(partial(_forward_and_backward, case), backends, all_flops, rounds, device)
-    return [
-        {**about, "backend": name, **dict(zip(PASSES, (forward[name], both[name]), strict=True))} for name in backends
-    ]
+    passes = {FORWARD: _measure_pass(partial(_forward, case), backends, case.flops, rounds, device)}
+    if case.inputs:
+        flops = None if case.flops is None else FLOPS_OF_BOTH * case.flops
+        passes[BOTH] = _measure_pass(partial(_forward_and_backward, case), backends, flops, rounds, device)
+    return [{**about, "backend": name, **{key: found[name] for key, found in passes.items()}} for name in backends]
 
 
 def _measure_pass(

@@ -21,7 +21,8 @@ def markdown(results: Results) -> str:
 def _heading(results: Results) -> str:
     machine = results["machine"]
     facts = (
-        f"{machine['processor']}, {machine['cores']} cores ({machine['instructions']}), {machine['threads']} threads, "
+        f"{machine['processor']}, {machine['cores']} cores ({machine['instructions']}), {machine['threads']} threads "
+        f"(idle: {machine['idle_threads']}), "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['device']}; torch {machine['torch']}, "
         f"Python {machine['python']}."
     )
@@ -87,6 +88,8 @@ def _ops(part: Results, summary: Sequence[Results]) -> str:
 
 
 def _op_cells(row: Results, found: Results, name: str) -> tuple[str, str]:
+    if name not in row:
+        return "", ""
     if name not in found:
         return row[name]["error"], ""
     return f"{found[name]['us_per_position']:.3g}", _percent(found[name].get("share_of_peak"))

@@ -1,7 +1,9 @@
 """How much is measured: all that a published figure needs, or (`QUICK`) just enough to see that everything runs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from hnet_lm.generation.smaller_weights import Weights
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "configs" / "models"
@@ -46,6 +48,8 @@ class DecodingSettings:
     num_steps: int = 32
     """In one timing: a chunk begins in every fifth, so a single one says little."""
     engine_bytes: int = 128
+    smaller_weights: tuple[Weights, ...] = ("bfloat16", "int8")
+    """Types of weights in which the bench model decodes as well."""
     contexts: tuple[int, ...] = (1024, 4096, 16384)
     """At which the state's size is taken."""
 
@@ -53,7 +57,7 @@ class DecodingSettings:
 @dataclass(frozen=True)
 class Settings:
     name: str = "full"
-    rounds: int = 5
+    rounds: int = 3
     """Timings of each subject; the median counts."""
     model: Path = MODELS / "bench.json"
     reading_model: Path = MODELS / "demo.json"
@@ -64,7 +68,7 @@ class Settings:
     train_lengths: tuple[int, ...] = (2048, 4096, 8192, 16384, 32768, 65536)
     read_lengths: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     read_passes: int = 3
-    demo: Path = field(default=ROOT / "configs" / "runs" / "demo.toml")
+    demo: Path = ROOT / "configs" / "runs" / "demo.toml"
 
 
 FULL = Settings()

@@ -68,7 +68,7 @@ def _training(part: Part, peaks: Part) -> dict[str, Any]:
 def _ops(part: Part, peaks: Part) -> list[dict[str, Any]]:
     """In the rows' order, of every pass that ran."""
     return [
-        {name: _op_pass(row[name], row["positions"], peaks) for name in PASSES if "seconds" in row[name]}
+        {name: _op_pass(row[name], row["positions"], peaks) for name in PASSES if "seconds" in row.get(name, {})}
         for row in part["rows"]
     ]
 

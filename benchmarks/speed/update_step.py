@@ -12,6 +12,7 @@ from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import FORWARD_AND_BACKWARD, total_flops_per_byte
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.machine import choose_precision
+from hnet_lm.training.memory import keep_freed_memory
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer, set_learning_rate
 from hnet_lm.training.step import LossTerms, StepFigures, StepResult, update
 from speed.settings import BYTES_PER_CHUNK
@@ -23,6 +24,7 @@ class UpdateStep:
     """Calling it runs an update; the properties say what the last one did."""
 
     def __init__(self, model: HNetLM, batch: Batch):
+        keep_freed_memory()
         self.model = model
         self.batch = batch
         self._ranks = Ranks(rank=0, num_ranks=1, device=model.device)

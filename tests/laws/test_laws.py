@@ -162,8 +162,9 @@ def test_no_sequences(subject: Subject, with_state: bool) -> None:
 
 
 @in_float64
-def test_reference(subject: Subject) -> None:
-    """All ops on the reference backend: the same outputs, final state, and gradients to inputs and parameters."""
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_every_backend(subject: Subject, backend: str) -> None:
+    """All ops on another backend: the same outputs, final state, and gradients to inputs and parameters."""
     prompts, lengths = [5, 20, 0, 1], [40, 0, 1, 23]
     seqs = Sequences.from_lengths(lengths)
     state = subject.after(subject.draw(prompts), Sequences.from_lengths(prompts))
@@ -177,12 +178,12 @@ def test_reference(subject: Subject) -> None:
             return y.detach(), tensors(subject.run(x, seqs, state.clone())[1]), gradients
 
     y, final, gradients = results()
-    with use_backend("reference"):
-        y_reference, final_reference, gradients_reference = results()
-    close(subject, y, y_reference)
-    for value, wanted in zip(final, final_reference, strict=True):
+    with use_backend(backend):
+        y_other, final_other, gradients_other = results()
+    close(subject, y, y_other)
+    for value, wanted in zip(final, final_other, strict=True):
         close(subject, value, wanted)
-    close_gradients(subject, gradients, gradients_reference)
+    close_gradients(subject, gradients, gradients_other)
 
 
 @in_float64

@@ -22,6 +22,7 @@ from hnet_lm.training.distributed import Ranks, distribute, ranks
 from hnet_lm.training.freezing import freeze
 from hnet_lm.training.health import RouterHealth
 from hnet_lm.training.machine import choose_precision
+from hnet_lm.training.memory import keep_freed_memory
 from hnet_lm.training.metrics import MetricsLog, open_tracker
 from hnet_lm.training.optimizer import build_optimizer, set_learning_rate
 from hnet_lm.training.progress import Reporter, Silent
@@ -82,6 +83,7 @@ def train(config: RunConfig, reporter: Reporter | None = None, *, allow_changes:
     Raises ConfigError if the run in that folder was started with another configuration (unless `allow_changes`), and
     TrainingError if too many updates in a row are not finite.
     """
+    keep_freed_memory()
     with StopSignals() as signals, ranks() as group:
         reporter = reporter if reporter is not None and group.is_first else Silent()
         return _train(config, group, reporter, signals, allow_changes)

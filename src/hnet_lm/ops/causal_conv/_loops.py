@@ -36,10 +36,15 @@ def loops(width: int) -> Loops:
         tap, window = np.empty((last, width, STRIP), x.dtype), np.empty((last, width, STRIP), x.dtype)
         offset, out = np.empty((last, STRIP), x.dtype), np.empty(STRIP, x.dtype)
         for c in range(first, last):
-            tap[c], offset[c] = taps[:, c], bias[c]
+            for j in range(STRIP):
+                offset[c, j] = bias[c, j]
+                for k in range(width):
+                    tap[c, k, j] = taps[k, c, j]
         for s in range(len(bounds) - 1):
             for c in range(first, last):
-                window[c, 1:] = past[s, :, c]
+                for k in range(past_width):
+                    for j in range(STRIP):
+                        window[c, k + 1, j] = past[s, k, c, j]
             for t in range(bounds[s], bounds[s + 1]):
                 for c in range(first, last):
                     for j in range(STRIP):
@@ -55,7 +60,9 @@ def loops(width: int) -> Loops:
                     for j in range(STRIP):
                         y[t, c, j] = out[j]
             for c in range(first, last):
-                last_inputs[s, :, c] = window[c, 1:]
+                for k in range(past_width):
+                    for j in range(STRIP):
+                        last_inputs[s, k, c, j] = window[c, k + 1, j]
 
     @compiled
     def backward(
@@ -66,12 +73,16 @@ def loops(width: int) -> Loops:
         offset, to_offset = np.empty((last, STRIP), x.dtype), np.zeros((last, STRIP), x.dtype)
         grad = np.empty(STRIP, x.dtype)
         for c in range(first, last):
-            tap[c], offset[c] = taps[:, c], bias[c]
+            for j in range(STRIP):
+                offset[c, j] = bias[c, j]
+                for k in range(width):
+                    tap[c, k, j] = taps[k, c, j]
         for s in range(len(bounds) - 1):
             start, length = bounds[s], bounds[s + 1] - bounds[s]
-            to_window[:] = 0
             for c in range(first, last):
-                window[c, 1:] = past[s, :, c]
+                for k in range(past_width):
+                    for j in range(STRIP):
+                        window[c, k + 1, j], to_window[c, k + 1, j] = past[s, k, c, j], 0
             for i in range(length):
                 t = start + i
                 for c in range(first, last):
@@ -93,19 +104,23 @@ def loops(width: int) -> Loops:
                         for k in range(width):
                             to_window[c, k, j] += tap[c, k, j] * grad[j]
                             to_tap[c, k, j] += window[c, k, j] * grad[j]
-                    if i < past_width:
-                        grad_past[s, i, c] = to_window[c, 0]
-                    else:
-                        for j in range(STRIP):
+                    for j in range(STRIP):
+                        if i < past_width:
+                            grad_past[s, i, c, j] = to_window[c, 0, j]
+                        else:
                             grad_x[t - past_width, c, j] = to_window[c, 0, j]
             for k in range(past_width):
                 for c in range(first, last):
-                    complete = to_window[c, k + 1] + grad_last[s, k, c]
-                    if length + k < past_width:
-                        grad_past[s, length + k, c] = complete
-                    else:
-                        grad_x[start + length + k - past_width, c] = complete
+                    for j in range(STRIP):
+                        complete = to_window[c, k + 1, j] + grad_last[s, k, c, j]
+                        if length + k < past_width:
+                            grad_past[s, length + k, c, j] = complete
+                        else:
+                            grad_x[start + length + k - past_width, c, j] = complete
         for c in range(first, last):
-            grad_taps[:, c], grad_bias[c] = to_tap[c], to_offset[c]
+            for j in range(STRIP):
+                grad_bias[c, j] = to_offset[c, j]
+                for k in range(width):
+                    grad_taps[k, c, j] = to_tap[c, k, j]
 
     return Loops(forward, backward)

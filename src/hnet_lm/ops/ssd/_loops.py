@@ -146,7 +146,9 @@ def loops(num_lanes: int) -> Loops:
                         gain += total[j] * C[t, j]
                     gained[t - start] = gain
                     if (t - start) % SEGMENT == SEGMENT - 1 or t == end - 1:
-                        states[(t - start) // SEGMENT] = state
+                        for i in range(num_rows):
+                            for j in range(num_lanes):
+                                states[(t - start) // SEGMENT, i, j] = state[i, j]
 
                 grad = state  # whose buffer is free now
                 for i in range(num_kept):
