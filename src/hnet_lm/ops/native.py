@@ -35,6 +35,11 @@ def array(x: Tensor) -> NDArray[Any]:
     return x.contiguous().numpy()
 
 
+def weight_array(x: Tensor) -> NDArray[Any]:
+    """A copy. FSDP takes the memory of a weight away after its use, and cannot where an array lies on it."""
+    return x.detach().clone(memory_format=torch.contiguous_format).numpy()
+
+
 def ranges(num_items: int, work_an_item: int) -> list[tuple[int, int]]:
     """One range of items a thread; a single one where the work is small."""
     num_threads = max(1, min(num_items, torch.get_num_threads(), num_items * work_an_item // MIN_WORK_A_THREAD))

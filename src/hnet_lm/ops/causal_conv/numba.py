@@ -20,6 +20,7 @@ def causal_conv(
     wide, num_channels = torch.promote_types(x.dtype, torch.float32), x.shape[1]
     shape = seqs.num_sequences, weight.shape[1] - 1, num_channels
     past = x.new_zeros(shape, dtype=wide) if state is None else seqs.owned(state)
+    weight, bias = (part.to(wide, copy=True) for part in (weight, bias))  # FSDP takes the memory of the weights away
     in_strips = (_strips(part.to(wide)) for part in (x, weight.T, bias, past))
     y, last = _CausalConv.apply(*in_strips, seqs.cu_seqlens)
     y = y.flatten(-2)[:, :num_channels].to(x.dtype)

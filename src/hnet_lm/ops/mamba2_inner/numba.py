@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hnet_lm.ops.mamba2_inner._composed import composed
 from hnet_lm.ops.mamba2_inner._loops import step
-from hnet_lm.ops.native import array, ranges, run
+from hnet_lm.ops.native import array, ranges, run, weight_array
 from hnet_lm.sequences import Sequences
 
 
@@ -30,8 +30,8 @@ def mamba2_inner(
     slots = seqs.busy_slots(conv_state)
     y = torch.empty(len(zxBCdt), len(norm_weight), dtype=zxBCdt.dtype)
     work = 3 * ssm_state.shape[1:].numel()
-    inputs, outputs = (zxBCdt, *weights), (slots, conv_state, ssm_state.flatten(2), y)
-    run(step, ranges(len(y), work), *map(array, inputs), eps, *map(array, outputs))
+    inputs, outputs = map(weight_array, weights), (slots, conv_state, ssm_state.flatten(2), y)
+    run(step, ranges(len(y), work), array(zxBCdt), *inputs, eps, *map(array, outputs))
     return y, conv_state, ssm_state
 
 

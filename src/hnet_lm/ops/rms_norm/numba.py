@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hnet_lm.ops.native import array, ranges, run
+from hnet_lm.ops.native import array, ranges, run, weight_array
 from hnet_lm.ops.rms_norm._loops import norm, norm_backwards
 
 
@@ -20,7 +20,7 @@ def rms_norm(x: Tensor, weight: Tensor, gate: Tensor | None, eps: float) -> Tens
 def _norm(x: Tensor, weight: Tensor, gate: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The norm, and the factor of each position."""
     y, scale = torch.empty(x.shape, dtype=x.dtype), torch.empty(len(x), dtype=x.dtype)
-    run(norm, ranges(*x.shape), *map(array, (x, weight, gate)), eps, array(y), array(scale))
+    run(norm, ranges(*x.shape), array(x), weight_array(weight), array(gate), eps, array(y), array(scale))
     return y, scale
 
 
@@ -37,6 +37,6 @@ class _RMSNorm(torch.autograd.Function):
         grad_x, grad_gate = torch.empty(x.shape, dtype=x.dtype), torch.empty(gate.shape, dtype=x.dtype)
         positions = ranges(len(x), 2 * x.shape[1])
         grad_weight = x.new_zeros(len(positions), x.shape[1])
-        outputs = (grad_x, grad_weight, grad_gate)
-        run(norm_backwards, positions, *map(array, (grad_y, x, weight, gate, scale, *outputs)))
+        inputs = (array(grad_y), array(x), weight_array(weight), array(gate), array(scale))
+        run(norm_backwards, positions, *inputs, *map(array, (grad_x, grad_weight, grad_gate)))
         return grad_x, grad_weight.sum(0), grad_gate, None

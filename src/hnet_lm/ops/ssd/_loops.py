@@ -15,7 +15,7 @@ from hnet_lm.ops.native import compiled, inlined
 
 ROWS = 4
 """Rows taken at a time."""
-SEGMENT = 64
+SEGMENT = 16
 """Positions after which the product of state and gradient is taken anew, and not carried on from the one before."""
 
 
@@ -123,7 +123,7 @@ def loops(num_lanes: int) -> Loops:
         for s in range(len(bounds) - 1):
             longest = max(longest, bounds[s + 1] - bounds[s])
         states = np.empty(((longest + SEGMENT - 1) // SEGMENT, num_rows, num_lanes), x.dtype)
-        gained = np.empty(longest, x.dtype)
+        gained = np.empty(longest, np.float64)
         state, u = np.zeros((num_rows, num_lanes), x.dtype), np.empty(num_rows, x.dtype)
         lane, total = np.empty(num_lanes, x.dtype), np.empty(num_lanes, x.dtype)
         nothing = np.finfo(x.dtype).eps ** 2
@@ -140,7 +140,7 @@ def loops(num_lanes: int) -> Loops:
                         lane[j], total[j] = B[t, j], 0
                     decay = math.exp(dt[t, head] * A[head])
                     _step(state, decay, u, lane, grad_y[t, head], total, num_rows, num_lanes)
-                    gain = x.dtype.type(0)
+                    gain = 0.0
                     for j in range(num_lanes):
                         grad_C[worker, t, j] += total[j]
                         gain += total[j] * C[t, j]
@@ -158,7 +158,7 @@ def loops(num_lanes: int) -> Loops:
                 to_decay = 0.0  # the product of this position's gradient and the state before it, as it decayed
                 for t in range(end - 1, start - 1, -1):
                     if (t - start) % SEGMENT == SEGMENT - 1 or t == end - 1:
-                        product = x.dtype.type(0)
+                        product = 0.0
                         for i in range(num_rows):
                             for j in range(num_lanes):
                                 product += grad[i, j] * states[(t - start) // SEGMENT, i, j]
@@ -168,7 +168,7 @@ def loops(num_lanes: int) -> Loops:
                     for j in range(num_lanes):
                         lane[j], total[j] = C[t, j], 0
                     _step(grad, decay_after, grad_y[t, head], lane, u, total, num_rows, num_lanes)
-                    loss = x.dtype.type(0)
+                    loss = 0.0
                     for j in range(num_lanes):
                         grad_B[worker, t, j] += total[j]
                         loss += total[j] * B[t, j]

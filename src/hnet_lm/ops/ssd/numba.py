@@ -29,6 +29,7 @@ def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, seqs: Sequences, state: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     x, B, C = (part.to(dt.dtype) for part in (x, B, C))
+    D = D.clone()  # FSDP takes the memory of a weight away
     if state is None:
         initial = dt.new_zeros(seqs.num_sequences, B.shape[1], *x.shape[1:])
     else:
