@@ -65,6 +65,7 @@ def open_raw(path: str) -> io.BufferedReader:
     """The file's bytes as they are stored."""
     if is_remote(path):
         remote = load_leaf("remote", "fsspec", "train", f"reading {path}").open_file(path)
+        # A remote file has all a raw file has, without being one by type.
         return io.BufferedReader(remote, BUFFER_BYTES)  # pyright: ignore[reportReturnType]
     return open(path, "rb")
 

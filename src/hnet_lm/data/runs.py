@@ -22,7 +22,7 @@ class Run(NamedTuple):
 
     def after(self, num_inputs: int) -> "Run":
         """What is left once the first positions are taken."""
-        *document, offset = self.origin
+        *document, offset = self.origin  # of fixed length, which the checker forgets when it is unpacked
         return Run(self.tokens[num_inputs:], False, self.ends, (*document, offset + num_inputs))  # pyright: ignore[reportArgumentType]
 
 

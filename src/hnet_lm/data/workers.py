@@ -131,7 +131,7 @@ def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection) -> No
         return
     except DataError as error:
         _send_last(pipe, error)
-    except Exception:
+    except Exception:  # whatever it is: the parent must hear of it, or it waits for ever
         _send_last(pipe, RuntimeError(f"data worker {worker} failed:\n{traceback.format_exc()}"))
 
 

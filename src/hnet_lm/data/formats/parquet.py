@@ -28,6 +28,7 @@ def _open_seekable(path: str) -> BinaryIO:
     """The file itself; one that is compressed as a whole is unpacked into a temporary file, since its index is last."""
     if not is_compressed(path):
         return open_raw(path)
+    # Closed by whoever reads it; its wrapper is a file in all but type.
     unpacked = tempfile.TemporaryFile()  # noqa: SIM115
     with open_stream(path) as stream:
         shutil.copyfileobj(stream, unpacked)
