@@ -56,8 +56,8 @@ def test_a_killed_worker_is_reported(path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_workers_leave_signals_to_the_training_process(path: Path, number: signal.Signals) -> None:
     with DataLoader(config_of(path)) as loader:
-        next(loader)
-        for process in processes_of(loader):
+        loader._reader = loader._open()
+        for process in processes_of(loader):  # they are only starting
             os.kill(process.pid, number)
         list(itertools.islice(loader, 500))
 

@@ -10,7 +10,9 @@ workers changes nothing.
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -20,6 +22,8 @@ from hnet_lm.data.stream import Stream
 from hnet_lm.errors import DataError
 
 CLOSE_SECONDS = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""A signal to the whole process group is the training process's to answer: it may still want to finish its step."""
 
 
 class ReadPlan(NamedTuple):
@@ -86,7 +90,8 @@ class Workers:
         for worker in range(num_workers):
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(plan, worker, num_workers, sender), daemon=True)
-            process.start()
+            with _signals_blocked():
+                process.start()
             sender.close()
             self._pipes.append(receiver)
             self._processes.append(process)
@@ -113,10 +118,23 @@ class Workers:
                 process.join()
 
 
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process inherits what is blocked when it starts, so it is safe before it can ignore signals by itself."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # else it starts with the process, and unblocks these signals
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+
+
 def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection) -> None:
     """A worker process: reads its streams' batches in turn and sends them until nobody receives."""
-    # A signal to the whole process group is the training process's to answer: it may still want to finish its step.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     try:
         num_streams = plan.config.streams
