@@ -13,17 +13,30 @@ from torch import Tensor
 from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, StageConfig
 from hnet_lm.model.layers import NORM_EPS
 from hnet_lm.ops import (
+    AttentionShape,
+    AttentionWeights,
+    Int8Weight,
+    KVState,
+    LinearWeight,
+    Mamba2Weights,
+    PreNorm,
     attention,
+    boundary_prob,
     causal_conv,
     ema_scan,
-    int8_linear,
-    mamba2_inner,
+    gated_mlp,
+    linear,
+    mamba2,
     rms_norm,
     select_chunks,
+    self_attention,
     ssd,
 )
 from hnet_lm.sequences import Sequences
 from speed.settings import BYTES_PER_CHUNK
+
+NUM_SEEN = 512
+"""Positions that attention has in its state when it decodes."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,13 @@ def op_cases(config: HNetConfig, num_sequences: int, length: int, device: torch.
         _ssd(config, seqs),
         _causal_conv(config, seqs),
         _rms_norm(outer.d_model * config.mamba2.expand, seqs),
-        _mamba2_inner(config, seqs),
+        _mamba2(config, seqs),
         _attention("attention, inner stage", inner, chunks),
         _attention("attention, outer stage", outer, seqs),
+        _self_attention(inner, chunks),
+        _gated_mlp(inner, chunks),
+        _linear("linear", inner, chunks),
+        _boundary_prob(outer.d_model, seqs),
         _ema_scan(outer.d_model, chunks),
         _select_chunks(outer.d_model, is_boundary, seqs),
     ]
@@ -67,7 +84,15 @@ def decoding_op_cases(config: HNetConfig, device: torch.device) -> list[OpCase]:
     """Of one byte of one stream."""
     torch.manual_seed(0)
     seqs = Sequences.from_lengths([1], device=device)
-    return [_mamba2_inner(config, seqs, is_decoding=True), _int8_linear(config.stages[-1], seqs)]
+    outer, inner = config.stages[0], config.stages[-1]
+    return [
+        _mamba2(config, seqs, is_decoding=True),
+        _self_attention(inner, seqs, num_seen=NUM_SEEN),
+        _gated_mlp(inner, seqs, is_decoding=True),
+        _linear("linear, decoding", inner, seqs, is_decoding=True),
+        _linear("linear, decoding with int8", inner, seqs, is_decoding=True, is_int8=True),
+        _boundary_prob(outer.d_model, seqs, is_decoding=True),
+    ]
 
 
 def _ssd(config: HNetConfig, seqs: Sequences) -> OpCase:
@@ -116,44 +141,123 @@ def _rms_norm(d: int, seqs: Sequences) -> OpCase:
     )
 
 
-def _mamba2_inner(config: HNetConfig, seqs: Sequences, *, is_decoding: bool = False) -> OpCase:
-    t, n, taps = seqs.num_positions, config.mamba2.d_state, config.mamba2.d_conv
-    d, b = config.stages[0].d_model * config.mamba2.expand, seqs.num_sequences
+def _mamba2(config: HNetConfig, seqs: Sequences, *, is_decoding: bool = False) -> OpCase:
+    t, n, taps, d_model = seqs.num_positions, config.mamba2.d_state, config.mamba2.d_conv, config.stages[0].d_model
+    d, b = d_model * config.mamba2.expand, seqs.num_sequences
     d_conv, heads = d + 2 * n, d // MAMBA2_HEAD_DIM
-    inputs = (
-        _random(seqs, t, d + d_conv + heads),
-        _random(seqs, d_conv, taps),
-        _random(seqs, d_conv),
-        _random(seqs, heads, low=-7, high=-2),  # dt_bias
-        _random(seqs, heads, low=0, high=2.7),  # A_log
-        _random(seqs, heads),
-        _random(seqs, d),
+    u, in_proj, out_proj = (
+        _random(seqs, t, d_model),
+        _matrix(seqs, d + d_conv + heads, d_model),
+        _matrix(seqs, d_model, d),
     )
+    weights = Mamba2Weights(
+        in_proj,
+        conv=_random(seqs, d_conv, 1, taps),
+        conv_bias=_random(seqs, d_conv),
+        dt_bias=_random(seqs, heads, low=-7, high=-2),
+        A_log=_random(seqs, heads, low=0, high=2.7),
+        D=_random(seqs, heads),
+        norm=_random(seqs, d),
+        out_proj=out_proj,
+    )
+    pre_norm = _pre_norm(seqs, d_model)
     conv_state = torch.zeros(b, taps - 1, d_conv, device=seqs.device) if is_decoding else None
     ssm_state = torch.zeros(b, n, heads, MAMBA2_HEAD_DIM, device=seqs.device) if is_decoding else None
+    projections = 2 * t * (in_proj.numel() + out_proj.numel())
     return OpCase(
-        name="mamba2_inner, decoding" if is_decoding else "mamba2_inner",
-        op="mamba2_inner",
-        shape=f"{t} positions, width {d}, state {n}",
+        name="mamba2, decoding" if is_decoding else "mamba2",
+        op="mamba2",
+        shape=f"{t} positions, width {d_model}, inside {d}, state {n}",
         num_positions=t,
-        flops=2 * 3 * t * d * n + 2 * t * d_conv * taps + 5 * t * d,
-        inputs=() if is_decoding else inputs,
-        run=lambda backend: mamba2_inner(*inputs, NORM_EPS, seqs, conv_state, ssm_state, backend=backend)[0],
+        flops=projections + 2 * 3 * t * d * n + 2 * t * d_conv * taps + 5 * t * d,
+        inputs=() if is_decoding else (u, in_proj, *weights[1:-1], out_proj, pre_norm.weight),
+        run=lambda backend: mamba2(
+            u, weights, NORM_EPS, seqs, conv_state, ssm_state, pre_norm=pre_norm, backend=backend
+        )[0],
     )
 
 
-def _int8_linear(stage: StageConfig, seqs: Sequences) -> OpCase:
-    d_in, d_out = stage.d_model, 2 * stage.d_intermediate  # of an MLP's first map
-    x, scale = _random(seqs, 1, d_in), _random(seqs, d_out, low=0.001, high=0.01)
-    weight = torch.randint(-127, 128, (d_out, d_in), dtype=torch.int8, device=seqs.device)
+def _self_attention(stage: StageConfig, seqs: Sequences, num_seen: int | None = None) -> OpCase:
+    """Without a state, or with one that holds so many positions of each sequence."""
+    t, d, sizes = seqs.num_positions, stage.d_model, stage.attention
+    h, window = sizes.num_heads, sizes.window_size
+    x, qkv_proj, out_proj = _random(seqs, t, d), _matrix(seqs, 3 * d, d), _matrix(seqs, d, d)
+    weights, shape = AttentionWeights(qkv_proj, out_proj), AttentionShape(h, sizes.rotary_emb_dim, window)
+    pre_norm = _pre_norm(seqs, d)
+    past = None if num_seen is None else _past(seqs, num_seen, h, d // h, window)
+
+    def run(backend: str) -> Tensor:
+        # A step counts itself as seen: with a count of its own each time, every one is at the same position.
+        state = past and KVState(past.keys, past.values, past.num_seen.clone())
+        return self_attention(x, weights, shape, seqs, state, pre_norm=pre_norm, backend=backend)[0]
+
+    pairs = sum(_num_visible(length + (num_seen or 0), window) * length for length in seqs.host_lengths)
     return OpCase(
-        name="int8_linear, decoding",
-        op="int8_linear",
-        shape=f"1 position, {d_in} to {d_out}",
-        num_positions=1,
-        flops=2 * d_in * d_out,
-        inputs=(),
-        run=lambda backend: int8_linear(x, weight, scale, backend=backend),
+        name="self_attention" if past is None else "self_attention, decoding",
+        op="self_attention",
+        shape=f"{t} positions in {seqs.num_sequences} sequences, {h} heads of {d // h}, window {window}"
+        + (f", after {num_seen}" if past else ""),
+        num_positions=t,
+        flops=2 * t * (qkv_proj.numel() + out_proj.numel()) + pairs * (4 * d + 3 * h),
+        inputs=(x, qkv_proj, out_proj, pre_norm.weight) if past is None else (),
+        run=run,
+    )
+
+
+def _past(seqs: Sequences, num_seen: int, h: int, p: int, window: int) -> KVState:
+    state = KVState.new(seqs.num_sequences, h, p, torch.float32, seqs.device)
+    state.reserve(num_seen + 1, window)
+    state.num_seen += num_seen
+    return state
+
+
+def _gated_mlp(stage: StageConfig, seqs: Sequences, *, is_decoding: bool = False) -> OpCase:
+    t, d, f = seqs.num_positions, stage.d_model, stage.d_intermediate
+    x, fc1, fc2, pre_norm = _random(seqs, t, d), _matrix(seqs, 2 * f, d), _matrix(seqs, d, f), _pre_norm(seqs, d)
+    return OpCase(
+        name="gated_mlp, decoding" if is_decoding else "gated_mlp",
+        op="gated_mlp",
+        shape=f"{t} positions, width {d}, inside {f}",
+        num_positions=t,
+        flops=2 * t * 3 * d * f + 5 * t * d,
+        inputs=() if is_decoding else (x, fc1, fc2, pre_norm.weight),
+        run=lambda backend: gated_mlp(x, fc1, fc2, pre_norm=pre_norm, backend=backend),
+    )
+
+
+def _linear(
+    name: str, stage: StageConfig, seqs: Sequences, *, is_decoding: bool = False, is_int8: bool = False
+) -> OpCase:
+    t, d_in, d_out = seqs.num_positions, stage.d_model, 2 * stage.d_intermediate  # of an MLP's first map
+    x, matrix = _random(seqs, t, d_in), _matrix(seqs, d_out, d_in)
+    weight: LinearWeight = matrix
+    if is_int8:
+        integers = torch.randint(-127, 128, matrix.shape, dtype=torch.int8, device=seqs.device)
+        weight = Int8Weight(integers, _random(seqs, d_out, low=0.001, high=0.01))
+    return OpCase(
+        name=name,
+        op="linear",
+        shape=f"{t} positions, {d_in} to {d_out}",
+        num_positions=t,
+        flops=2 * t * d_in * d_out,
+        inputs=() if is_decoding else (x, matrix),
+        run=lambda backend: linear(x, weight, backend=backend),
+    )
+
+
+def _boundary_prob(d: int, seqs: Sequences, *, is_decoding: bool = False) -> OpCase:
+    t, b = seqs.num_positions, seqs.num_sequences
+    x, q_proj, k_proj = _random(seqs, t, d), _matrix(seqs, d, d), _matrix(seqs, d, d)
+    last = torch.zeros(b, d, device=seqs.device) if is_decoding else None
+    has_seen = torch.ones(b, dtype=torch.bool, device=seqs.device) if is_decoding else None
+    return OpCase(
+        name="boundary_prob, decoding" if is_decoding else "boundary_prob",
+        op="boundary_prob",
+        shape=f"{t} positions, width {d}",
+        num_positions=t,
+        flops=2 * t * 2 * d * d,
+        inputs=() if is_decoding else (x, q_proj, k_proj),
+        run=lambda backend: boundary_prob(x, q_proj, k_proj, seqs, last, has_seen, backend=backend)[0],
     )
 
 
@@ -161,7 +265,7 @@ def _attention(name: str, stage: StageConfig, seqs: Sequences) -> OpCase:
     t, h, window = seqs.num_positions, stage.attention.num_heads, stage.attention.window_size
     p = stage.d_model // h
     q, k, v = (_random(seqs, t, h, p) for _ in range(3))
-    pairs = sum(length * min(length, window + 1 if window >= 0 else length) for length in seqs.host_lengths)
+    pairs = sum(length * _num_visible(length, window) for length in seqs.host_lengths)
     return OpCase(
         name=name,
         op="attention",
@@ -199,6 +303,21 @@ def _select_chunks(d_model: int, is_boundary: Tensor, seqs: Sequences) -> OpCase
         inputs=(x,),
         run=lambda backend: select_chunks(x, is_boundary, seqs, backend=backend)[0],
     )
+
+
+def _num_visible(length: int, window: int) -> int:
+    """Positions that one attends to."""
+    return length if window < 0 else min(length, window + 1)
+
+
+def _matrix(seqs: Sequences, d_out: int, d_in: int) -> Tensor:
+    """Of a map that keeps the size of what it maps."""
+    bound = (3 / d_in) ** 0.5
+    return _random(seqs, d_out, d_in, low=-bound, high=bound)
+
+
+def _pre_norm(seqs: Sequences, d: int) -> PreNorm:
+    return PreNorm(_random(seqs, d), NORM_EPS)
 
 
 def _random(seqs: Sequences, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:

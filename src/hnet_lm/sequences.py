@@ -8,6 +8,7 @@ then does not change. Ragged batches, packed documents, prefill in pieces and ba
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
@@ -41,9 +42,7 @@ class Sequences:
             raise ValueError(f"sequence lengths must be 0 or more, got {min(host)}")
         if device is None and isinstance(lengths, Tensor):
             device = lengths.device
-        cumulative = torch.zeros(len(host) + 1, dtype=torch.int64)
-        torch.cumsum(torch.tensor(host, dtype=torch.int64), 0, out=cumulative[1:])
-        sequences = cls(cumulative.to(device), slots)
+        sequences = cls(torch.tensor([0, *accumulate(host)], dtype=torch.int64, device=device), slots)
         sequences.__dict__["host_lengths"] = host
         return sequences
 
@@ -143,9 +142,11 @@ class Sequences:
         """The slots of the sequences that are not empty, for code that works on a `(s, ...)` state where it lies."""
         if self.slots is None:
             self._require_a_slot_each(state)
-            slots = self.memo("slots", lambda: torch.arange(self.num_sequences, device=self.device))
-        else:
-            slots = self.slots
+        return self._busy_slots
+
+    @cached_property
+    def _busy_slots(self) -> Int[Tensor, " n"]:
+        slots = torch.arange(self.num_sequences, device=self.device) if self.slots is None else self.slots
         return slots if all(self.host_lengths) else slots[self.lengths > 0]
 
     def _require_a_slot_each(self, state: Tensor) -> None:

@@ -1,28 +1,28 @@
 """Every op that carries state, described once: its inputs, its state, and how it is called.
 
-The tests of this folder then run over all ops and all backends found in the ops' folders; a new backend file is tested
-without a word here.
+The tests of this folder then run over all of them, on all backends found in the ops' folders (`op_runs`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 from hnet_lm import ops
-from hnet_lm.ops import KVState
-from hnet_lm.ops.dispatch import Op
+from hnet_lm.ops import (
+    AttentionShape,
+    AttentionWeights,
+    Int8Weight,
+    KVState,
+    LinearWeight,
+    Mamba2Weights,
+    PreNorm,
+)
 from hnet_lm.sequences import Sequences
 
 Tensors = dict[str, Tensor]
-
-RAGGED = (64, 0, 1, 200, 63, 65, 0, 127, 128)
-NUM_SLOTS = 12
-SLOTS = (7, 3, 11, 0, 2, 10, 5, 1, 8)
-"""The slots that the sequences of RAGGED own: permuted, and three of the twelve belong to nobody."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,46 @@ def conv_case(width: int = 4, d: int = 3) -> OpCase:
 
 
 def attention_case(window: int, h: int = 2, p: int = 4, entries: int = 40) -> OpCase:
+    return OpCase(
+        f"attention window {window}",
+        "attention",
+        per_position=lambda t: {key: torch.randn(t, h, p) for key in "qkv"},
+        apply=lambda x, seqs, state, backend: ops.attention(
+            **x, window=window, seqs=seqs, state=state, backend=backend
+        ),
+        **_kv_states(window, h, p, entries),
+    )
+
+
+def self_attention_case(
+    window: int, rotary: int = 4, h: int = 2, p: int = 6, *, normed: bool = False, is_int8: bool = False
+) -> OpCase:
+    d = h * p
+
+    def apply(x: Tensors, seqs: Sequences, state: Any, backend: str) -> tuple[Tensor, Any]:
+        return ops.self_attention(
+            x["x"],
+            AttentionWeights(_weight(x["qkv_proj"], is_int8), _weight(x["out_proj"], is_int8)),
+            AttentionShape(h, rotary, window),
+            seqs,
+            state,
+            pre_norm=_pre_norm(x),
+            backend=backend,
+        )
+
+    return OpCase(
+        f"self_attention window {window}, rotary {rotary}, {_options(h * p, normed, is_int8)}",
+        "self_attention",
+        per_position=lambda t: {"x": torch.randn(t, d)},
+        apply=apply,
+        shared=lambda: {"qkv_proj": _matrix(3 * d, d), "out_proj": _matrix(d, d)} | _pre_norm_weight(d, normed),
+        wide=frozenset({"pre_norm"}),
+        **_kv_states(window, h, p),
+    )
+
+
+def _kv_states(window: int, h: int, p: int, entries: int = 40) -> dict[str, Any]:
+    """What an OpCase says of KV states: so many entries, or a window's."""
     entries = entries if window < 0 else min(entries, window + 1)
 
     def as_state(tensors: Tensors) -> KVState:
@@ -120,17 +160,11 @@ def attention_case(window: int, h: int = 2, p: int = 4, entries: int = 40) -> Op
         seen = torch.arange(len(tensors["keys"])) * 5
         return KVState(tensors["keys"], tensors["values"], seen * 3 if is_ring else seen % (entries + 1))
 
-    return OpCase(
-        f"attention window {window}",
-        "attention",
-        per_position=lambda t: {key: torch.randn(t, h, p) for key in "qkv"},
-        apply=lambda x, seqs, state, backend: ops.attention(
-            **x, window=window, seqs=seqs, state=state, backend=backend
-        ),
-        new_state=lambda s: {key: torch.randn(s, entries, h, p) for key in ("keys", "values")},
-        as_state=as_state,
-        as_tensors=lambda state: contents(state, window),
-    )
+    return {
+        "new_state": lambda s: {key: torch.randn(s, entries, h, p) for key in ("keys", "values")},
+        "as_state": as_state,
+        "as_tensors": lambda state: contents(state, window),
+    }
 
 
 def contents(state: KVState, window: int) -> Tensors:
@@ -144,123 +178,117 @@ def contents(state: KVState, window: int) -> Tensors:
 
 
 GATE_OPEN = 2.0
-"""Added to the gate, so that a norm over a few numbers, all of them small, does not magnify what was rounded before."""
+"""Added to the gate, so that a norm over a few numbers, all of them small, does not magnify what was rounded before.
+
+For the same reason the bias of the convolution and D are positive.
+"""
 
 
-def mamba2_case(h: int = 2, p: int = 3, n: int = 4, width: int = 4) -> OpCase:
+def mamba2_case(
+    h: int = 4,
+    p: int = 8,
+    n: int = 4,
+    width: int = 4,
+    d_model: int = 8,
+    *,
+    normed: bool = False,
+    is_int8: bool = False,
+) -> OpCase:
     d, d_conv = h * p, h * p + 2 * n
-    shared = {
-        "conv_weight": (d_conv, width),
-        "conv_bias": (d_conv,),
-        "dt_bias": (h,),
-        "A_log": (h,),
-        "D": (h,),
-        "norm_weight": (d,),
-    }
+
+    def weights() -> Tensors:
+        in_proj = _matrix(d + d_conv + h, d_model)
+        in_proj[:d, 0] += GATE_OPEN  # times the first entry of u, which is 1
+        return {
+            "in_proj": in_proj,
+            "conv": _uniform(-1, 1, d_conv, 1, width) / width**0.5,
+            "conv_bias": _uniform(0.5, 1.5, d_conv),
+            "dt_bias": _uniform(-6, -2, h),  # this and the next two: where the model begins
+            "A_log": _uniform(0, 2.7, h),
+            "D": _uniform(0.5, 1.5, h),
+            "norm": torch.randn(d),
+            "out_proj": _matrix(d_model, d),
+        }
 
     def apply(x: Tensors, seqs: Sequences, state: Any, backend: str) -> tuple[Tensor, Any]:
-        y, *states = ops.mamba2_inner(
-            *x.values(),
-            eps=1e-5,
-            seqs=seqs,
-            conv_state=state and state[0],
-            ssm_state=state and state[1],
-            backend=backend,
+        weights = Mamba2Weights(**{key: x[key] for key in Mamba2Weights._fields})._replace(
+            in_proj=_weight(x["in_proj"], is_int8), out_proj=_weight(x["out_proj"], is_int8)
         )
+        states = (None, None) if state is None else state
+        y, *states = ops.mamba2(x["u"], weights, 1e-5, seqs, *states, pre_norm=_pre_norm(x), backend=backend)
         return y, None if state is None else tuple(states)
 
     return OpCase(
-        f"mamba2_inner n {n}",
-        "mamba2_inner",
-        per_position=lambda t: {
-            "zxBCdt": torch.randn(t, d + d_conv + h) + GATE_OPEN * (torch.arange(d + d_conv + h) < d)
-        },
+        f"mamba2 n {n}, {width} taps, {_options(d_model, normed, is_int8)}",
+        "mamba2",
+        per_position=lambda t: {"u": torch.cat([torch.ones(t, 1), torch.randn(t, d_model - 1)], 1)},
         apply=apply,
-        new_state=lambda s: {"conv": torch.randn(s, width - 1, d_conv), "ssm": torch.randn(s, n, h, p)},
-        as_state=lambda tensors: (tensors["conv"], tensors["ssm"]),
-        as_tensors=lambda state: dict(zip(("conv", "ssm"), state, strict=True)),
-        shared=lambda: (
-            {key: torch.randn(*shape) for key, shape in shared.items()}
-            | {"dt_bias": _uniform(-6, -2, h), "A_log": _uniform(0, 2.7, h)}
-        ),  # where the model begins
-        wide=frozenset(shared),
+        new_state=lambda s: {"conv_state": torch.randn(s, width - 1, d_conv), "ssm_state": torch.randn(s, n, h, p)},
+        as_state=lambda tensors: (tensors["conv_state"], tensors["ssm_state"]),
+        as_tensors=lambda state: dict(zip(("conv_state", "ssm_state"), state, strict=True)),
+        shared=lambda: weights() | _pre_norm_weight(d_model, normed),
+        wide=frozenset({*Mamba2Weights._fields, "pre_norm"}) - {"in_proj", "out_proj"},
         float32_atol=1e-4,  # a norm behind a scan; the gradient to A_log sums over all positions
         bfloat16_atol=5e-2,  # three ops, each of which rounds
     )
 
 
+def boundary_prob_case(d: int = 5, *, is_int8: bool = False) -> OpCase:
+    def apply(x: Tensors, seqs: Sequences, state: Any, backend: str) -> tuple[Tensor, Any]:
+        projections = (_weight(x["q_proj"], is_int8), _weight(x["k_proj"], is_int8))
+        states = (None, None) if state is None else state
+        p, *states = ops.boundary_prob(x["x"], *projections, seqs, *states, backend=backend)
+        return p[:, None], None if state is None else tuple(states)
+
+    return OpCase(
+        f"boundary_prob {_options(d, False, is_int8)}",
+        "boundary_prob",
+        per_position=lambda t: {"x": torch.randn(t, d)},
+        apply=apply,
+        new_state=lambda s: {"last": torch.randn(s, d)},
+        as_state=lambda tensors: (tensors["last"], torch.arange(len(tensors["last"])) % 3 > 0),
+        as_tensors=lambda state: {"last": state[0], "has_seen": state[1].long()},
+        shared=lambda: {"q_proj": _matrix(d, d), "k_proj": _matrix(d, d)},
+    )
+
+
+def _matrix(d_out: int, d_in: int) -> Tensor:
+    """Of a map that keeps the size of what it maps."""
+    return torch.randn(d_out, d_in) / d_in**0.5
+
+
+def _weight(matrix: Tensor, is_int8: bool) -> LinearWeight:
+    return nearest_int8(matrix) if is_int8 else matrix
+
+
+def nearest_int8(matrix: Tensor) -> Int8Weight:
+    """8-bit weights close to these; scales are powers of 2, so that the integers are the same for every type."""
+    scale = 2.0 ** -(5 + torch.arange(len(matrix)) % 3).to(matrix.dtype)
+    return Int8Weight((matrix / scale[:, None]).round().clamp(-128, 127).to(torch.int8), scale)
+
+
+def _pre_norm_weight(d: int, normed: bool) -> Tensors:
+    return {"pre_norm": _uniform(0.5, 1.5, d)} if normed else {}
+
+
+def _pre_norm(x: Tensors) -> PreNorm | None:
+    return PreNorm(x["pre_norm"], 1e-5) if "pre_norm" in x else None
+
+
+def _options(d: int, normed: bool, is_int8: bool) -> str:
+    return f"width {d}" + ", normed" * normed + ", int8" * is_int8
+
+
 CASES = (
     ema_case(),
     mamba2_case(),
-    mamba2_case(n=3, width=1),
+    mamba2_case(n=3, width=1, normed=True),
     ssd_case(),
     conv_case(4),
     conv_case(1),
     *(attention_case(window) for window in (-1, 0, 1, 7, 300)),
+    self_attention_case(-1),
+    self_attention_case(0, rotary=0),
+    self_attention_case(7, p=4, normed=True),
+    boundary_prob_case(),
 )
-
-
-def backends(name: str) -> list[str]:
-    """Every backend file in the op's folder."""
-    return Op(f"hnet_lm.ops.{name}").available()
-
-
-def with_backends(cases: Iterable[OpCase], *, except_for: str = "") -> pytest.MarkDecorator:
-    """Each case with each backend of its op, as the arguments `case` and `backend`."""
-    pairs = [(case, backend) for case in cases for backend in backends(case.name) if backend != except_for]
-    return pytest.mark.parametrize(("case", "backend"), pairs, ids=str)
-
-
-def require_backend(name: str, backend: str) -> None:
-    """Skip where what a backend builds upon is not installed."""
-    try:
-        Op(f"hnet_lm.ops.{name}").backend(backend, torch.device("cpu"))
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
-def ragged(slotted: bool) -> Sequences:
-    return Sequences.from_lengths(RAGGED, torch.tensor(SLOTS) if slotted else None)
-
-
-def run(
-    case: OpCase,
-    backend: str,
-    inputs: Tensors,
-    seqs: Sequences,
-    state: Tensors | None,
-    into: Callable[[str, Tensor], Tensor] = lambda _, value: value,
-    autocast: bool = False,
-) -> Tensors:
-    """Output, final state, and the gradients to every input and to the initial state, by name.
-
-    `into` turns each input into the type it is run with; `autocast` is bfloat16's, around the forward alone. The
-    gradients are those of a fixed random combination.
-    """
-    leaves = {key: into(key, value).detach().clone().requires_grad_() for key, value in inputs.items()}
-    carried = state and {key: into("state", value).detach().clone().requires_grad_() for key, value in state.items()}
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        y, final = case.apply(leaves, seqs, carried and case.as_state(carried), backend)
-    tensors = {} if final is None else case.as_tensors(final)
-    results = {"y": y} | {f"final {key}": value for key, value in tensors.items()}
-    weights = torch.Generator().manual_seed(1)
-    total = sum(
-        (value.double() * torch.randn(value.shape, generator=weights, dtype=torch.float64)).sum()
-        for value in results.values()
-        if value.is_floating_point()
-    )
-    differentiated = leaves | {f"state {key}": value for key, value in (carried or {}).items()}
-    grads = torch.autograd.grad(total, list(differentiated.values()), allow_unused=True, materialize_grads=True)
-    return {key: value.detach() for key, value in results.items()} | {
-        f"grad {key}": grad for key, grad in zip(differentiated, grads, strict=True)
-    }
-
-
-def assert_same(actual: Tensors, expected: Tensors, atol: float) -> None:
-    """All results within atol of the expected, relative to the largest entry where that is above 1."""
-    assert actual.keys() == expected.keys()
-    for key, value in expected.items():
-        scale = max(1.0, value.abs().max().item()) if value.numel() else 1.0
-        torch.testing.assert_close(
-            actual[key].double(), value.double(), rtol=0, atol=atol * scale, msg=lambda text, key=key: f"{key}: {text}"
-        )

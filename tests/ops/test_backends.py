@@ -4,18 +4,8 @@ from functools import cache
 
 import pytest
 import torch
-from op_cases import (
-    CASES,
-    NUM_SLOTS,
-    RAGGED,
-    OpCase,
-    Tensors,
-    assert_same,
-    ragged,
-    require_backend,
-    run,
-    with_backends,
-)
+from op_cases import CASES, OpCase, Tensors
+from op_runs import NUM_SLOTS, RAGGED, assert_same, ragged, require_backend, run, with_backends
 from torch import Tensor
 
 STATES = ("no state", "a state each", "slots permuted")

@@ -1,20 +1,28 @@
 """The one place where a backend is chosen: by argument, for a block, for one op; never in silence."""
 
+import pkgutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from hnet_lm import ops
 from hnet_lm.ops import ema_scan, use_backend
 from hnet_lm.ops.dispatch import DEFAULT, DEFAULTS, Op
 from hnet_lm.sequences import Sequences
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-OPS = ("ema_scan", "ssd", "causal_conv", "rms_norm", "mamba2_inner", "int8_linear", "attention", "select_chunks")
+LOOPS = ("ssd", "causal_conv", "rms_norm", "linear", "gated_mlp", "mamba2", "self_attention", "boundary_prob")
+"""What has compiled loops for the CPU."""
+OPS = ("ema_scan", "attention", "select_chunks", *LOOPS)
 
 
 def op(name: str) -> Op:
     return Op(f"hnet_lm.ops.{name}")
+
+
+def test_all_ops_are_tested() -> None:
+    assert {module.name for module in pkgutil.iter_modules(ops.__path__) if module.ispkg} == set(OPS)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -54,7 +62,7 @@ def test_the_default_is_that_of_the_device_where_the_op_has_it(name: str) -> Non
     has_loops = DEFAULTS["cpu"] in op(name).available()
     assert op(name).default(CPU) == (DEFAULTS["cpu"] if has_loops else DEFAULT)
     assert op(name).default(CUDA) == DEFAULT
-    assert has_loops == (name in ("ssd", "causal_conv", "rms_norm", "mamba2_inner", "int8_linear"))
+    assert has_loops == (name in LOOPS)
 
 
 def test_the_nearest_choice_wins() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from op_cases import OpCase, Tensors, assert_same, backends, ema_case, require_backend, run, ssd_case
+from op_cases import OpCase, Tensors, ema_case, ssd_case
+from op_runs import assert_same, backends, require_backend, run
 from torch import Tensor
 
 from hnet_lm.sequences import Sequences

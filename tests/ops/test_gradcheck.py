@@ -5,8 +5,11 @@ import torch
 from op_cases import (
     OpCase,
     attention_case,
+    boundary_prob_case,
     conv_case,
     ema_case,
+    mamba2_case,
+    self_attention_case,
     ssd_case,
 )
 from torch import Tensor
@@ -21,6 +24,9 @@ CASES = (
     ssd_case(p=1, n=2),
     conv_case(width=3, d=2),
     *(attention_case(window, h=1, p=2, entries=6) for window in (-1, 0, 2, 9)),
+    self_attention_case(2, rotary=2, h=1, p=3, normed=True),
+    mamba2_case(h=1, p=2, n=1, width=2, d_model=2, normed=True),
+    boundary_prob_case(d=3),
 )
 
 

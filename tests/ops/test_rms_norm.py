@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from op_cases import backends
+from op_runs import backends
 from torch import Tensor
 from torch.autograd import gradcheck
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import RAGGED, backends, require_backend
+from op_runs import RAGGED, backends, require_backend
 
 from hnet_lm.ops import select_chunks
 from hnet_lm.sequences import Sequences

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hnet_lm.model import HNetLM
-from hnet_lm.ops import int8_linear
+from hnet_lm.model.layers import Linear
+from hnet_lm.ops import Int8Weight, linear
 
 Weights = Literal["float32", "bfloat16", "int8"]
 
@@ -39,20 +40,18 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
-        return int8_linear(x, self.integers, self.scale)
+        return linear(x, self.weight)
 
     @property
-    def weight(self) -> Float[Tensor, "d_out d_in"]:
-        """The rounded weights as numbers, made anew."""
-        return self.scale[:, None] * self.integers
+    def weight(self) -> Int8Weight:
+        return Int8Weight(self.integers, self.scale)
 
 
 def with_weights(model: HNetLM, weights: Weights) -> HNetLM:
     """A copy for inference, on the same device; the model itself stays as it is."""
     replaced = {}
     if weights == "int8":
-        # A subclass of nn.Linear is one that wants float32, as the residual projection.
-        linears = [module for module in model.modules() if type(module) is nn.Linear]
+        linears = [module for module in model.modules() if isinstance(module, Linear)]
         replaced = {id(linear): Int8Linear(linear.weight) for linear in linears}
     dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
     # The memo says what is copied already, and as what: no float copy of a rounded weight is ever made.

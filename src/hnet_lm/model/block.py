@@ -26,10 +26,10 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: State | None = None
     ) -> tuple[Float[Tensor, "t d"], State | None]:
-        y, state = self.mixer(self.mixer_norm(x), seqs, state)
+        y, state = self.mixer(x, seqs, state, self.mixer_norm)
         x = x + y
         if self.mlp is not None and self.mlp_norm is not None:
-            x = x + self.mlp(self.mlp_norm(x))
+            x = x + self.mlp(x, self.mlp_norm)
         return x, state
 
     def new_state(self, num_sequences: int) -> State:

@@ -1,11 +1,10 @@
-"""The small layers: RMS norm, gated MLP, rotary position embedding, widening between stages."""
+"""The small layers: RMS norm, gated MLP, linear maps, widening between stages."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
 
-from hnet_lm.ops import rms_norm
+from hnet_lm.ops import PreNorm, gated_mlp, linear, rms_norm
 
 NORM_EPS = 1e-5
 
@@ -20,28 +19,49 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
         return rms_norm(x, self.weight, None, NORM_EPS)
 
+    @property
+    def as_pre_norm(self) -> PreNorm:
+        """For an op that does the norm itself."""
+        return PreNorm(self.weight, NORM_EPS)
+
+
+class Linear(nn.Linear):
+    """W x, without bias."""
+
+    def __init__(self, d_in: int, d_out: int):
+        super().__init__(d_in, d_out, bias=False)
+
+    def forward(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
+        return linear(x, self.weight)
+
 
 class GatedMLP(nn.Module):
     """fc1 gives [y, gate]; fc2(silu(gate) * y)."""
 
     def __init__(self, d_model: int, d_intermediate: int):
         super().__init__()
-        self.fc1 = nn.Linear(d_model, 2 * d_intermediate, bias=False)
-        self.fc2 = nn.Linear(d_intermediate, d_model, bias=False)
+        self.fc1 = Linear(d_model, 2 * d_intermediate)
+        self.fc2 = Linear(d_intermediate, d_model)
 
-    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
-        y, gate = self.fc1(x).chunk(2, dim=-1)
-        return self.fc2(silu(gate) * y)
+    def forward(self, x: Float[Tensor, "t d"], norm: RMSNorm | None = None) -> Float[Tensor, "t d"]:
+        """Of norm(x), where a norm is given."""
+        return gated_mlp(x, self.fc1.weight, self.fc2.weight, pre_norm=norm and norm.as_pre_norm)
 
 
 class Float32Linear(nn.Linear):
     """A linear map with bias in at least float32, whatever the type of the model around it and the autocast."""
 
     def forward(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
+        if not torch.is_autocast_enabled(x.device.type):
+            return self._product(x)
         with torch.autocast(x.device.type, enabled=False):
-            wide = torch.promote_types(self.weight.dtype, torch.float32)
-            assert self.bias is not None
-            return linear(x.to(wide), self.weight.to(wide), self.bias.to(wide))
+            return self._product(x)
+
+    def _product(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
+        weight, bias = self.weight, self.bias
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        assert bias is not None
+        return linear(x.to(wide), weight.to(wide)) + bias.to(wide)
 
 
 class Widen(nn.Module):
@@ -55,16 +75,3 @@ class Widen(nn.Module):
         if self.pad_vector is None:
             return x
         return torch.cat([x, self.pad_vector.to(x.dtype).expand(len(x), -1)], dim=-1)
-
-
-def apply_rotary(x: Float[Tensor, "t h p"], positions: Int[Tensor, " t"], dim: int) -> Float[Tensor, "t h p"]:
-    """Rotate the first `dim` entries of every head by position (base 10000, non-interleaved halves; RoPE)."""
-    if dim == 0:
-        return x
-    wide = torch.promote_types(x.dtype, torch.float32)
-    frequencies = 10000.0 ** (-torch.arange(0, dim, 2, dtype=wide, device=x.device) / dim)
-    angles = positions[:, None].to(wide) * frequencies  # t dim/2
-    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
-    first, second, rest = x.split([dim // 2, dim // 2, x.shape[-1] - dim], dim=-1)
-    rotated = [first * cos - second * sin, first * sin + second * cos]
-    return torch.cat([part.to(x.dtype) for part in rotated] + [rest], dim=-1)

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking import EntropyChunker, Routing
 from hnet_lm.model.hnet import HNet, build_network, run_network
 from hnet_lm.model.initialization import initialize
+from hnet_lm.model.layers import Linear
 from hnet_lm.model.padding import Padding
+from hnet_lm.ops import linear
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -40,7 +41,7 @@ class HNetLM(nn.Module):
         self.embedding = nn.Embedding.from_pretrained(torch.empty(vocab_size, d_model), freeze=False)
         byte_model = None if config.byte_model is None else HNetLM(config.byte_model)
         self.network = build_network(config, byte_model=byte_model)
-        self.lm_head = None if config.tie_embeddings else nn.Linear(d_model, vocab_size, bias=False)
+        self.lm_head = None if config.tie_embeddings else Linear(d_model, vocab_size)
         initialize(self.embedding, self.network, self.lm_head)
 
     def forward(

@@ -5,24 +5,36 @@ An op that carries state takes it as its last argument and returns it with its r
 """
 
 from hnet_lm.ops.attention import KVState, attention
+from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import use_backend
 from hnet_lm.ops.ema_scan import ema_scan
-from hnet_lm.ops.int8_linear import int8_linear
-from hnet_lm.ops.mamba2_inner import mamba2_inner
-from hnet_lm.ops.rms_norm import rms_norm
+from hnet_lm.ops.gated_mlp import gated_mlp
+from hnet_lm.ops.linear import Int8Weight, LinearWeight, linear
+from hnet_lm.ops.mamba2 import Mamba2Weights, mamba2
+from hnet_lm.ops.rms_norm import PreNorm, rms_norm
 from hnet_lm.ops.select_chunks import select_chunks
+from hnet_lm.ops.self_attention import AttentionShape, AttentionWeights, self_attention
 from hnet_lm.ops.ssd import ssd
 
 __all__ = [
+    "AttentionShape",
+    "AttentionWeights",
+    "Int8Weight",
     "KVState",
+    "LinearWeight",
+    "Mamba2Weights",
+    "PreNorm",
     "attention",
+    "boundary_prob",
     "causal_conv",
     "ema_scan",
-    "int8_linear",
-    "mamba2_inner",
+    "gated_mlp",
+    "linear",
+    "mamba2",
     "rms_norm",
     "select_chunks",
+    "self_attention",
     "ssd",
     "use_backend",
 ]

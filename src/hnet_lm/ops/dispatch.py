@@ -44,12 +44,20 @@ class Op:
         self.package = package
         self.name = package.rpartition(".")[2]
         self._loaded: dict[str, Callable[..., Any]] = {}
-        self._defaults: dict[str, str] = {}
+        self._defaults: dict[torch.device, Callable[..., Any]] = {}
 
     def backend(self, name: str | None, device: torch.device) -> Callable[..., Any]:
         """The function of the named backend; without a name, of the one chosen by `use_backend`, or the default."""
         chosen = _chosen.get()
-        name = name or chosen.get(self.name) or chosen.get("*") or self.default(device)
+        if chosen:
+            name = name or chosen.get(self.name) or chosen.get("*")
+        if name is not None:
+            return self._load(name)
+        if device not in self._defaults:
+            self._defaults[device] = self._load(self.default(device))
+        return self._defaults[device]
+
+    def _load(self, name: str) -> Callable[..., Any]:
         if name not in self._loaded:
             if name not in self.available():
                 raise ValueError(f"op {self.name} has no backend {name!r}; it has {', '.join(self.available())}")
@@ -58,10 +66,8 @@ class Op:
 
     def default(self, device: torch.device) -> str:
         """What runs on this device unless another is chosen."""
-        if device.type not in self._defaults:
-            wanted = DEFAULTS.get(device.type, DEFAULT)
-            self._defaults[device.type] = wanted if wanted in self.available() else DEFAULT
-        return self._defaults[device.type]
+        wanted = DEFAULTS.get(device.type, DEFAULT)
+        return wanted if wanted in self.available() else DEFAULT
 
     def available(self) -> list[str]:
         """Names of all backends, whether or not they can run on this machine."""

@@ -6,14 +6,18 @@ only where heads or channels are independent, so results do not depend on it but
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from types import MappingProxyType
+from typing import Any, no_type_check
 
 import numba
+import numpy as np
 import torch
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,9 +27,52 @@ MIN_WORK_A_THREAD = 1 << 16
 MATHS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """Sums may be reordered, which vectors need; infinities and NaN keep their meaning."""
 
-compiled = numba.njit(nogil=True, cache=True, **MATHS)
-inlined = numba.njit(inline="always", **MATHS)
+compiled: Callable[[Callable[..., Any]], Any] = numba.njit(nogil=True, cache=True, **MATHS)
+inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **MATHS)
 """Part of the loop that calls it, as if it were written there."""
+
+
+START = np.int64(0)
+"""For loops called by loops: a 0 written out is a type of its own, for which they would be compiled once more."""
+ONE: Mapping[torch.dtype, Any] = MappingProxyType(
+    {torch.float32: np.float32(1), torch.float64: np.float64(1), torch.int8: np.int8(1)}
+)
+"""A number of each type: what stands at an address is of the type of a number that is passed beside it."""
+
+
+@intrinsic
+def _pointer(_: Any, address: Any, one: Any) -> Any:
+    def cast(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(one)(address, one), cast
+
+
+@no_type_check  # of Python: numba has types of its own
+@inlined
+def at(address: int, one: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array without gaps at an address, within a loop.
+
+    Where a call does little, as in decoding, making arrays of its tensors would take most of its time: 3 us each,
+    against 0.1 for `Tensor.data_ptr`. (And FSDP takes the memory of a weight away, which it cannot do where an array
+    lies on it.)
+    """
+    return numba.carray(_pointer(address, one), shape)
+
+
+def addresses(*tensors: Tensor | None) -> tuple[int, ...]:
+    """Where tensors without gaps lie, for `at`; None is 0. They must be kept until the loop has ended."""
+    return tuple([0 if x is None else x.data_ptr() for x in tensors])
+
+
+def is_watched(*inputs: Any) -> bool:
+    """Whether autograd or autocast watches one of these tensors, so that torch has to see each operation.
+
+    What is no tensor, as integer weights with their scale, has no gradient.
+    """
+    if torch.is_autocast_enabled("cpu"):
+        return True
+    return torch.is_grad_enabled() and any(isinstance(part, Tensor) and part.requires_grad for part in inputs)
 
 
 def array(x: Tensor) -> NDArray[Any]:
@@ -35,16 +82,12 @@ def array(x: Tensor) -> NDArray[Any]:
     return x.contiguous().numpy()
 
 
-def weight_array(x: Tensor) -> NDArray[Any]:
-    """A copy. FSDP takes the memory of a weight away after its use, and cannot where an array lies on it."""
-    return x.detach().clone(memory_format=torch.contiguous_format).numpy()
-
-
 def ranges(num_items: int, work_an_item: int) -> list[tuple[int, int]]:
     """One range of items a thread; a single one where the work is small."""
-    num_threads = max(1, min(num_items, torch.get_num_threads(), num_items * work_an_item // MIN_WORK_A_THREAD))
-    if num_threads == 1:
+    work = num_items * work_an_item
+    if work < 2 * MIN_WORK_A_THREAD:
         return [(0, num_items)]
+    num_threads = max(1, min(num_items, torch.get_num_threads(), work // MIN_WORK_A_THREAD))
     ends = [num_items * i // num_threads for i in range(num_threads + 1)]
     return list(pairwise(ends))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 def gather_rows(x: Float[Tensor, "n ..."], rows: Int[Tensor, " m"]) -> Float[Tensor, "m ..."]:
     """`x[rows]`, for rows that are all different."""
-    return _GatherRows.apply(x, rows)
+    return _GatherRows.apply(x, rows) if torch.is_grad_enabled() else x.index_select(0, rows)
 
 
 def spread_rows(x: Float[Tensor, "m ..."], rows: Int[Tensor, " m"], num_rows: int) -> Float[Tensor, "n ..."]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, pad
 
+from hnet_lm.model.layers import Linear
+from hnet_lm.ops import boundary_prob
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -48,37 +49,23 @@ class RoutingModule(nn.Module):
 
     def __init__(self, d_model: int):
         super().__init__()
-        self.q_proj = nn.Linear(d_model, d_model, bias=False)
-        self.k_proj = nn.Linear(d_model, d_model, bias=False)
+        self.d_model = d_model
+        self.q_proj = Linear(d_model, d_model)
+        self.k_proj = Linear(d_model, d_model)
 
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: RoutingState | None = None
     ) -> tuple[Routing, RoutingState | None]:
-        active = seqs.nonempty_only()
-        q, k = self.q_proj(x), self.k_proj(x)
-        p = pad(_dissimilarity(q[:-1], k[1:]), (1, 0)) if len(x) else _dissimilarity(q, k)
-        p_first = p.new_ones(active.num_sequences)
-        if state is not None:
-            q_first = self.q_proj(active.owned(state.last).to(x.dtype))
-            p_first = torch.where(active.owned(state.has_seen), _dissimilarity(q_first, k[active.starts]), p_first)
-            last_rows = active.cu_seqlens[1:] - 1
-            state = RoutingState(
-                active.replaced(state.last, x[last_rows]),
-                active.replaced(state.has_seen, torch.ones_like(active.starts, dtype=torch.bool)),
-            )
-        p = p.index_copy(0, active.starts, p_first)
-        return Routing(p, p > 0.5, seqs), state
+        weights = (self.q_proj.weight, self.k_proj.weight)
+        p, last, has_seen = boundary_prob(x, *weights, seqs, state and state.last, state and state.has_seen)
+        routing = Routing(p, p > 0.5, seqs)
+        return routing, None if last is None or has_seen is None else RoutingState(last, has_seen)
 
     def new_state(self, num_sequences: int, device: torch.device | None = None) -> RoutingState:
         """`device` None: where the weights are."""
         weight = self.q_proj.weight
         device = device or weight.device
         return RoutingState(
-            last=torch.zeros(num_sequences, weight.shape[1], dtype=weight.dtype, device=device),
+            last=torch.zeros(num_sequences, self.d_model, dtype=weight.dtype, device=device),
             has_seen=torch.zeros(num_sequences, dtype=torch.bool, device=device),
         )
-
-
-def _dissimilarity(q: Float[Tensor, "n d"], k: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return ((1 - cosine_similarity(q.to(wide), k.to(wide), dim=-1)) / 2).clamp(0, 1)

@@ -37,8 +37,11 @@ class SmoothingModule(nn.Module):
     def forward(
         self, inner: Float[Tensor, "c d"], routing: Routing, inner_seqs: Sequences, state: SmoothingState | None = None
     ) -> tuple[Float[Tensor, "c d"], SmoothingState | None]:
+        inner = inner.to(torch.promote_types(inner.dtype, torch.float32))
+        if state is not None and not inner.shape[0]:  # as in most steps of decoding
+            return inner, state
         p = routing.boundary_prob[routing.is_boundary].clamp(MIN_PROB, 1 - MIN_PROB)
-        z, final = ema_scan(inner.to(torch.promote_types(inner.dtype, torch.float32)), p, inner_seqs, state and state.z)
+        z, final = ema_scan(inner, p, inner_seqs, state and state.z)
         return z, None if final is None else SmoothingState(final)
 
     def new_state(self, num_sequences: int, dtype: torch.dtype, device: torch.device) -> SmoothingState:

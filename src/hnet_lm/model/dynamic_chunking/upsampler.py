@@ -36,6 +36,9 @@ class Upsampler(nn.Module):
         self, z: Float[Tensor, "c d"], routing: Routing, inner_seqs: Sequences, state: UpsamplerState | None = None
     ) -> tuple[Float[Tensor, "t d"], UpsamplerState | None]:
         seqs = routing.seqs
+        if state is not None and seqs.max_length <= 1:  # each position lies in the newest chunk of its sequence
+            chunk = inner_seqs.nonempty_only().replaced(state.chunk, z)
+            return _weigh(seqs.nonempty_only().owned(chunk).to(z.dtype), routing), UpsamplerState(chunk)
         count = routing.is_boundary.cumsum(0)  # t: boundaries up to and with each position
         rows = count - 1
         if state is not None:
@@ -46,14 +49,14 @@ class Upsampler(nn.Module):
             active = inner_seqs.nonempty_only()
             state = UpsamplerState(active.replaced(state.chunk.clone(), z[active.cu_seqlens[1:] - 1]))
             z = torch.cat([z, carried])
-        return _weigh(z[rows], routing.confidence), state
+        return _weigh(z[rows], routing), state
 
     def new_state(self, num_sequences: int, dtype: torch.dtype, device: torch.device) -> UpsamplerState:
         return UpsamplerState(torch.zeros(num_sequences, self.d_model, dtype=dtype, device=device))
 
 
-def _weigh(z: Float[Tensor, "t d"], confidence: Float[Tensor, " t"]) -> Float[Tensor, "t d"]:
-    return _StraightThrough.apply(z, confidence)
+def _weigh(z: Float[Tensor, "t d"], routing: Routing) -> Float[Tensor, "t d"]:
+    return _StraightThrough.apply(z, routing.confidence) if torch.is_grad_enabled() else z
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -5,14 +5,15 @@ h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t^T,  y_t = C_t h_t + D x_t,  out = W_out
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
-from hnet_lm.model.layers import NORM_EPS, RMSNorm
-from hnet_lm.ops import mamba2_inner
+from hnet_lm.model.layers import NORM_EPS, Linear, RMSNorm
+from hnet_lm.ops import Mamba2Weights, mamba2
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -34,35 +35,44 @@ class Mamba2(nn.Module):
         self.d_state = config.d_state
         self.num_heads = self.d_inner // MAMBA2_HEAD_DIM
         d_conv_in = self.d_inner + 2 * config.d_state
-        self.in_proj = nn.Linear(d_model, self.d_inner + d_conv_in + self.num_heads, bias=False)
+        self.in_proj = Linear(d_model, self.d_inner + d_conv_in + self.num_heads)
         self.conv = nn.Conv1d(d_conv_in, d_conv_in, config.d_conv, groups=d_conv_in)
         self.dt_bias = nn.Parameter(torch.empty(self.num_heads))
         self.A_log = nn.Parameter(torch.empty(self.num_heads))
         self.D = nn.Parameter(torch.ones(self.num_heads))
         self.norm = RMSNorm(self.d_inner)
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self.out_proj = Linear(self.d_inner, d_model)
 
     def forward(
-        self, u: Float[Tensor, "t d"], seqs: Sequences, state: Mamba2State | None = None
+        self,
+        u: Float[Tensor, "t d"],
+        seqs: Sequences,
+        state: Mamba2State | None = None,
+        norm: RMSNorm | None = None,
     ) -> tuple[Float[Tensor, "t d"], Mamba2State | None]:
-        assert self.conv.bias is not None
-        y, conv_state, ssm_state = mamba2_inner(
-            self.in_proj(u),
-            self.conv.weight[:, 0],
-            self.conv.bias,
-            self.dt_bias,
-            self.A_log,
-            self.D,
-            self.norm.weight,
-            NORM_EPS,
-            seqs,
-            state and state.conv,
-            state and state.ssm,
-        )
-        out = self.out_proj(y)
+        """Of norm(u), where a norm is given."""
+        states = (None, None) if state is None else (state.conv, state.ssm)
+        pre_norm = norm and norm.as_pre_norm
+        out, conv_state, ssm_state = mamba2(u, self.weights(), NORM_EPS, seqs, *states, pre_norm=pre_norm)
         if conv_state is None or ssm_state is None:
             return out, None
         return out, Mamba2State(conv_state, ssm_state)
+
+    def weights(self) -> Mamba2Weights:
+        """All of them, from where torch keeps them: asked as attributes, at 2 us each, they would take half a step."""
+        modules: dict[str, Any] = self._modules
+        own: dict[str, Any] = self._parameters
+        conv = modules["conv"]._parameters
+        return Mamba2Weights(
+            modules["in_proj"].weight,
+            conv["weight"],
+            conv["bias"],
+            own["dt_bias"],
+            own["A_log"],
+            own["D"],
+            modules["norm"].weight,
+            modules["out_proj"].weight,
+        )
 
     def new_state(self, num_sequences: int) -> Mamba2State:
         weight = self.conv.weight

@@ -43,7 +43,7 @@ class KVState(State):
         """The state with the positions of a packed span added; this one is consumed."""
         start = seqs.owned(self.num_seen)
         end = start + seqs.lengths
-        self._reserve(int(end.max()) if len(end) else 0, window)
+        self.reserve(int(end.max()) if len(end) else 0, window)
         position = start[seqs.sequence_ids] + seqs.positions
         slots = seqs.sequence_ids if seqs.slots is None else seqs.slots[seqs.sequence_ids]
         if 0 <= window < seqs.max_length - 1:  # of a span longer than the ring only the end is kept
@@ -55,7 +55,8 @@ class KVState(State):
             _put(self.keys, index, keys), _put(self.values, index, values), seqs.replaced(self.num_seen, end)
         )
 
-    def _reserve(self, num_seen: int, window: int) -> None:
+    def reserve(self, num_seen: int, window: int) -> None:
+        """Room for the keys and values of so many positions a sequence."""
         most = num_seen if window < 0 else min(num_seen, window + 1)
         if most > self.num_entries:
             entries = max(most, self.num_entries + self.num_entries // 2)

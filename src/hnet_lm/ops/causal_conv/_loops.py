@@ -13,8 +13,8 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
+from hnet_lm.ops.exponential import sigmoid
 from hnet_lm.ops.native import compiled
-from hnet_lm.ops.sigmoid import sigmoid
 
 STRIP = 64
 """Channels side by side; a fixed number, so that the compiler knows that the rows of a strip do not overlap."""

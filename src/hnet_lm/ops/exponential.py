@@ -1,4 +1,4 @@
-"""The logistic function for compiled loops, of which the compiler can make vectors.
+"""The exponential and the logistic function for compiled loops, of which the compiler can make vectors.
 
 A call of the C library's exponential takes one number at a time. In float32 the exponential is computed here, by the
 polynomial of Cephes' expf (Moshier): 2^k exp(r), x = k ln 2 + r, to within 1e-7 of its value.
@@ -23,6 +23,11 @@ ONE, HALF = np.float32(1), np.float32(0.5)
 BIAS, MANTISSA_BITS = np.int32(127), np.int32(23)
 
 
+def exp(x: Any) -> Any:
+    """The exponential of a number; in float32 it ends at exp(-87) below and at exp(87) above."""
+    return math.exp(x)
+
+
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)) of a number."""
     return 1 / (1 + math.exp(-x))
@@ -37,6 +42,14 @@ def _exp(x):
     tail = ((((C6 * r + C5) * r + C4) * r + C3) * r + C2) * r + C1
     power = np.int32((np.int32(k) + BIAS) << MANTISSA_BITS).view(np.float32)
     return (tail * r * r + r + ONE) * power
+
+
+@no_type_check
+@overload(exp, inline="always")
+def _exp_of_a_type(x):
+    if x == types.float32:
+        return lambda x: _exp(x)
+    return lambda x: math.exp(x)
 
 
 @no_type_check

@@ -1,0 +1,12 @@
+"""torch's operations."""
+
+from torch import Tensor
+from torch.nn.functional import silu
+
+from hnet_lm.ops.linear import LinearWeight, linear
+from hnet_lm.ops.rms_norm import PreNorm, pre_normed
+
+
+def gated_mlp(x: Tensor, fc1: LinearWeight, fc2: LinearWeight, pre_norm: PreNorm | None) -> Tensor:
+    y, gate = linear(pre_normed(x, pre_norm, "torch"), fc1, backend="torch").chunk(2, dim=-1)
+    return linear(silu(gate) * y, fc2, backend="torch")

@@ -1,0 +1,13 @@
+"""The formula."""
+
+import torch
+from torch import Tensor
+
+from hnet_lm.ops.linear._weight import Int8Weight, LinearWeight
+
+
+def linear(x: Tensor, weight: LinearWeight) -> Tensor:
+    if isinstance(weight, Int8Weight):
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        weight = weight.to_float(x.dtype)
+    return (weight * x[:, None]).sum(-1)
