@@ -43,6 +43,12 @@ def test_an_unknown_backend_is_an_error_that_names_those_there_are(name: str) ->
         op(name).backend("cuda9", CPU)
 
 
+@pytest.mark.parametrize("name", LOOPS)
+def test_compiled_loops_refuse_other_memory_than_the_cpus(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"op {name}: the backend 'numba' does not run on a device of type 'cuda'"):
+        op(name).backend("numba", CUDA)
+
+
 def test_an_unknown_backend_by_argument_and_by_context() -> None:
     inputs = torch.zeros(2, 1), torch.full((2,), 0.5), Sequences.from_lengths([2])
     with pytest.raises(ValueError, match="ema_scan has no backend 'fast'"):

@@ -52,6 +52,10 @@ class Op:
         if chosen:
             name = name or chosen.get(self.name) or chosen.get("*")
         if name is not None:
+            if name in DEFAULTS.values() and DEFAULTS.get(device.type) != name:
+                raise ValueError(
+                    f"op {self.name}: the backend {name!r} does not run on a device of type {device.type!r}"
+                )
             return self._load(name)
         if device not in self._defaults:
             self._defaults[device] = self._load(self.default(device))

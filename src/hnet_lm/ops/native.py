@@ -3,6 +3,9 @@
 A backend called `numba` is written as plain loops over contiguous arrays; numba compiles them at first use for each
 type, and keeps the result on disk. Loops run without the interpreter's lock. Threads are torch's number; work is split
 only where heads or channels are independent, so results do not depend on it but for the order of sums over heads.
+
+What is kept is made anew when the loop's own file changes. Who changes a loop or a constant that loops of other files
+use deletes what is kept: the `*.nbi` and `*.nbc` in `__pycache__`.
 """
 
 import os
@@ -30,7 +33,6 @@ MATHS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 compiled: Callable[[Callable[..., Any]], Any] = numba.njit(nogil=True, cache=True, **MATHS)
 inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **MATHS)
 """Part of the loop that calls it, as if it were written there."""
-
 
 START = np.int64(0)
 """For loops called by loops: a 0 written out is a type of its own, for which they would be compiled once more."""
