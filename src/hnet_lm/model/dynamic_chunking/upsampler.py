@@ -37,7 +37,8 @@ class Upsampler(nn.Module):
     ) -> tuple[Float[Tensor, "t d"], UpsamplerState | None]:
         seqs = routing.seqs
         if state is not None and seqs.max_length <= 1:  # each position lies in the newest chunk of its sequence
-            chunk = inner_seqs.nonempty_only().replaced(state.chunk, z)
+            # A copy: z itself may have become the state of the smoothing module, which is changed where it lies.
+            chunk = inner_seqs.nonempty_only().replaced(state.chunk, z.clone())
             return _weigh(seqs.nonempty_only().owned(chunk).to(z.dtype), routing), UpsamplerState(chunk)
         count = routing.is_boundary.cumsum(0)  # t: boundaries up to and with each position
         rows = count - 1

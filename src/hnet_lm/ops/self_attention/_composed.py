@@ -18,7 +18,6 @@ def composed(
     seqs: Sequences,
     state: KVState | None,
     pre_norm: PreNorm | None,
-    attention_backend: str | None = None,
 ) -> tuple[Tensor, KVState | None]:
     num_heads = shape.num_heads
     x = pre_normed(x, pre_norm, backend)
@@ -28,5 +27,6 @@ def composed(
         positions = positions + seqs.owned(state.num_seen)[seqs.sequence_ids]
     qk, v = qkv.split([2 * num_heads, num_heads], dim=1)
     q, k = apply_rotary(qk, positions, shape.rotary_emb_dim).chunk(2, dim=1)  # t h p
-    y, state = attention(q, k, v, shape.window, seqs, state, backend=attention_backend or backend)
+    chosen = backend if backend == "reference" else None  # attention has no loops: then it is as chosen for it
+    y, state = attention(q, k, v, shape.window, seqs, state, backend=chosen)
     return linear(y.flatten(1), weights.out_proj, backend=backend), state

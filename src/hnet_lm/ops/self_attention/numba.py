@@ -27,7 +27,7 @@ def self_attention(
     pre_norm: PreNorm | None,
 ) -> tuple[Tensor, KVState | None]:
     if state is None or not is_step(seqs, x, pre_norm, weights, (state.keys, state.values)) or not x.shape[0]:
-        return composed("numba", x, weights, shape, seqs, state, pre_norm, attention_backend="torch")
+        return composed("numba", x, weights, shape, seqs, state, pre_norm)
     num_rows, d = x.shape
     head_dim = d // shape.num_heads
     slots = seqs.busy_slots(state.num_seen)
