@@ -21,7 +21,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(saved: Path) -> HNetLM:
-    return hnet_lm.load(saved)
+    model = hnet_lm.load(saved)
+    # The first use compiles loops, which may take longer than a test waits for a page.
+    hnet_lm.generate(model, ["Once"], max_new_bytes=8)
+    hnet_lm.chunks(model, "Once")
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def test_a_stream_grows_and_each_new_byte_joins_a_chunk(server: Running, open_pa
     page.get_by_text("More settings").click()
     page.get_by_label("Seed").fill("1")
     page.get_by_role("button", name="Continue the text").click()
+    expect(page.locator(".cell.new").first).to_be_visible()  # until then it shows the text that was there before
     counts = []
     while page.locator(".take").is_hidden():
         counts.append(page.locator(".strip.stage-0 .segment").count())  # one a byte
