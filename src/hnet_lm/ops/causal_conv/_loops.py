@@ -1,23 +1,24 @@
 """The compiled loops of the convolution over strips of channels: `(worker, first strip, last strip, ...)`.
 
-The inputs that the window sees move through `window`, oldest first; it begins with what was carried and ends with what
-is to be carried on. The backward pass goes in the same direction of time: `to_window` has the gradients to those
-inputs, and that to the oldest is complete when it leaves.
+A tile, some positions of a strip, is copied to the loop's own stack together with the positions before it that its
+windows reach; the backward pass also with those after it, whose sums it needs and computes once more. So a tile asks
+nothing of the others.
 
-All arrays have their channels filled up to whole strips.
+All matrices are `native.rows` of num_channels: positions, taps, or sequences times what is carried of each.
 """
 
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple, no_type_check
 
-import numpy as np
-
+from hnet_lm.ops.bfloat16 import narrowed, widened
 from hnet_lm.ops.exponential import sigmoid
-from hnet_lm.ops.native import compiled
+from hnet_lm.ops.native import compiled, fill, inlined, part, scratch
 
 STRIP = 64
-"""Channels side by side; a fixed number, so that the compiler knows that the rows of a strip do not overlap."""
+"""Channels side by side."""
+TILE = 32
+"""Positions at a time."""
 
 
 class Loops(NamedTuple):
@@ -26,101 +27,144 @@ class Loops(NamedTuple):
 
 
 @no_type_check  # of Python: numba has types of its own
+@inlined
+def _read(source, first, count, column, lanes, to, to_first):
+    """Some rows of a strip."""
+    for i in range(count):
+        row = part(source, first + i, column, lanes)
+        for j in range(lanes):
+            to[to_first + i, j] = widened(row[j])
+
+
+@no_type_check
+@inlined
+def _read_inputs(x, past, s, start, first, count, column, lanes, past_width, inputs):
+    """The inputs of a strip at `count` positions from `first` on; before the start those carried in."""
+    before = min(max(start - first, 0), count)
+    _read(past, (s + 1) * past_width + first - start, before, column, lanes, inputs, 0)
+    _read(x, first + before, count - before, column, lanes, inputs, before)
+
+
+@no_type_check
 @cache
 def loops(width: int) -> Loops:
     """Compiled for a number of taps."""
     past_width = width - 1
+    num_rows = TILE + 2 * past_width
 
     @compiled
-    def forward(worker, first, last, x, taps, bias, past, bounds, y, last_inputs):
-        tap, window = np.empty((last, width, STRIP), x.dtype), np.empty((last, width, STRIP), x.dtype)
-        offset, out = np.empty((last, STRIP), x.dtype), np.empty(STRIP, x.dtype)
-        for c in range(first, last):
-            for j in range(STRIP):
-                offset[c, j] = bias[c, j]
-                for k in range(width):
-                    tap[c, k, j] = taps[k, c, j]
+    def forward(worker, first, last, one, num_channels, x, taps, bias, past, bounds, y, last_inputs):
+        tap, offset = scratch(one, width, STRIP), scratch(one, 1, STRIP)
+        inputs, out = scratch(one, num_rows, STRIP), scratch(one, TILE, STRIP)
+        fill(inputs, 0)
+        fill(tap, 0)
+        fill(offset, 0)
         for s in range(len(bounds) - 1):
-            for c in range(first, last):
+            start, end = bounds[s], bounds[s + 1]
+            for tile in range(start, end, TILE):
+                count = min(TILE, end - tile)
+                for strip in range(first, last):
+                    column = strip * STRIP
+                    lanes = min(STRIP, num_channels - column)
+                    _read(taps, 0, width, column, lanes, tap, 0)
+                    _read(bias, 0, 1, column, lanes, offset, 0)
+                    before, seen = tile - past_width, past_width + count
+                    _read_inputs(x, past, s, start, before, seen, column, lanes, past_width, inputs)
+                    for i in range(count):
+                        for j in range(STRIP):
+                            total = offset[0, j]
+                            for k in range(width):
+                                total += tap[k, j] * inputs[i + k, j]
+                            out[i, j] = total * sigmoid(total)
+                    for i in range(count):
+                        row = part(y, tile + i, column, lanes)
+                        for j in range(lanes):
+                            row[j] = narrowed(out[i, j], row)
+            for strip in range(first, last):
+                column = strip * STRIP
+                lanes = min(STRIP, num_channels - column)
+                _read_inputs(x, past, s, start, end - past_width, past_width, column, lanes, past_width, inputs)
                 for k in range(past_width):
-                    for j in range(STRIP):
-                        window[c, k + 1, j] = past[s, k, c, j]
-            for t in range(bounds[s], bounds[s + 1]):
-                for c in range(first, last):
-                    for j in range(STRIP):
-                        for k in range(past_width):
-                            window[c, k, j] = window[c, k + 1, j]
-                    for j in range(STRIP):
-                        window[c, past_width, j] = x[t, c, j]
-                    for j in range(STRIP):
-                        total = offset[c, j]
-                        for k in range(width):
-                            total += tap[c, k, j] * window[c, k, j]
-                        out[j] = total * sigmoid(total)
-                    for j in range(STRIP):
-                        y[t, c, j] = out[j]
-            for c in range(first, last):
-                for k in range(past_width):
-                    for j in range(STRIP):
-                        last_inputs[s, k, c, j] = window[c, k + 1, j]
+                    carried = part(last_inputs, s * past_width + k, column, lanes)
+                    for j in range(lanes):
+                        carried[j] = inputs[k, j]
 
     @compiled
     def backward(
-        worker, first, last, grad_y, grad_last, x, taps, bias, past, bounds, grad_x, grad_taps, grad_bias, grad_past
-    ):
-        tap, window = np.empty((last, width, STRIP), x.dtype), np.empty((last, width, STRIP), x.dtype)
-        to_tap, to_window = np.zeros((last, width, STRIP), x.dtype), np.empty((last, width, STRIP), x.dtype)
-        offset, to_offset = np.empty((last, STRIP), x.dtype), np.zeros((last, STRIP), x.dtype)
-        grad = np.empty(STRIP, x.dtype)
-        for c in range(first, last):
-            for j in range(STRIP):
-                offset[c, j] = bias[c, j]
-                for k in range(width):
-                    tap[c, k, j] = taps[k, c, j]
+        worker, first, last, one, num_channels, grad_y, grad_last, x, taps, bias, past, bounds,
+        grad_x, grad_taps, grad_bias, grad_past,
+    ):  # fmt: skip
+        tap, offset = scratch(one, width, STRIP), scratch(one, 1, STRIP)
+        to_tap, to_offset = scratch(one, width, STRIP), scratch(one, 1, STRIP)
+        inputs, grads, out = scratch(one, num_rows, STRIP), scratch(one, num_rows, STRIP), scratch(one, 1, STRIP)
+        fill(inputs, 0)
+        fill(tap, 0)
+        fill(offset, 0)
         for s in range(len(bounds) - 1):
-            start, length = bounds[s], bounds[s + 1] - bounds[s]
-            for c in range(first, last):
-                for k in range(past_width):
-                    for j in range(STRIP):
-                        window[c, k + 1, j], to_window[c, k + 1, j] = past[s, k, c, j], 0
-            for i in range(length):
-                t = start + i
-                for c in range(first, last):
-                    for j in range(STRIP):
-                        for k in range(past_width):
-                            window[c, k, j] = window[c, k + 1, j]
-                            to_window[c, k, j] = to_window[c, k + 1, j]
-                        to_window[c, past_width, j] = 0
-                    for j in range(STRIP):
-                        window[c, past_width, j], grad[j] = x[t, c, j], grad_y[t, c, j]
-                    for j in range(STRIP):
-                        total = offset[c, j]
-                        for k in range(width):
-                            total += tap[c, k, j] * window[c, k, j]
-                        half = sigmoid(total)
-                        grad[j] *= half * (1 + total * (1 - half))
-                    for j in range(STRIP):
-                        to_offset[c, j] += grad[j]
-                        for k in range(width):
-                            to_window[c, k, j] += tap[c, k, j] * grad[j]
-                            to_tap[c, k, j] += window[c, k, j] * grad[j]
-                    for j in range(STRIP):
-                        if i < past_width:
-                            grad_past[s, i, c, j] = to_window[c, 0, j]
+            start, end = bounds[s], bounds[s + 1]
+            for tile in range(start, end, TILE):
+                count = min(TILE, end - tile)
+                seen = min(count + past_width, end - tile)
+                for strip in range(first, last):
+                    column = strip * STRIP
+                    lanes = min(STRIP, num_channels - column)
+                    _read(taps, 0, width, column, lanes, tap, 0)
+                    _read(bias, 0, 1, column, lanes, offset, 0)
+                    _read_inputs(
+                        x, past, s, start, tile - past_width, past_width + seen, column, lanes, past_width, inputs
+                    )
+                    fill(grads, 0)
+                    fill(to_tap, 0)
+                    fill(to_offset, 0)
+                    _read(grad_y, tile, seen, column, lanes, grads, past_width)
+                    for i in range(seen):
+                        for j in range(STRIP):
+                            total = offset[0, j]
+                            for k in range(width):
+                                total += tap[k, j] * inputs[i + k, j]
+                            half = sigmoid(total)
+                            grads[past_width + i, j] *= half * (1 + total * (1 - half))
+                    for i in range(count):
+                        for j in range(STRIP):
+                            to_offset[0, j] += grads[past_width + i, j]
+                            for k in range(width):
+                                to_tap[k, j] += inputs[i + k, j] * grads[past_width + i, j]
+                    _add(to_offset, grad_bias, column, lanes)
+                    _add(to_tap, grad_taps, column, lanes)
+                    for i in range(0 if tile == start else past_width, count + past_width):
+                        t = tile - past_width + i
+                        for j in range(STRIP):
+                            total = one * 0
+                            for k in range(width):
+                                total += tap[k, j] * grads[i + past_width - k, j]
+                            out[0, j] = total
+                        if t >= end - past_width:
+                            carried = part(grad_last, (s + 1) * past_width + t - end, column, lanes)
+                            for j in range(lanes):
+                                out[0, j] += carried[j]
+                        if t >= start:
+                            row = part(grad_x, t, column, lanes)
+                            for j in range(lanes):
+                                row[j] = narrowed(out[0, j], row)
                         else:
-                            grad_x[t - past_width, c, j] = to_window[c, 0, j]
-            for k in range(past_width):
-                for c in range(first, last):
-                    for j in range(STRIP):
-                        complete = to_window[c, k + 1, j] + grad_last[s, k, c, j]
-                        if length + k < past_width:
-                            grad_past[s, length + k, c, j] = complete
-                        else:
-                            grad_x[start + length + k - past_width, c, j] = complete
-        for c in range(first, last):
-            for j in range(STRIP):
-                grad_bias[c, j] = to_offset[c, j]
-                for k in range(width):
-                    grad_taps[k, c, j] = to_tap[c, k, j]
+                            carried = part(grad_past, (s + 1) * past_width + t - start, column, lanes)
+                            for j in range(lanes):
+                                carried[j] = out[0, j]
+            if start == end:
+                for k in range(s * past_width, (s + 1) * past_width):
+                    column = first * STRIP
+                    lanes = min(last * STRIP, num_channels) - column
+                    carried, back = part(grad_last, k, column, lanes), part(grad_past, k, column, lanes)
+                    for j in range(lanes):
+                        back[j] = carried[j]
 
     return Loops(forward, backward)
+
+
+@no_type_check
+@inlined
+def _add(sums, to, column, lanes):
+    for k in range(len(sums)):
+        row = part(to, k, column, lanes)
+        for j in range(lanes):
+            row[j] += sums[k, j]

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from hnet_lm.ops.native import array, ranges, run
-from hnet_lm.ops.ssd._loops import ROWS, loops
+from hnet_lm.ops.ssd._loops import ROWS, Loops, loops
 from hnet_lm.sequences import Sequences
 
 
@@ -45,23 +44,23 @@ class _SSD(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, dt, A, B, C, D, initial, bounds)
         y, final = _empty_like(x), _empty_like(initial)
-        inputs = (x, dt, A, _padded(B), _padded(C), D, bounds, initial)
-        run(loops(x.shape[2]).forward, _heads(x, 3 * B.shape[1]), *map(array, (*inputs, y, final)))
+        inputs = (x, dt, A, B, C, D, bounds, initial)
+        run(_loops(B, x).forward, _heads(x, 3 * B.shape[1]), *map(array, (*inputs, y, final)))
         return y, final
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, dt, A, B, C, D, initial, bounds = ctx.saved_tensors
         grad_x, grad_dt, grad_D, grad_initial = map(_empty_like, (x, dt, D, initial))
-        inputs = (grad_y, grad_final, x, dt, A, _padded(B), _padded(C), D, bounds)
+        inputs = (grad_y, grad_final, x, dt, A, B, C, D, bounds)
         outputs = (grad_x, grad_dt, grad_D, grad_initial)
-        run(loops(x.shape[2]).to_inputs, _heads(x, 3 * B.shape[1]), *map(array, (*inputs, *outputs)))
+        run(_loops(B, x).to_inputs, _heads(x, 3 * B.shape[1]), *map(array, (*inputs, *outputs)))
 
         heads = _heads(x, 8 * B.shape[1])
         grad_B, grad_C = (x.new_zeros(len(heads), *B.shape) for _ in range(2))
         grad_log_decay = _empty_like(dt)
-        inputs = (_padded(grad_y), grad_final, _padded(x), dt, A, B, C, bounds, initial)
-        run(loops(B.shape[1]).to_projections, heads, *map(array, (*inputs, grad_B, grad_C, grad_log_decay)))
+        inputs = (grad_y, grad_final, x, dt, A, B, C, bounds, initial)
+        run(_loops(x, B).to_projections, heads, *map(array, (*inputs, grad_B, grad_C, grad_log_decay)))
 
         grad_dt.addcmul_(grad_log_decay, A)
         grad_A = (grad_log_decay * dt).sum(0)
@@ -73,8 +72,9 @@ def _heads(x: Tensor, work: int) -> list[tuple[int, int]]:
     return ranges(x.shape[1], len(x) * x.shape[2] * work)
 
 
-def _padded(rows: Tensor) -> Tensor:
-    return pad(rows, (0, -rows.shape[-1] % ROWS)) if rows.shape[-1] % ROWS else rows
+def _loops(rows: Tensor, lanes: Tensor) -> Loops:
+    num_rows = rows.shape[-1]
+    return loops(num_rows + -num_rows % ROWS, lanes.shape[-1])
 
 
 def _empty_like(x: Tensor) -> Tensor:
