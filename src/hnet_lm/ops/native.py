@@ -105,7 +105,9 @@ def fill(matrix: NDArray[Any], number: Any) -> None:
 
 
 def in_rows(x: Tensor) -> Tensor:
-    """A matrix each of whose rows is without gaps: itself, or a copy."""
+    """A matrix as loops can read it, of a type they know and each row without gaps: itself, or a copy."""
+    if x.dtype not in ONE:
+        x = x.float()
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

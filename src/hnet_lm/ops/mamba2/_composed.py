@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.linear import linear
 from hnet_lm.ops.mamba2._weights import Mamba2Weights
-from hnet_lm.ops.rms_norm import PreNorm, pre_normed, rms_norm
+from hnet_lm.ops.rms_norm import PreNorm, pre_normed, product_dtype, rms_norm
 from hnet_lm.ops.ssd import ssd
 from hnet_lm.sequences import Sequences
 
@@ -33,5 +33,5 @@ def composed(
     A = -weights.A_log.to(wide).exp()
     x = x.unflatten(-1, (num_heads, -1))  # t h p
     y, ssm_state = ssd(x, dt, A, B, C, weights.D.to(wide), seqs, ssm_state, backend=backend)
-    y = rms_norm(y.flatten(1), weights.norm, z, eps, backend=backend)
+    y = rms_norm(y.flatten(1), weights.norm, z, eps, dtype=product_dtype(weights.norm), backend=backend)
     return linear(y, weights.out_proj, backend=backend), conv_state, ssm_state

@@ -1,14 +1,19 @@
 """The compiled loops of the norm over a range of positions: `(worker, first, last, ...)`.
 
-No gate is address 0, or an array of no rows.
+Matrices are `native.rows`, of which no gate has address 0; what is one number a column or a position is at an address,
+in the type of eps, which is also the type that is computed in.
 """
 
 from typing import no_type_check
 
 import numpy as np
 
+from hnet_lm.ops.bfloat16 import narrowed, widened
 from hnet_lm.ops.exponential import sigmoid
-from hnet_lm.ops.native import at, compiled
+from hnet_lm.ops.native import at, compiled, part, scratch
+
+WIDEST = 8192
+"""Columns that the loops have room for."""
 
 
 @no_type_check  # of Python: numba has types of its own
@@ -31,50 +36,60 @@ def normed(x, weight, eps):
 
 @no_type_check
 @compiled
-def norm(worker, first, last, num_positions, d, eps, x, weight, gate, y, scale):
-    """All at addresses, and of the type of eps. The factor of each position goes to `scale`, if that is not 0."""
-    shape = (num_positions, d)
-    x, y, gate = at(x, eps, shape), at(y, eps, shape), at(gate, eps, shape if gate else (0, d))
-    weight, scales = at(weight, eps, (d,)), at(scale, eps, (num_positions if scale else 0,))
-    v = np.empty(d, x.dtype)
+def norm(worker, first, last, d, eps, x, weight, gate, y, scale):
+    """The factor of each position goes to `scale`, if that is not 0."""
+    weights, scales = at(weight, eps, (d,)), at(scale, eps, (last if scale else 0,))
+    v = scratch(eps, 1, WIDEST)[0]
     for t in range(first, last):
+        row, out = part(x, t, 0, d), part(y, t, 0, d)
         for j in range(d):
-            v[j] = x[t, j]
-        if len(gate):
+            v[j] = widened(row[j])
+        if gate[1]:
+            gates = part(gate, t, 0, d)
             for j in range(d):
-                v[j] *= gate[t, j] * sigmoid(gate[t, j])
-        squares = x.dtype.type(0)
+                v[j] *= widened(gates[j]) * sigmoid(widened(gates[j]))
+        squares = type(eps)(0)
         for j in range(d):
             squares += v[j] * v[j]
         factor = 1 / np.sqrt(squares / d + eps)
         if scale:
             scales[t] = factor
         for j in range(d):
-            y[t, j] = v[j] * factor * weight[j]
+            out[j] = narrowed(v[j] * factor * weights[j], out)
 
 
 @no_type_check
 @compiled
-def norm_backwards(worker, first, last, grad_y, x, weight, gate, scale, grad_x, grad_weight, grad_gate):
-    d = len(weight)
-    normed, factor, grad = np.empty(d, x.dtype), np.empty(d, x.dtype), np.empty(d, x.dtype)
-    to_weight = np.zeros(d, x.dtype)
+def norm_backwards(worker, first, last, d, eps, grad_y, x, weight, gate, scale, grad_x, grad_weight, grad_gate):
+    """The gradient to the weight is the worker's share: one of the rows of `grad_weight`."""
+    weights, scales = at(weight, eps, (d,)), at(scale, eps, (last,))
+    value, factor, slope = scratch(eps, 1, WIDEST)[0], scratch(eps, 1, WIDEST)[0], scratch(eps, 1, WIDEST)[0]
+    grad, to_weight = scratch(eps, 1, WIDEST)[0], scratch(eps, 1, WIDEST)[0]
+    for j in range(d):
+        factor[j], to_weight[j] = 1, 0
     for t in range(first, last):
+        x_row, grad_row, out = part(x, t, 0, d), part(grad_y, t, 0, d), part(grad_x, t, 0, d)
+        if gate[1]:
+            gates = part(gate, t, 0, d)
+            for j in range(d):
+                number = widened(gates[j])
+                half = sigmoid(number)
+                factor[j], slope[j] = number * half, half * (1 + number * (1 - half))
+        along = type(eps)(0)
         for j in range(d):
-            factor[j] = gate[t, j] * sigmoid(gate[t, j]) if len(gate) else 1
-            normed[j] = x[t, j] * factor[j] * scale[t]
-        along = x.dtype.type(0)
-        for j in range(d):
-            to_weight[j] += grad_y[t, j] * normed[j]
-            grad[j] = grad_y[t, j] * weight[j]
-            along += grad[j] * normed[j]
+            value[j] = widened(x_row[j])
+            normed_value, gradient = value[j] * factor[j] * scales[t], widened(grad_row[j])
+            to_weight[j] += gradient * normed_value
+            grad[j] = gradient * weights[j]
+            along += grad[j] * normed_value
         along /= d
         for j in range(d):
-            grad[j] = (grad[j] - along * normed[j]) * scale[t]
-            grad_x[t, j] = grad[j] * factor[j]
-        if len(gate):
+            grad[j] = (grad[j] - along * value[j] * factor[j] * scales[t]) * scales[t]
+            out[j] = narrowed(grad[j] * factor[j], out)
+        if gate[1]:
+            to_gate = part(grad_gate, t, 0, d)
             for j in range(d):
-                half = sigmoid(gate[t, j])
-                grad_gate[t, j] = grad[j] * x[t, j] * half * (1 + gate[t, j] * (1 - half))
+                to_gate[j] = narrowed(grad[j] * value[j] * slope[j], to_gate)
+    row = part(grad_weight, worker, 0, d)
     for j in range(d):
-        grad_weight[worker, j] = to_weight[j]
+        row[j] = to_weight[j]

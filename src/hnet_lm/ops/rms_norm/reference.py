@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 
-def rms_norm(x: Tensor, weight: Tensor, gate: Tensor | None, eps: float) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, gate: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     v = x.to(wide)
     if gate is not None:
         v = v * gate.to(wide) * torch.sigmoid(gate.to(wide))
-    return (v / (v.square().mean(-1, keepdim=True) + eps).sqrt() * weight.to(wide)).to(weight.dtype)
+    return (v / (v.square().mean(-1, keepdim=True) + eps).sqrt() * weight.to(wide)).to(dtype)
