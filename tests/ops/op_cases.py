@@ -229,7 +229,7 @@ def mamba2_case(
         shared=lambda: weights() | _pre_norm_weight(d_model, normed),
         wide=frozenset({*Mamba2Weights._fields, "pre_norm"}) - {"in_proj", "out_proj"},
         float32_atol=1e-4,  # a norm behind a scan; the gradient to A_log sums over all positions
-        bfloat16_atol=5e-2,  # three ops, each of which rounds
+        bfloat16_atol=6e-2,  # three ops, each of which rounds, and two products
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from hnet_lm.ops.native import inlined
+from hnet_lm.ops.native import compiled
 
 NAN = np.uint16(0x7FC0)
 LOWER_HALF, LAST_BIT, BITS = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
@@ -39,7 +39,7 @@ def _narrowed(number, like):
 
 
 @no_type_check
-@inlined
+@compiled
 def _rounded(number):
     bits = np.float32(number).view(np.uint32)
     return np.uint16((bits + LOWER_HALF + ((bits >> BITS) & LAST_BIT)) >> BITS) if number == number else NAN

@@ -26,5 +26,8 @@ def ssd(
     *,
     backend: str | None = None,
 ) -> tuple[Float[Tensor, "t h p"], Float[Tensor, "s n h p"] | None]:
-    """y of every position, and the last h of every slot. dt is positive, A negative; both in at least float32."""
+    """y of every position, of the type of x, and the last h of every slot.
+
+    dt is positive, A negative; both, and all that is computed, in at least float32.
+    """
     return _op.backend(backend, x.device)(x, dt, A, B, C, D, seqs, state)

@@ -2,6 +2,8 @@
 
 Vectors run over the lanes. Rows are taken four at a time, as many as registers hold. What a position needs is copied
 to the loop's own stack, where the compiler knows that nothing overlaps.
+
+x, y, B, C and their gradients are `native.rows`, a position each; of x and y the heads are side by side.
 """
 
 import math
@@ -11,7 +13,8 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
-from hnet_lm.ops.native import compiled, fill, inlined, scratch
+from hnet_lm.ops.bfloat16 import narrowed, widened
+from hnet_lm.ops.native import compiled, fill, inlined, part, scratch
 
 ROWS = 4
 """Rows taken at a time."""
@@ -44,69 +47,97 @@ def _step(state, decay, rows, lanes, probe, total):
 
 
 @no_type_check
+@inlined
+def _read(source, row, column, length, factor, to):
+    """Numbers of a row, times a factor."""
+    numbers = part(source, row, column, length)
+    for j in range(length):
+        to[0, j] = factor * widened(numbers[j])
+
+
+@no_type_check
+@inlined
+def _write(numbers, to, row, column, length):
+    target = part(to, row, column, length)
+    for j in range(length):
+        target[j] = narrowed(numbers[0, j], target)
+
+
+@no_type_check
+@inlined
+def _dot(a, b):
+    total = a.dtype.type(0)
+    for j in range(a.shape[1]):
+        total += a[0, j] * b[0, j]
+    return total
+
+
+@no_type_check
 @cache
-def loops(num_rows: int, num_lanes: int) -> Loops:
-    """Compiled for the sizes of the state, of which the rows are a multiple of `ROWS`."""
+def loops(num_states: int, head_dim: int) -> Loops:
+    """Compiled for the sizes of the state."""
+    rows_of_states, rows_of_x = (size + -size % ROWS for size in (num_states, head_dim))
 
     @compiled
     def forward(worker, first, last, x, dt, A, B, C, D, bounds, initial, y, final):
-        one, num_states = y.dtype.type(1), B.shape[1]
-        state, lane, total = scratch(one, num_rows, num_lanes), scratch(one, 1, num_lanes), scratch(one, 1, num_lanes)
-        row, probe = scratch(one, 1, num_rows), scratch(one, 1, num_rows)
+        one = dt.dtype.type(1)
+        state = scratch(one, rows_of_states, head_dim)
+        value, total = scratch(one, 1, head_dim), scratch(one, 1, head_dim)
+        row, probe = scratch(one, 1, rows_of_states), scratch(one, 1, rows_of_states)
         fill(state, 0)
         fill(row, 0)
         fill(probe, 0)
         for head in range(first, last):
+            column = head * head_dim
             for s in range(len(bounds) - 1):
                 for i in range(num_states):
-                    for j in range(num_lanes):
+                    for j in range(head_dim):
                         state[i, j] = initial[s, i, head, j]
                 for t in range(bounds[s], bounds[s + 1]):
-                    for j in range(num_lanes):
-                        lane[0, j], total[0, j] = dt[t, head] * x[t, head, j], D[head] * x[t, head, j]
-                    for i in range(num_states):
-                        row[0, i], probe[0, i] = B[t, i], C[t, i]
-                    _step(state, math.exp(dt[t, head] * A[head]), row, lane, probe, total)
-                    for j in range(num_lanes):
-                        y[t, head, j] = total[0, j]
+                    _read(x, t, column, head_dim, one, value)
+                    _read(B, t, 0, num_states, dt[t, head], row)
+                    _read(C, t, 0, num_states, one, probe)
+                    for j in range(head_dim):
+                        total[0, j] = D[head] * value[0, j]
+                    _step(state, math.exp(dt[t, head] * A[head]), row, value, probe, total)
+                    _write(total, y, t, column, head_dim)
                 for i in range(num_states):
-                    for j in range(num_lanes):
+                    for j in range(head_dim):
                         final[s, i, head, j] = state[i, j]
 
     @compiled
     def to_inputs(
         worker, first, last, grad_y, grad_final, x, dt, A, B, C, D, bounds, grad_x, grad_dt, grad_D, grad_initial
     ):
-        one, num_states = grad_x.dtype.type(1), B.shape[1]
-        grad, lane, total = scratch(one, num_rows, num_lanes), scratch(one, 1, num_lanes), scratch(one, 1, num_lanes)
-        row, probe, value = scratch(one, 1, num_rows), scratch(one, 1, num_rows), scratch(one, 1, num_lanes)
+        one = dt.dtype.type(1)
+        grad = scratch(one, rows_of_states, head_dim)
+        to_y, value, total = scratch(one, 1, head_dim), scratch(one, 1, head_dim), scratch(one, 1, head_dim)
+        row, probe = scratch(one, 1, rows_of_states), scratch(one, 1, rows_of_states)
         fill(grad, 0)
         fill(row, 0)
         fill(probe, 0)
         for head in range(first, last):
-            skipped = one * 0
+            column, skipped = head * head_dim, one * 0
             for s in range(len(bounds) - 1):
                 for i in range(num_states):
-                    for j in range(num_lanes):
+                    for j in range(head_dim):
                         grad[i, j] = grad_final[s, i, head, j]
                 decay_after = one
                 for t in range(bounds[s + 1] - 1, bounds[s] - 1, -1):
-                    for j in range(num_lanes):
-                        lane[0, j], total[0, j], value[0, j] = grad_y[t, head, j], 0, x[t, head, j]
-                    for i in range(num_states):
-                        row[0, i], probe[0, i] = C[t, i], B[t, i]
-                    _step(grad, decay_after, row, lane, probe, total)
-                    to_dt = one * 0
-                    for j in range(num_lanes):
-                        to_dt += total[0, j] * value[0, j]
-                        skipped += lane[0, j] * value[0, j]
-                        total[0, j] = dt[t, head] * total[0, j] + D[head] * lane[0, j]
-                    for j in range(num_lanes):
-                        grad_x[t, head, j] = total[0, j]
-                    grad_dt[t, head] = to_dt
+                    _read(x, t, column, head_dim, one, value)
+                    _read(grad_y, t, column, head_dim, one, to_y)
+                    _read(C, t, 0, num_states, one, row)
+                    _read(B, t, 0, num_states, one, probe)
+                    fill(total, 0)
+                    _step(grad, decay_after, row, to_y, probe, total)
+                    grad_dt[t, head] = _dot(total, value)
+                    skipped += _dot(to_y, value)
+                    for j in range(head_dim):
+                        total[0, j] = dt[t, head] * total[0, j] + D[head] * to_y[0, j]
+                    _write(total, grad_x, t, column, head_dim)
                     decay_after = math.exp(dt[t, head] * A[head])
                 for i in range(num_states):
-                    for j in range(num_lanes):
+                    for j in range(head_dim):
                         grad_initial[s, i, head, j] = decay_after * grad[i, j]
             grad_D[head] = skipped
 
@@ -114,63 +145,62 @@ def loops(num_rows: int, num_lanes: int) -> Loops:
     def to_projections(
         worker, first, last, grad_y, grad_final, x, dt, A, B, C, bounds, initial, grad_B, grad_C, grad_log_decay
     ):
-        one, num_kept = grad_B.dtype.type(1), x.shape[2]
+        one = dt.dtype.type(1)
         longest = 0
         for s in range(len(bounds) - 1):
             longest = max(longest, bounds[s + 1] - bounds[s])
-        states = np.empty(((longest + SEGMENT - 1) // SEGMENT, num_rows, num_lanes), grad_B.dtype)
+        states = np.empty(((longest + SEGMENT - 1) // SEGMENT, rows_of_x, num_states), dt.dtype)
         gained = np.empty(longest, np.float64)
-        state, lane, total = scratch(one, num_rows, num_lanes), scratch(one, 1, num_lanes), scratch(one, 1, num_lanes)
-        row, probe, other = scratch(one, 1, num_rows), scratch(one, 1, num_rows), scratch(one, 1, num_lanes)
+        state = scratch(one, rows_of_x, num_states)
+        lane, other, total = scratch(one, 1, num_states), scratch(one, 1, num_states), scratch(one, 1, num_states)
+        inputs, to_y = scratch(one, 1, rows_of_x), scratch(one, 1, rows_of_x)
         fill(state, 0)
-        fill(row, 0)
-        fill(probe, 0)
-        nothing = np.finfo(grad_B.dtype).eps ** 2
+        fill(inputs, 0)
+        fill(to_y, 0)
+        nothing = np.finfo(dt.dtype).eps ** 2
         for head in range(first, last):
+            column = head * head_dim
             for s in range(len(bounds) - 1):
                 start, end = bounds[s], bounds[s + 1]
-                for i in range(num_kept):
-                    for j in range(num_lanes):
+                for i in range(head_dim):
+                    for j in range(num_states):
                         state[i, j] = initial[s, j, head, i]
                 for t in range(start, end):
-                    for i in range(num_kept):
-                        row[0, i], probe[0, i] = dt[t, head] * x[t, head, i], grad_y[t, head, i]
-                    for j in range(num_lanes):
-                        lane[0, j], other[0, j], total[0, j] = B[t, j], C[t, j], 0
-                    _step(state, math.exp(dt[t, head] * A[head]), row, lane, probe, total)
-                    gain = 0.0
-                    for j in range(num_lanes):
-                        gain += total[0, j] * other[0, j]
-                    for j in range(num_lanes):
+                    _read(x, t, column, head_dim, dt[t, head], inputs)
+                    _read(grad_y, t, column, head_dim, one, to_y)
+                    _read(B, t, 0, num_states, one, lane)
+                    _read(C, t, 0, num_states, one, other)
+                    fill(total, 0)
+                    _step(state, math.exp(dt[t, head] * A[head]), inputs, lane, to_y, total)
+                    gained[t - start] = _dot(total, other)
+                    for j in range(num_states):
                         grad_C[worker, t, j] += total[0, j]
-                    gained[t - start] = gain
                     if (t - start) % SEGMENT == SEGMENT - 1 or t == end - 1:
-                        for i in range(num_rows):
-                            for j in range(num_lanes):
+                        for i in range(rows_of_x):
+                            for j in range(num_states):
                                 states[(t - start) // SEGMENT, i, j] = state[i, j]
 
-                grad = state  # whose buffer is free now
-                for i in range(num_kept):
-                    for j in range(num_lanes):
+                grad = state  # whose memory is free now
+                for i in range(head_dim):
+                    for j in range(num_states):
                         grad[i, j] = grad_final[s, j, head, i]
                 decay_after = one
                 to_decay = 0.0  # the product of this position's gradient and the state before it, as it decayed
                 for t in range(end - 1, start - 1, -1):
                     if (t - start) % SEGMENT == SEGMENT - 1 or t == end - 1:
                         product = 0.0
-                        for i in range(num_rows):
-                            for j in range(num_lanes):
+                        for i in range(rows_of_x):
+                            for j in range(num_states):
                                 product += grad[i, j] * states[(t - start) // SEGMENT, i, j]
                         to_decay = decay_after * product
-                    for i in range(num_kept):
-                        row[0, i], probe[0, i] = grad_y[t, head, i], dt[t, head] * x[t, head, i]
-                    for j in range(num_lanes):
-                        lane[0, j], other[0, j], total[0, j] = C[t, j], B[t, j], 0
-                    _step(grad, decay_after, row, lane, probe, total)
-                    loss = 0.0
-                    for j in range(num_lanes):
-                        loss += total[0, j] * other[0, j]
-                    for j in range(num_lanes):
+                    _read(x, t, column, head_dim, dt[t, head], inputs)
+                    _read(grad_y, t, column, head_dim, one, to_y)
+                    _read(C, t, 0, num_states, one, lane)
+                    _read(B, t, 0, num_states, one, other)
+                    fill(total, 0)
+                    _step(grad, decay_after, to_y, lane, inputs, total)
+                    loss = _dot(total, other)
+                    for j in range(num_states):
                         grad_B[worker, t, j] += total[0, j]
                     decay_after = math.exp(dt[t, head] * A[head])
                     to_decay = to_decay + gained[t - start] - loss if decay_after > nothing else 0.0

@@ -9,6 +9,7 @@ from hnet_lm.sequences import Sequences
 def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, seqs: Sequences, state: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
+    dtype = x.dtype
     x, B, C = (part.to(dt.dtype) for part in (x, B, C))
     outputs, finals = [], []
     for i, (start, length) in enumerate(zip(seqs.starts.tolist(), seqs.host_lengths, strict=True)):
@@ -21,4 +22,4 @@ def ssd(
     y = torch.stack(outputs) if outputs else torch.zeros_like(x)
     if state is not None and finals:
         state = seqs.replaced(state, torch.stack(finals))
-    return y, state
+    return y.to(dtype), state

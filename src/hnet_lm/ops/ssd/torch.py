@@ -21,7 +21,7 @@ def ssd(
         y, state = _step(x, dt, A, B, C, seqs, state)
     else:
         y, state = _blocked(x, dt, A, B, C, seqs, state)
-    return torch.addcmul(y, D[:, None], x.to(y.dtype)), state
+    return torch.addcmul(y, D[:, None], x.to(y.dtype)).to(x.dtype), state
 
 
 def _blocked(
