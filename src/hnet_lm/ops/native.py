@@ -31,6 +31,9 @@ MIN_WORK_A_THREAD = 1 << 16
 CACHE_LINE = 64
 """Bytes; also those of the widest vectors."""
 
+WIDEST = 8192
+"""Numbers of a row for which loops have room on their stack."""
+
 MATHS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """Sums may be reordered, which vectors need; infinities and NaN keep their meaning."""
 

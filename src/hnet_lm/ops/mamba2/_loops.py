@@ -7,7 +7,7 @@ import numpy as np
 
 from hnet_lm.ops.exponential import sigmoid
 from hnet_lm.ops.linear._loops import multiply_at
-from hnet_lm.ops.native import START, at, compiled
+from hnet_lm.ops.native import START, WIDEST, at, compiled, scratch
 from hnet_lm.ops.rms_norm._loops import normed
 
 ROWS = 4
@@ -20,42 +20,47 @@ def step(first, last, zxBCdt, taps, bias, dt_bias, A_log, D, norm_weight, eps, s
     """All between the projections."""
     d_inner, d_conv, d_state, width = len(norm_weight), len(taps), state.shape[1], taps.shape[1]
     head_dim = d_inner // len(D)
-    xBC = np.empty(d_conv, y.dtype)
-    decay, u, total = np.empty(d_inner, y.dtype), np.empty(d_inner, y.dtype), np.empty(d_inner, y.dtype)
+    xBC, decay = scratch(eps, 1, WIDEST)[0], scratch(eps, 1, WIDEST)[0]
+    u, total = scratch(eps, 1, WIDEST)[0], scratch(eps, 1, WIDEST)[0]
     for row in range(first, last):
         slot = slots[row]
+        z, new = zxBCdt[row, :d_inner], zxBCdt[row, d_inner : d_inner + d_conv]
+        raw_dt = zxBCdt[row, d_inner + d_conv :]
         for j in range(d_conv):
-            new = zxBCdt[row, d_inner + j]
-            sum_ = bias[j] + taps[j, width - 1] * new
-            for k in range(width - 1):
-                sum_ += taps[j, k] * past[slot, k, j]
-                past[slot, k, j] = past[slot, k + 1, j] if k < width - 2 else new
-            xBC[j] = sum_ * sigmoid(sum_)
-        B, C = xBC[d_inner : d_inner + d_state], xBC[d_inner + d_state :]
+            xBC[j] = bias[j] + taps[j, width - 1] * new[j]
+        for k in range(width - 1):
+            old, next_ = past[slot, k], new if k == width - 2 else past[slot, k + 1]
+            for j in range(d_conv):
+                xBC[j] += taps[j, k] * old[j]
+                old[j] = next_[j]
+        for j in range(d_conv):
+            xBC[j] *= sigmoid(xBC[j])
+        B, C = xBC[d_inner : d_inner + d_state], xBC[d_inner + d_state : d_conv]
 
         for head in range(len(D)):
-            raw = zxBCdt[row, d_inner + d_conv + head] + dt_bias[head]
+            raw = raw_dt[head] + dt_bias[head]
             dt = raw if raw > 20 else math.log1p(math.exp(raw))
             left = math.exp(-dt * math.exp(A_log[head]))
-            for j in range(head * head_dim, (head + 1) * head_dim):
-                decay[j], u[j], total[j] = left, dt * xBC[j], D[head] * xBC[j]
+            start, end = head * head_dim, (head + 1) * head_dim
+            x, decays, inputs, totals = xBC[start:end], decay[start:end], u[start:end], total[start:end]
+            for j in range(head_dim):
+                decays[j], inputs[j], totals[j] = left, dt * x[j], D[head] * x[j]
         for i in range(0, d_state - ROWS + 1, ROWS):
             for j in range(d_inner):
                 new_total = total[j]
                 for k in range(ROWS):
-                    new = decay[j] * state[slot, i + k, j] + B[i + k] * u[j]
-                    state[slot, i + k, j] = new
-                    new_total += C[i + k] * new
+                    new_state = decay[j] * state[slot, i + k, j] + B[i + k] * u[j]
+                    state[slot, i + k, j] = new_state
+                    new_total += C[i + k] * new_state
                 total[j] = new_total
         for i in range(d_state - d_state % ROWS, d_state):
             for j in range(d_inner):
                 state[slot, i, j] = decay[j] * state[slot, i, j] + B[i] * u[j]
                 total[j] += C[i] * state[slot, i, j]
 
-        squares = y.dtype.type(0)
+        squares = eps * 0
         for j in range(d_inner):
-            gate = zxBCdt[row, j]
-            total[j] *= gate * sigmoid(gate)
+            total[j] *= z[j] * sigmoid(z[j])
             squares += total[j] * total[j]
         scale = 1 / np.sqrt(squares / d_inner + eps)
         for j in range(d_inner):

@@ -10,7 +10,7 @@ from hnet_lm.ops.linear import linear
 from hnet_lm.ops.mamba2._composed import composed
 from hnet_lm.ops.mamba2._loops import inner, whole
 from hnet_lm.ops.mamba2._weights import Mamba2Weights
-from hnet_lm.ops.native import ONE, addresses, ranges, run
+from hnet_lm.ops.native import ONE, WIDEST, addresses, ranges, run
 from hnet_lm.ops.one_loop import is_step, operands
 from hnet_lm.ops.rms_norm import PreNorm, pre_normed
 from hnet_lm.sequences import Sequences
@@ -27,7 +27,7 @@ def mamba2(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     in_proj, *between, out_proj = weights
     projections = (in_proj, out_proj)
-    if conv_state is None or ssm_state is None:
+    if conv_state is None or ssm_state is None or weights.conv.shape[0] > WIDEST:
         return composed("numba", u, weights, eps, seqs, conv_state, ssm_state, pre_norm)
     if not is_step(seqs, u, pre_norm, projections, (*between, conv_state, ssm_state)):
         return composed("numba", u, weights, eps, seqs, conv_state, ssm_state, pre_norm)

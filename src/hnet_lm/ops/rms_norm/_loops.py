@@ -10,10 +10,7 @@ import numpy as np
 
 from hnet_lm.ops.bfloat16 import narrowed, widened
 from hnet_lm.ops.exponential import sigmoid
-from hnet_lm.ops.native import at, compiled, part, scratch
-
-WIDEST = 8192
-"""Columns that the loops have room for."""
+from hnet_lm.ops.native import WIDEST, at, compiled, part, scratch
 
 
 @no_type_check  # of Python: numba has types of its own

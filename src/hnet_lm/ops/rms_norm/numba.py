@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hnet_lm.ops.native import ONE, in_rows, is_watched, ranges, rows, run
-from hnet_lm.ops.rms_norm._loops import WIDEST, norm, norm_backwards
+from hnet_lm.ops.native import ONE, WIDEST, in_rows, is_watched, ranges, rows, run
+from hnet_lm.ops.rms_norm._loops import norm, norm_backwards
 from hnet_lm.ops.rms_norm.torch import rms_norm as wider
 
 NOTHING = (ONE[torch.float32], 0, 0)
