@@ -15,11 +15,11 @@ from hnet_lm.model.layers import NORM_EPS
 from hnet_lm.ops import (
     AttentionShape,
     AttentionWeights,
-    Int8Weight,
     KVState,
     LinearWeight,
     Mamba2Weights,
     PreNorm,
+    RoundedWeight,
     attention,
     boundary_prob,
     causal_conv,
@@ -233,7 +233,7 @@ def _linear(
     weight: LinearWeight = matrix
     if is_int8:
         integers = torch.randint(-127, 128, matrix.shape, dtype=torch.int8, device=seqs.device)
-        weight = Int8Weight(integers, _random(seqs, d_out, low=0.001, high=0.01))
+        weight = RoundedWeight(integers, _random(seqs, d_out, low=0.001, high=0.01))
     return OpCase(
         name=name,
         op="linear",

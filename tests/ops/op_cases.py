@@ -14,11 +14,11 @@ from hnet_lm import ops
 from hnet_lm.ops import (
     AttentionShape,
     AttentionWeights,
-    Int8Weight,
     KVState,
     LinearWeight,
     Mamba2Weights,
     PreNorm,
+    RoundedWeight,
 )
 from hnet_lm.sequences import Sequences
 
@@ -261,10 +261,10 @@ def _weight(matrix: Tensor, is_int8: bool) -> LinearWeight:
     return nearest_int8(matrix) if is_int8 else matrix
 
 
-def nearest_int8(matrix: Tensor) -> Int8Weight:
+def nearest_int8(matrix: Tensor) -> RoundedWeight:
     """8-bit weights close to these; scales are powers of 2, so that the integers are the same for every type."""
     scale = 2.0 ** -(5 + torch.arange(len(matrix)) % 3).to(matrix.dtype)
-    return Int8Weight((matrix / scale[:, None]).round().clamp(-128, 127).to(torch.int8), scale)
+    return RoundedWeight((matrix / scale[:, None]).round().clamp(-128, 127).to(torch.int8), scale)
 
 
 def _pre_norm_weight(d: int, normed: bool) -> Tensors:

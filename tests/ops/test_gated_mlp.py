@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 
 from hnet_lm.ops import PreNorm, gated_mlp
 from hnet_lm.ops.gated_mlp import numba as compiled
-from hnet_lm.ops.linear.numba import FEW
+from hnet_lm.ops.linear.numba import SOME
 
 EPS = 1e-5
 WIDE = (600, 900)
@@ -18,7 +18,7 @@ WIDE = (600, 900)
 every_backend = pytest.mark.parametrize("backend", backends("gated_mlp"))
 every_type = pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
 normed = pytest.mark.parametrize("normed", [False, True], ids=["plain", "normed"])
-every_number = pytest.mark.parametrize("num_positions", [0, 1, 3, FEW, FEW + 1, 90])
+every_number = pytest.mark.parametrize("num_positions", [0, 1, 3, SOME, SOME + 1, 90])
 
 
 def inputs(num_positions: int, normed: bool, d: int = 6, f: int = 10) -> Tensors:
@@ -81,7 +81,7 @@ def test_without_gradients(
 
 @normed
 @pytest.mark.parametrize("is_int8", [False, True], ids=["float weights", "int8"])
-@pytest.mark.parametrize(("sizes", "num_positions"), [((6, 10), 3), ((6, 10), FEW + 1), (WIDE, 2)], ids=str)
+@pytest.mark.parametrize(("sizes", "num_positions"), [((6, 10), 3), ((6, 10), SOME + 1), (WIDE, 2)], ids=str)
 @torch.no_grad()
 def test_all_in_one_loop_where_it_is_small(
     sizes: tuple[int, int], num_positions: int, is_int8: bool, normed: bool, monkeypatch: pytest.MonkeyPatch
@@ -95,7 +95,7 @@ def test_all_in_one_loop_where_it_is_small(
     with threads(3):
         y = apply(named, "numba", is_int8)
     torch.testing.assert_close(y.double(), wanted, rtol=0, atol=1e-5)
-    assert ran == ([True] if num_positions <= FEW and sizes != WIDE else [])
+    assert ran == ([True] if num_positions <= SOME and sizes != WIDE else [])
 
 
 @normed

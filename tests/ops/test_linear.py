@@ -6,8 +6,8 @@ from op_cases import nearest_int8
 from op_runs import backends, threads
 from torch import Tensor
 
-from hnet_lm.ops import Int8Weight, LinearWeight, linear
-from hnet_lm.ops.linear.numba import FEW
+from hnet_lm.ops import LinearWeight, RoundedWeight, linear
+from hnet_lm.ops.linear.numba import SOME
 
 every_backend = pytest.mark.parametrize("backend", backends("linear"))
 either_weight = pytest.mark.parametrize("is_int8", [False, True], ids=["float weights", "int8"])
@@ -22,11 +22,11 @@ def some_weight(d_in: int, d_out: int, is_int8: bool, dtype: torch.dtype = torch
         return (torch.randn(d_out, d_in) / 2).to(dtype)
     integers = torch.randint(-128, 128, (d_out, d_in), dtype=torch.int8)
     integers[0, 0], integers[-1, -1] = -128, 127
-    return Int8Weight(integers, torch.rand(d_out).to(dtype) / 127)
+    return RoundedWeight(integers, torch.rand(d_out).to(dtype) / 127)
 
 
 def as_float64(weight: LinearWeight) -> Tensor:
-    return weight.to_float(torch.float64) if isinstance(weight, Int8Weight) else weight.double()
+    return weight.to_float(torch.float64) if isinstance(weight, RoundedWeight) else weight.double()
 
 
 @every_backend
@@ -47,7 +47,7 @@ def test_equals_the_reference(
 def test_the_reference_is_the_formula() -> None:
     x, integers = torch.tensor([[1.0, 2.0]]), torch.tensor([[3, -4], [5, 6]])
     assert linear(x, integers.float(), backend="reference").tolist() == [[-5.0, 17.0]]
-    weight = Int8Weight(integers.to(torch.int8), torch.tensor([0.5, 2]))
+    weight = RoundedWeight(integers.to(torch.int8), torch.tensor([0.5, 2]))
     assert linear(x, weight, backend="reference").tolist() == [[-2.5, 34.0]]
 
 
@@ -76,7 +76,7 @@ def test_bfloat16_throughout(num_positions: int, backend: str) -> None:
 
 
 @either_weight
-@pytest.mark.parametrize("num_positions", [1, 5, FEW, FEW + 1])
+@pytest.mark.parametrize("num_positions", [1, 5, SOME, SOME + 1])
 def test_several_threads_and_gaps_in_memory_change_nothing(num_positions: int, is_int8: bool) -> None:
     x, weight = torch.randn(num_positions, 1024), some_weight(1024, 1030, is_int8)
     wanted = linear(x.double(), as_float64(weight), backend="reference").float()
@@ -90,8 +90,8 @@ def test_several_threads_and_gaps_in_memory_change_nothing(num_positions: int, i
 
 def spread(weight: LinearWeight) -> LinearWeight:
     """The same numbers, other than one behind the other."""
-    if isinstance(weight, Int8Weight):
-        return Int8Weight(weight.integers.T.contiguous().T, weight.scale.repeat_interleave(2)[::2])
+    if isinstance(weight, RoundedWeight):
+        return RoundedWeight(weight.numbers.T.contiguous().T, weight.scale.repeat_interleave(2)[::2])
     return weight.T.contiguous().T
 
 

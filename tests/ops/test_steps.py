@@ -15,14 +15,14 @@ from op_runs import threads, with_backends
 from torch import Tensor
 
 from hnet_lm.ops import KVState
-from hnet_lm.ops.linear.numba import FEW
+from hnet_lm.ops.linear.numba import SOME
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import tensors
 
 NUM_SLOTS = 6
 STEPS = (((1, 1, 1), (4, 0, 2)), ((1, 0, 1), (0, 5, 4)), ((0, 0, 0), (1, 2, 3)), ((0, 1, 1), (4, 2, 0)))
 """Lengths, and the slots the sequences own, of a few steps."""
-MANY_SLOTS = 3 * FEW // 2
+MANY_SLOTS = 3 * SOME // 2
 
 SMALL = (
     mamba2_case(),
@@ -78,7 +78,7 @@ def few_rows() -> list[Sequences]:
 def many_rows() -> list[Sequences]:
     """All slots but one in an order of their own each step; a few of the sequences are empty."""
     lengths = [int(i % 8 > 0) for i in range(MANY_SLOTS - 1)]
-    assert sum(lengths) > FEW
+    assert sum(lengths) > SOME
     return [Sequences.from_lengths(lengths, torch.randperm(MANY_SLOTS)[:-1]) for _ in range(3)]
 
 
@@ -155,7 +155,7 @@ def test_a_step_works_on_the_state_where_it_lies(case: OpCase, num_slots: int) -
     assert [part.data_ptr() for part in tensors(final)] == before
 
 
-@pytest.mark.parametrize("num_rows", [3, FEW + 4])
+@pytest.mark.parametrize("num_rows", [3, SOME + 4])
 @pytest.mark.parametrize("case", SMALL, ids=str)
 def test_a_step_sees_no_slot_of_others(case: OpCase, num_rows: int) -> None:
     """Not even where it holds NaN; and it stays as it is."""

@@ -1,12 +1,13 @@
 """A model with its weights in another type, for decoding, which waits for weights to be read.
 
-`bfloat16` halves them: all but what the model keeps in float32 by itself. `int8` quarters those of the linear maps,
-which are nearly all: each output has a scale of its own, and a weight is the nearest of 255 multiples of it,
+Only the weights of the linear maps are rounded, which are nearly all: to the nearest `bfloat16`, half as large, or to
+`int8`, a quarter, where each output has a scale of its own and a weight is the nearest of 255 multiples of it,
 
     scale_i = max_j |W_ij| / 127        W_ij is about scale_i * round(W_ij / scale_i)
 
-Everything else, the embedding and a head tied to it among it, is float32 then. What that costs in bits per byte is for
-`evaluation` to say: nothing here looks at data.
+Everything else, the embedding and a head tied to it among it, is float32 then, and so is all that is computed. On other
+devices than the CPU, whose products are the faster ones in bfloat16, that is the type of the whole model. What it costs
+in bits per byte is for `evaluation` to say: nothing here looks at data.
 """
 
 import copy
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from hnet_lm.model import HNetLM
 from hnet_lm.model.layers import Linear
-from hnet_lm.ops import Int8Weight, linear
+from hnet_lm.ops import RoundedWeight, linear
 
 Weights = Literal["float32", "bfloat16", "int8"]
 
@@ -26,33 +27,40 @@ LARGEST = 127
 """Of the integers; -128 stays unused, so that they are symmetric."""
 
 
-class Int8Linear(nn.Module):
-    """y = scale * (integers x), in float32: a linear map without bias, rounded. It cannot be trained."""
+class RoundedLinear(nn.Module):
+    """A linear map without bias, rounded, in float32: y = scale * (numbers x). It cannot be trained."""
 
-    scale: Float[Tensor, " d_out"]
+    scale: Float[Tensor, " d_out"] | None
 
-    def __init__(self, weight: Float[Tensor, "d_out d_in"]):
+    def __init__(self, weight: Float[Tensor, "d_out d_in"], dtype: torch.dtype):
         super().__init__()
-        weight = weight.detach().float()
-        # a row of zeros has a scale too, so that nothing is divided by 0
-        scale = (weight.abs().amax(1) / LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
-        self.integers = nn.Parameter((weight / scale[:, None]).round().to(torch.int8), requires_grad=False)
+        weight, scale = weight.detach().float(), None
+        if dtype == torch.int8:
+            # a row of zeros has a scale too, so that nothing is divided by 0
+            scale = (weight.abs().amax(1) / LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
+            weight = (weight / scale[:, None]).round()
+        self.numbers = nn.Parameter(weight.to(dtype), requires_grad=False)
         self.register_buffer("scale", scale)
 
     def forward(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
         return linear(x, self.weight)
 
     @property
-    def weight(self) -> Int8Weight:
-        return Int8Weight(self.integers, self.scale)
+    def weight(self) -> RoundedWeight:
+        return RoundedWeight(self.numbers, self.scale)
 
 
 def with_weights(model: HNetLM, weights: Weights) -> HNetLM:
     """A copy for inference, on the same device; the model itself stays as it is."""
+    dtype = getattr(torch, weights)
+    if dtype == torch.bfloat16 and model.device.type != "cpu":
+        return copy.deepcopy(model).to(dtype).requires_grad_(False)
     replaced = {}
-    if weights == "int8":
+    if dtype != torch.float32:
         linears = [module for module in model.modules() if isinstance(module, Linear)]
-        replaced = {id(linear): Int8Linear(linear.weight) for linear in linears}
-    dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
-    # The memo says what is copied already, and as what: no float copy of a rounded weight is ever made.
-    return copy.deepcopy(model, replaced).to(dtype).requires_grad_(False)
+        replaced = {id(linear): RoundedLinear(linear.weight, dtype) for linear in linears}
+    smaller = copy.deepcopy(model, replaced)  # the memo says what is copied already, and as what
+    for module in smaller.modules():
+        if not isinstance(module, RoundedLinear):
+            module._apply(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, recurse=False)
+    return smaller.requires_grad_(False)

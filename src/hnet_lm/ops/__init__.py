@@ -10,7 +10,7 @@ from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import use_backend
 from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.ops.gated_mlp import gated_mlp
-from hnet_lm.ops.linear import Int8Weight, LinearWeight, linear
+from hnet_lm.ops.linear import LinearWeight, RoundedWeight, linear
 from hnet_lm.ops.mamba2 import Mamba2Weights, mamba2
 from hnet_lm.ops.rms_norm import PreNorm, rms_norm
 from hnet_lm.ops.select_chunks import select_chunks
@@ -20,11 +20,11 @@ from hnet_lm.ops.ssd import ssd
 __all__ = [
     "AttentionShape",
     "AttentionWeights",
-    "Int8Weight",
     "KVState",
     "LinearWeight",
     "Mamba2Weights",
     "PreNorm",
+    "RoundedWeight",
     "attention",
     "boundary_prob",
     "causal_conv",

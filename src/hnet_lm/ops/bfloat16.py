@@ -1,4 +1,4 @@
-"""bfloat16 in compiled loops, whose compiler knows no such type: there it is an integer, the upper half of a float32."""
+"""bfloat16 in compiled loops, whose compiler does not know it: there it is an integer, the upper half of a float32."""
 
 from typing import Any, no_type_check
 

@@ -23,7 +23,7 @@ def is_step(
 ) -> bool:
     """Whether each sequence has one position or none, nothing is differentiated, and all lies as loops need it.
 
-    Both projections, the `ends`, may be 8-bit; the other tensors have to be of the type of x.
+    Both projections, the `ends`, may be rounded; the other tensors have to be of the type of x.
     """
     tensors = [x, *tensors] if pre_norm is None else [x, pre_norm.weight, *tensors]
     if seqs.max_length > 1 or x.dtype.itemsize < torch.float32.itemsize or is_watched(*ends, *tensors):

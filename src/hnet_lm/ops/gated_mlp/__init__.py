@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hnet_lm.ops.dispatch import Op
-from hnet_lm.ops.linear import Int8Weight
+from hnet_lm.ops.linear import RoundedWeight
 from hnet_lm.ops.rms_norm import PreNorm
 
 _op = Op(__name__)
@@ -12,8 +12,8 @@ _op = Op(__name__)
 
 def gated_mlp(
     x: Float[Tensor, "t d"],
-    fc1: Float[Tensor, "two_f d"] | Int8Weight,
-    fc2: Float[Tensor, "d f"] | Int8Weight,
+    fc1: Float[Tensor, "two_f d"] | RoundedWeight,
+    fc2: Float[Tensor, "d f"] | RoundedWeight,
     *,
     pre_norm: PreNorm | None = None,
     backend: str | None = None,

@@ -1,4 +1,4 @@
-"""Few positions: weights read once, as they lie, a range of outputs a thread; many are left to torch's product.
+"""Some positions: weights read as they lie, a range of outputs a thread; many are left to torch's product.
 
 For few positions torch's product reads weights at a third of the speed of this loop (float32, from the last cache).
 """
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hnet_lm.ops.linear._loops import product
-from hnet_lm.ops.linear._weight import Int8Weight, LinearWeight
+from hnet_lm.ops.linear._weight import LinearWeight, RoundedWeight
 from hnet_lm.ops.linear.torch import linear as many_positions
 from hnet_lm.ops.native import MIN_WORK_A_THREAD, ONE, is_watched, ranges, run
 
-FEW = 32
-"""Positions up to which the compiled loop is the faster (measured for widths of 256 to 1024)."""
+SOME = 256
+"""Positions up to which the compiled loop is used; it was never the slower one, but reads weights anew for each few."""
 LANES = 8
 """Multiplications in one instruction, at least: a range of outputs is done sooner than its number of them says."""
 
@@ -43,11 +43,11 @@ class Operand(NamedTuple):
 
 def operand(x: Tensor, weight: LinearWeight) -> Operand | None:
     """None where loops do not do it: many positions, a narrow type, weights of another type or with gaps."""
-    matrix, scale = weight if isinstance(weight, Int8Weight) else (weight, None)
+    matrix, scale = weight if isinstance(weight, RoundedWeight) else (weight, None)
     (num_positions, d_in), dtype = x.shape, x.dtype
-    if num_positions > FEW or dtype.itemsize < 4 or not matrix.is_contiguous():
+    if num_positions > SOME or dtype.itemsize < 4 or not matrix.is_contiguous():
         return None
-    if matrix.dtype != dtype if scale is None else scale.dtype != dtype or not scale.is_contiguous():
+    if weight.dtype != dtype or (scale is not None and not scale.is_contiguous()):
         return None
     d_out = matrix.shape[0]
     is_small = num_positions * d_in * d_out < 2 * LANES * MIN_WORK_A_THREAD

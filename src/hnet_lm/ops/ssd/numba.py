@@ -1,7 +1,8 @@
 """The recurrence itself, compiled, with the state of one head in the innermost cache.
 
 Nothing is laid out in blocks and nothing as large as (block, block) is ever written: an input is read once, an output
-written once, where it lies and in the type it has; the state and all that is computed is in at least float32. All is made of one step of a probed scan of outer products, in either direction of time,
+written once, where it lies and in the type it has; the state and all that is computed is in at least float32. All is
+made of one step of a probed scan of outer products, in either direction of time,
 
     S = decay_t S + rows_t lanes_t^T        out_t = S^T probe_t
 
