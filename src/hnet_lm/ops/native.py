@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-MIN_WORK_A_THREAD = 1 << 16
+MIN_WORK_A_THREAD = 1 << 19
 """Multiplications below which waking another thread costs more than it saves (tens of microseconds)."""
 
 CACHE_LINE = 64

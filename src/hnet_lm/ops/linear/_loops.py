@@ -9,7 +9,7 @@ from hnet_lm.ops.bfloat16 import widened
 from hnet_lm.ops.native import at, compiled, fill, inlined, scratch
 from hnet_lm.ops.vectors import plus_product, write, zeros
 
-FEW = 16
+FEW = 24
 """Positions up to which vectors run along the weights, not over the positions."""
 OUTPUTS = 6
 """Rows of weights at a time that meet vectors of positions: as many as registers hold the sums of."""
@@ -20,7 +20,9 @@ LANES = 32 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 
 @compiled
 def multiply(first, last, x, weight, scale, y):
     """Outputs first .. last of y = x weight^T, times their scale if there are any; x and y have a row a position."""
-    if len(x) <= FEW:
+    if len(x) < 4:
+        _multiply_single(first, last, x, weight, y)
+    elif len(x) <= FEW:
         _multiply_few(first, last, x, weight, y)
     else:
         _multiply_many(first, last, x, weight, y)
@@ -32,15 +34,32 @@ def multiply(first, last, x, weight, scale, y):
 
 @no_type_check
 @inlined
-def _multiply_few(first, last, x, weight, y):
-    """One position is multiplied with four rows of weights at a time, far from each other: one core reads four places
-    at once twice as fast as one. Of several positions four are multiplied with two rows, so that each number that was
-    loaded and converted is used several times.
+def _multiply_single(first, last, x, weight, y):
+    """A position is multiplied with four rows of weights at a time, far from each other: one core reads four places at
+    once twice as fast as one.
     """
     real = x.dtype.type
+    quarter = (last - first) // 4
+    for t in range(len(x)):
+        for i in range(first, first + quarter):
+            a = b = c = d = real(0)
+            for j in range(x.shape[1]):
+                a += real(widened(weight[i, j])) * x[t, j]
+                b += real(widened(weight[i + quarter, j])) * x[t, j]
+                c += real(widened(weight[i + 2 * quarter, j])) * x[t, j]
+                d += real(widened(weight[i + 3 * quarter, j])) * x[t, j]
+            y[t, i], y[t, i + quarter], y[t, i + 2 * quarter], y[t, i + 3 * quarter] = a, b, c, d
+        for i in range(first + 4 * quarter, last):
+            y[t, i] = _product(x, t, weight, i)
+
+
+@no_type_check
+@inlined
+def _multiply_few(first, last, x, weight, y):
+    """Four positions are multiplied with two rows, so that each number that was loaded and converted is used again."""
+    real = x.dtype.type
     num_positions, d_in = x.shape
-    grouped = num_positions // 4 * 4
-    half = (last - first) // 2
+    grouped, half = num_positions // 4 * 4, (last - first) // 2
     for i in range(first, first + half):
         for t in range(0, grouped, 4):
             a = b = c = d = e = f = g = h = real(0)
@@ -56,20 +75,10 @@ def _multiply_few(first, last, x, weight, y):
                 h += v * x[t + 3, j]
             y[t, i], y[t + 1, i], y[t + 2, i], y[t + 3, i] = a, b, c, d
             y[t, i + half], y[t + 1, i + half], y[t + 2, i + half], y[t + 3, i + half] = e, f, g, h
-    for t in range(grouped):
-        for i in range(first + 2 * half, last):
-            y[t, i] = _product(x, t, weight, i)
-    quarter = (last - first) // 4
-    for t in range(grouped, num_positions):
-        for i in range(first, first + quarter):
-            a = b = c = d = real(0)
-            for j in range(d_in):
-                a += real(widened(weight[i, j])) * x[t, j]
-                b += real(widened(weight[i + quarter, j])) * x[t, j]
-                c += real(widened(weight[i + 2 * quarter, j])) * x[t, j]
-                d += real(widened(weight[i + 3 * quarter, j])) * x[t, j]
-            y[t, i], y[t, i + quarter], y[t, i + 2 * quarter], y[t, i + 3 * quarter] = a, b, c, d
-        for i in range(first + 4 * quarter, last):
+        for t in range(grouped, num_positions):
+            y[t, i], y[t, i + half] = _product(x, t, weight, i), _product(x, t, weight, i + half)
+    for i in range(first + 2 * half, last):
+        for t in range(num_positions):
             y[t, i] = _product(x, t, weight, i)
 
 
