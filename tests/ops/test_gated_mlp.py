@@ -12,7 +12,7 @@ from hnet_lm.ops.gated_mlp import numba as compiled
 from hnet_lm.ops.linear.numba import SOME
 
 EPS = 1e-5
-WIDE = (600, 900)
+WIDE = (900, 1200)
 """d and f whose products are worth several threads, each."""
 
 every_backend = pytest.mark.parametrize("backend", backends("gated_mlp"))

@@ -37,12 +37,12 @@ SMALL = (
     boundary_prob_case(12, is_int8=True),
 )
 WIDE = (
-    mamba2_case(h=6, p=64, d_model=1024),
-    mamba2_case(h=6, p=64, d_model=1024, normed=True, is_int8=True),
-    self_attention_case(-1, p=300, normed=True),
-    self_attention_case(1, p=300, is_int8=True),
-    boundary_prob_case(1030),
-    boundary_prob_case(1030, is_int8=True),
+    mamba2_case(h=6, p=64, d_model=2800),
+    mamba2_case(h=6, p=64, d_model=2800, normed=True, is_int8=True),
+    self_attention_case(-1, p=450, normed=True),
+    self_attention_case(1, p=450, is_int8=True),
+    boundary_prob_case(1460),
+    boundary_prob_case(1460, is_int8=True),
 )
 """With projections that are each worth several threads."""
 

@@ -12,6 +12,9 @@ from hnet_lm.ops.rows import gather_rows, spread_rows
 from hnet_lm.sequences import Sequences
 
 MIN_BAND = 256
+"""Queries at a time, at least."""
+BANDS_A_WINDOW = 4
+"""A band of queries is so much shorter than the window: all of its queries are given all keys that one of them sees."""
 
 
 def attention(
@@ -48,19 +51,25 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None =
     past, length = k.shape[1] - q.shape[1], q.shape[1]
     if valid is None and (window < 0 or window >= length - 1):
         return _attend(q, k, v, None, is_causal=True)
-    band = length if window < 0 else max(window, MIN_BAND)
+    band = length if window < 0 else max((window + 1) // BANDS_A_WINDOW, MIN_BAND)
+    reach = -(-window // band)  # bands back that a window may touch
+    queries = q.split(band, 1)
+    # Split, and put together for each band: slices would each have a gradient as long as the whole.
+    sizes = [past + queries[0].shape[1], *(part.shape[1] for part in queries[1:])]
+    keys, values = k.split(sizes, 1), v.split(sizes, 1)
     outputs = []
-    for start in range(0, length, band):
-        stop = min(start + band, length)
-        first = 0 if window < 0 else max(0, past + start - window)
-        keys = slice(first, past + stop)
-        distance = torch.arange(past + start, past + stop, device=q.device)[:, None] - torch.arange(
-            first, past + stop, device=q.device
+    for i, rows in enumerate(queries):
+        seen = slice(max(0, i - reach), i + 1)
+        some_keys, some_values = torch.cat(keys[seen], 1), torch.cat(values[seen], 1)
+        num_rows, stop = rows.shape[1], past + i * band + rows.shape[1]
+        first = stop - some_keys.shape[1]
+        distance = torch.arange(stop - num_rows, stop, device=q.device)[:, None] - torch.arange(
+            first, stop, device=q.device
         )
         mask = (distance >= 0) if window < 0 else (distance >= 0) & (distance <= window)
         if valid is not None:
-            mask = mask & valid[:, None, None, keys]
-        outputs.append(_attend(q[:, start:stop], k[:, keys], v[:, keys], mask))
+            mask = mask & valid[:, None, None, first:stop]
+        outputs.append(_attend(rows, some_keys, some_values, mask))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
 

@@ -16,6 +16,8 @@ SOME = 256
 """Positions up to which the compiled loop is used; it was never the slower one, but reads weights anew for each few."""
 LANES = 8
 """Multiplications in one instruction, at least: a range of outputs is done sooner than its number of them says."""
+READING = 4
+"""Positions that could be multiplied while the weights are read, for which fewer have to wait."""
 
 
 def linear(x: Tensor, weight: LinearWeight) -> Tensor:
@@ -25,7 +27,7 @@ def linear(x: Tensor, weight: LinearWeight) -> Tensor:
         return many_positions(x, weight)
     (num_positions, d_in), d_out = x.shape, part.d_out
     y = x.new_empty(num_positions, d_out)
-    parts = ranges(d_out, num_positions * d_in // LANES)
+    parts = ranges(d_out, _work(num_positions, d_in))
     run(product, parts, ONE[x.dtype], part.one, num_positions, d_in, d_out, x.data_ptr(), *part[1:3], y.data_ptr())
     return y
 
@@ -50,5 +52,10 @@ def operand(x: Tensor, weight: LinearWeight) -> Operand | None:
     if weight.dtype != dtype or (scale is not None and not scale.is_contiguous()):
         return None
     d_out = matrix.shape[0]
-    is_small = num_positions * d_in * d_out < 2 * LANES * MIN_WORK_A_THREAD
+    is_small = d_out * _work(num_positions, d_in) < 2 * MIN_WORK_A_THREAD
     return Operand(ONE[matrix.dtype], matrix.data_ptr(), 0 if scale is None else scale.data_ptr(), d_out, is_small)
+
+
+def _work(num_positions: int, d_in: int) -> int:
+    """Of an output, for `ranges`."""
+    return max(num_positions, READING) * d_in // LANES
