@@ -18,7 +18,7 @@ from speed.timing import seconds_of
 from speed.update_step import UpdateStep
 
 SHORT = 128
-TIMED_BYTES = 16384  # short steps are repeated until they make so many
+TIMED_BYTES = 65536  # short steps are repeated until they make so many
 
 
 def main(model: Path, length: int) -> None:

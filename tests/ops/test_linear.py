@@ -1,4 +1,4 @@
-"""Each backend of the linear map against the float64 reference: float and 8-bit weights, few positions and many."""
+"""Each backend of the linear map against the float64 reference: float and rounded weights, few positions and many."""
 
 import pytest
 import torch
@@ -10,16 +10,17 @@ from hnet_lm.ops import LinearWeight, RoundedWeight, linear
 from hnet_lm.ops.linear.numba import SOME
 
 every_backend = pytest.mark.parametrize("backend", backends("linear"))
-either_weight = pytest.mark.parametrize("is_int8", [False, True], ids=["float weights", "int8"])
+every_weight = pytest.mark.parametrize("kind", ["float", "int8", "bfloat16"])
 every_type = pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
-every_number = pytest.mark.parametrize("num_positions", [0, 1, 3, 4, 9, 16, 17, 40])
+every_number = pytest.mark.parametrize("num_positions", [0, 1, 3, 4, 9, 24, 25, 70])
 every_size = pytest.mark.parametrize(("d_in", "d_out"), [(1, 1), (13, 3), (64, 32), (147, 70)])
 
 
-def some_weight(d_in: int, d_out: int, is_int8: bool, dtype: torch.dtype = torch.float32) -> LinearWeight:
+def some_weight(d_in: int, d_out: int, kind: str, dtype: torch.dtype = torch.float32) -> LinearWeight:
     """Integers have both extremes."""
-    if not is_int8:
-        return (torch.randn(d_out, d_in) / 2).to(dtype)
+    if kind != "int8":
+        weight = torch.randn(d_out, d_in) / 2
+        return weight.to(dtype) if kind == "float" else RoundedWeight(weight.bfloat16(), None)
     integers = torch.randint(-128, 128, (d_out, d_in), dtype=torch.int8)
     integers[0, 0], integers[-1, -1] = -128, 127
     return RoundedWeight(integers, torch.rand(d_out).to(dtype) / 127)
@@ -30,14 +31,14 @@ def as_float64(weight: LinearWeight) -> Tensor:
 
 
 @every_backend
-@either_weight
+@every_weight
 @every_number
 @every_size
 @every_type
 def test_equals_the_reference(
-    num_positions: int, d_in: int, d_out: int, is_int8: bool, backend: str, dtype: torch.dtype, atol: float
+    num_positions: int, d_in: int, d_out: int, kind: str, backend: str, dtype: torch.dtype, atol: float
 ) -> None:
-    x, weight = torch.randn(num_positions, d_in).to(dtype), some_weight(d_in, d_out, is_int8, dtype)
+    x, weight = torch.randn(num_positions, d_in).to(dtype), some_weight(d_in, d_out, kind, dtype)
     y = linear(x, weight, backend=backend)
     assert y.dtype == dtype
     wanted = linear(x.double(), as_float64(weight), backend="reference")
@@ -59,8 +60,9 @@ def test_integers_as_floats() -> None:
 
 
 @every_backend
-def test_integers_and_narrow_inputs_are_multiplied_in_float32(backend: str) -> None:
-    x, weight = torch.randn(3, 64).bfloat16(), some_weight(64, 32, is_int8=True)
+@pytest.mark.parametrize("kind", ["int8", "bfloat16"])
+def test_rounded_weights_and_narrow_inputs_are_multiplied_in_float32(kind: str, backend: str) -> None:
+    x, weight = torch.randn(3, 64).bfloat16(), some_weight(64, 32, kind)
     wanted = linear(x.double(), as_float64(weight), backend="reference")
     torch.testing.assert_close(linear(x, weight, backend=backend), wanted.float(), rtol=0, atol=1e-5)
 
@@ -68,17 +70,17 @@ def test_integers_and_narrow_inputs_are_multiplied_in_float32(backend: str) -> N
 @every_backend
 @pytest.mark.parametrize("num_positions", [1, 40])
 def test_bfloat16_throughout(num_positions: int, backend: str) -> None:
-    x, weight = torch.randn(num_positions, 64).bfloat16(), some_weight(64, 32, False, torch.bfloat16)
+    x, weight = torch.randn(num_positions, 64).bfloat16(), some_weight(64, 32, "float", torch.bfloat16)
     y = linear(x, weight, backend=backend)
     assert y.dtype == torch.bfloat16
     wanted = linear(x.double(), as_float64(weight), backend="reference")
     torch.testing.assert_close(y.double(), wanted, rtol=2e-2, atol=2e-2)
 
 
-@either_weight
+@every_weight
 @pytest.mark.parametrize("num_positions", [1, 5, SOME, SOME + 1])
-def test_several_threads_and_gaps_in_memory_change_nothing(num_positions: int, is_int8: bool) -> None:
-    x, weight = torch.randn(num_positions, 1024), some_weight(1024, 1030, is_int8)
+def test_several_threads_and_gaps_in_memory_change_nothing(num_positions: int, kind: str) -> None:
+    x, weight = torch.randn(num_positions, 1024), some_weight(1024, 1030, kind)
     wanted = linear(x.double(), as_float64(weight), backend="reference").float()
     for with_gaps in (False, True):
         if with_gaps:
@@ -91,7 +93,8 @@ def test_several_threads_and_gaps_in_memory_change_nothing(num_positions: int, i
 def spread(weight: LinearWeight) -> LinearWeight:
     """The same numbers, other than one behind the other."""
     if isinstance(weight, RoundedWeight):
-        return RoundedWeight(weight.numbers.T.contiguous().T, weight.scale.repeat_interleave(2)[::2])
+        scale = weight.scale if weight.scale is None else weight.scale.repeat_interleave(2)[::2]
+        return RoundedWeight(weight.numbers.T.contiguous().T, scale)
     return weight.T.contiguous().T
 
 
@@ -112,8 +115,9 @@ def test_gradients_of_float_weights(num_positions: int, backend: str, dtype: tor
 
 
 @every_backend
-def test_a_gradient_through_integers_is_refused(backend: str) -> None:
-    x, weight = torch.randn(2, 8), some_weight(8, 4, is_int8=True)
+@pytest.mark.parametrize("kind", ["int8", "bfloat16"])
+def test_a_gradient_through_rounded_weights_is_refused(kind: str, backend: str) -> None:
+    x, weight = torch.randn(2, 8), some_weight(8, 4, kind)
     with pytest.raises(RuntimeError, match="no gradients"):
         linear(x.requires_grad_(), weight, backend=backend)
     with torch.no_grad():

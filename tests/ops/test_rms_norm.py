@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from hnet_lm.ops import rms_norm
+from hnet_lm.ops.native import WIDEST
 
 EPS = 1e-5
 
@@ -55,3 +56,34 @@ def test_it_is_computed_in_float32_and_has_the_weights_type(backend: str) -> Non
 def test_the_reference_numerically(gated: bool) -> None:
     leaves = [tensor.double().requires_grad_() for tensor in inputs(2, gated)]
     assert gradcheck(lambda x, weight, gate=None: rms_norm(x, weight, gate, EPS, backend="reference"), leaves)
+
+
+@every_backend
+def test_the_result_may_have_another_type(backend: str) -> None:
+    x, weight, gate = inputs(37, gated=True)
+    y = rms_norm(x, weight, gate, EPS, dtype=torch.bfloat16, backend=backend)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, rms_norm(x, weight, gate, EPS, backend="reference").bfloat16())
+
+
+@gated
+@every_backend
+def test_parts_of_wider_rows_in_bfloat16(gated: bool, backend: str) -> None:
+    """As a product under autocast leaves them; gradients have the type of what they are of."""
+    row = torch.randn(37, 60).bfloat16().requires_grad_()
+    weight = torch.randn(24).requires_grad_()
+    x, gate = row[:, 3:27], row[:, 30:54] if gated else None
+    y = rms_norm(x, weight, gate, EPS, dtype=torch.bfloat16, backend=backend)
+    towards = torch.randn(37, 24).bfloat16()
+    grads = torch.autograd.grad(y, (row, weight), towards)
+    wide = row.detach().double().requires_grad_()
+    exact = rms_norm(wide[:, 3:27], weight.double(), wide[:, 30:54] if gated else None, EPS, backend="reference")
+    for actual, expected in zip(grads, torch.autograd.grad(exact, (wide, weight), towards.double()), strict=True):
+        torch.testing.assert_close(actual.double(), expected.double(), rtol=2e-2, atol=2e-2)
+
+
+@every_backend
+def test_rows_wider_than_loops_have_room_for(backend: str) -> None:
+    x, weight = torch.randn(2, WIDEST + 1), torch.randn(WIDEST + 1)
+    wanted = rms_norm(x.double(), weight.double(), None, EPS, backend="reference").float()
+    torch.testing.assert_close(rms_norm(x, weight, None, EPS, backend=backend), wanted)

@@ -1,0 +1,44 @@
+"""Attention in several bands of queries equals the reference, with its gradients, and with what a state holds."""
+
+import importlib
+
+import pytest
+import torch
+
+from hnet_lm.ops import KVState, attention
+from hnet_lm.sequences import Sequences
+
+bands = importlib.import_module("hnet_lm.ops.attention.torch")
+LENGTHS = (30, 1, 17, 0)
+HEADS = (2, 3)
+
+
+@pytest.fixture(autouse=True)
+def short_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "MIN_BAND", 4)
+
+
+@pytest.mark.parametrize("window", [0, 1, 4, 9, 16, 28])
+def test_equals_the_reference(window: int) -> None:
+    seqs = Sequences.from_lengths(LENGTHS)
+    qkv = [torch.randn(sum(LENGTHS), *HEADS, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    towards = torch.randn(sum(LENGTHS), *HEADS, dtype=torch.float64)
+    found = {}
+    for backend in ("torch", "reference"):
+        y, _ = attention(*qkv, window, seqs, backend=backend)
+        found[backend] = (y, *torch.autograd.grad(y, qkv, towards))
+    for actual, expected in zip(found["torch"], found["reference"], strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("window", [3, 9, -1])
+def test_pieces_with_a_state_equal_the_whole(window: int) -> None:
+    qkv = [torch.randn(40, *HEADS, dtype=torch.float64) for _ in range(3)]
+    whole, _ = attention(*qkv, window, Sequences.from_lengths([40]), backend="reference")
+    state, pieces, start = KVState.new(1, *HEADS, torch.float64, torch.device("cpu")), [], 0
+    for length in (3, 22, 15):
+        piece = [part[start : start + length] for part in qkv]
+        y, state = attention(*piece, window, Sequences.from_lengths([length]), state, backend="torch")
+        pieces.append(y)
+        start += length
+    torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-11)
