@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@touch $@
 
-demo: $(STAMP)  ## train a small model for about three minutes and show what it learned
+demo: $(STAMP)  ## train a small model for a few minutes and show what it learned
 	$(BIN)/hnet-lm demo configs/runs/demo.toml
 
 bench: $(STAMP)  ## measure the speed on this machine, beside what else people would use
