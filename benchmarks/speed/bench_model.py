@@ -58,9 +58,9 @@ def calibrate(model: HNetLM, ids: Tensor, seqs: Sequences, bytes_per_chunk: floa
     return reached
 
 
-def windowed(config: HNetConfig) -> HNetConfig:
-    """The same model, whose inner attention has the window of the outer stage."""
-    window = config.stages[0].attention.window_size
+def windowed(config: HNetConfig, window: int | None = None) -> HNetConfig:
+    """The same model, all of whose attention has this window, or that of the outer stage."""
+    window = config.stages[0].attention.window_size if window is None else window
     stages = [
         dataclasses.replace(stage, attention=dataclasses.replace(stage.attention, window_size=window))
         for stage in config.stages

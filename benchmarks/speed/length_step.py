@@ -1,6 +1,6 @@
 """Training steps on one sequence of a given length, alone in a fresh process, so that its peak of memory is its own.
 
-    python -m speed.length_step CONFIG LENGTH     (in the folder benchmarks)
+    python -m speed.length_step CONFIG LENGTH [WINDOW]     (in the folder benchmarks)
 
 Prints JSON. The peak is that of a step above what the process held before it; a step on a short sequence has then
 allocated gradients and the optimizer's state, and loaded all that is loaded once.
@@ -21,10 +21,10 @@ SHORT = 128
 TIMED_BYTES = 65536  # short steps are repeated until they make so many
 
 
-def main(model: Path, length: int) -> None:
+def main(model: Path, length: int, window: int | None = None) -> None:
     device = choose_device()
     batch = english_batch(1, length).to(device)
-    config = windowed(HNetConfig.load(model))
+    config = windowed(HNetConfig.load(model), window)
     step = UpdateStep(make_model(config, batch.input_ids, batch.sequences), english_batch(1, SHORT).to(device))
     step()
     step.batch = batch
@@ -44,4 +44,4 @@ def main(model: Path, length: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
