@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hnet_lm.config import BLOCK_KINDS, HNetConfig, parse_layout
+from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
+from hnet_lm.layout import BLOCK_KINDS, parse_layout
 
 MODELS = Path(__file__).parent.parent / "configs" / "models"
 PUBLISHED = (

@@ -11,7 +11,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 ROOT = Path(__file__).parents[1]
 
 PLAIN = ("errors", "extras")
-BASE = ("config", "chunker_config", "sequences", "state", *PLAIN)
+BASE = ("config", "chunker_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
 MODEL_INWARDS = (
@@ -29,7 +29,8 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
-    "config": ("chunker_config", "errors"),
+    "config": ("chunker_config", "layout", "errors"),
+    "layout": ("errors",),
     "chunker_config": ("errors",),
     "sequences": ("errors",),
     "state": ("errors",),
@@ -40,7 +41,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for rank, parts in enumerate(MODEL_INWARDS)
         for part in parts
     },
-    "model.flops": ("config", "chunker_config", "errors"),
+    "model.flops": ("config", "chunker_config", "layout", "errors"),
     "losses": ("model.dynamic_chunking", *PLAIN),
     "hub": PLAIN,
     "weights": ("model", *BASE),

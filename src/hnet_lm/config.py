@@ -1,9 +1,9 @@
 """The architecture of a model, read from and written to the reference code's JSON schema.
 
 A layout nests as the model does: `["m4", ["T1m4", ["T26"], "m4T1"], "m4"]` is an encoder, what lies inside, and a
-decoder, until the innermost list holds one stack. A stack is letters with counts: `m` Mamba-2 and `t` attention, in
-upper case followed by a gated MLP. Every other list of the schema has one entry a stage, outermost first. A
-configuration that exists is valid: whatever does not fit raises `ConfigError` on construction.
+decoder, until the innermost list holds one stack, whose letters `layout` reads. Every other list of the schema has one
+entry a stage, outermost first. A configuration that exists is valid: whatever does not fit raises `ConfigError` on
+construction.
 
 Four keys extend the schema, for the models that an H-Net is compared with; a plain H-Net has none of them:
 `chunkers` (what cuts each stage, see `chunker_config`), `byte_model` (the small model that an entropy chunker asks, a
@@ -12,11 +12,10 @@ configuration of its own), `spacebyte` (true: stages are put together as in Spac
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hnet_lm.chunker_config import (
     ChunkerConfig,
@@ -26,37 +25,11 @@ from hnet_lm.chunker_config import (
     written,
 )
 from hnet_lm.errors import ConfigError, unknown_key
+from hnet_lm.layout import parse_layout
 
 MAMBA2_HEAD_DIM = 64
 EXTENSIONS = ("chunkers", "byte_model", "spacebyte", "reads_tokens")
 LARGEST = 1_000_000  # of any size here: a product of three still fits an index
-
-
-@dataclass(frozen=True)
-class BlockKind:
-    """One letter of a layout: its mixer, and whether a gated MLP follows (upper case)."""
-
-    mixer: Literal["mamba2", "attention"]
-    has_mlp: bool
-
-
-BLOCK_KINDS = {
-    "m": BlockKind("mamba2", has_mlp=False),
-    "M": BlockKind("mamba2", has_mlp=True),
-    "t": BlockKind("attention", has_mlp=False),
-    "T": BlockKind("attention", has_mlp=True),
-}
-
-
-def parse_layout(layout: str) -> tuple[BlockKind, ...]:
-    """The blocks of a stack: `parse_layout("T1m4")` is one T, then four m."""
-    if not re.fullmatch(r"([mMtT][1-9]\d{0,3})+", layout):
-        raise ConfigError(
-            f"arch_layout: {layout!r} is not letters of m, M, t, T each with a count of 1 to 9999, as in 'T1m4'"
-        )
-    return tuple(
-        BLOCK_KINDS[letter] for letter, count in re.findall(r"([mMtT])(\d+)", layout) for _ in range(int(count))
-    )
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from hnet_lm.chunker_config import (
     RandomChunkerConfig,
     SpaceChunkerConfig,
 )
-from hnet_lm.config import BlockKind, HNetConfig, StageConfig, parse_layout
+from hnet_lm.config import HNetConfig, StageConfig
 from hnet_lm.errors import ConfigError
+from hnet_lm.layout import BlockKind, parse_layout
 from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import forward_flops_per_byte, stage_lengths, total_flops_per_byte
 from hnet_lm.model.mixers import Attention

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hnet_lm.config import HNetConfig, parse_layout
+from hnet_lm.config import HNetConfig
+from hnet_lm.layout import parse_layout
 from hnet_lm.model import HNetLM
 from hnet_lm.model.sizes import parameters_by_part, state_bytes_by_part
 from hnet_lm.weights import meta_model

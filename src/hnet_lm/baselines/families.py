@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hnet_lm.chunker_config import ChunkerConfig, written
-from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, parse_layout
+from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig
+from hnet_lm.layout import parse_layout
 
 MAIN, OUTER, HALF = "T{n}", "{outer}", "T{half}"
 

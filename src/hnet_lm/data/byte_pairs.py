@@ -87,7 +87,7 @@ def train_byte_pairs(documents: Iterable[bytes], num_tokens: int, path: str | Pa
     if num_tokens < 257:
         raise DataError(f"a BPE tokenizer has 257 tokens or more, 256 of them the bytes; got {num_tokens}")
     tokenizer = Tokenizer(models.BPE())
-    # The library's stubs do not know these setters and arguments.
+    # The library's stubs know neither these setters nor the trainer's arguments.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = trainers.BpeTrainer(

@@ -6,7 +6,8 @@ The residual stream stays in at least float32; only what enters a mixer or an ML
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.config import BlockKind, Mamba2Config, StageConfig
+from hnet_lm.config import Mamba2Config, StageConfig
+from hnet_lm.layout import BlockKind
 from hnet_lm.model.layers import GatedMLP, RMSNorm
 from hnet_lm.model.mixers import Attention, Mamba2
 from hnet_lm.sequences import Sequences

@@ -19,8 +19,9 @@ backward pass costs twice the forward one.
 from collections.abc import Sequence
 
 from hnet_lm.chunker_config import DynamicChunkerConfig, EntropyChunkerConfig
-from hnet_lm.config import MAMBA2_HEAD_DIM, BlockKind, HNetConfig, Mamba2Config, StageConfig, parse_layout
+from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, Mamba2Config, StageConfig
 from hnet_lm.errors import ConfigError
+from hnet_lm.layout import BlockKind, parse_layout
 
 FORWARD_AND_BACKWARD = 3
 

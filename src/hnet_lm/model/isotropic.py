@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.config import Mamba2Config, StageConfig, parse_layout
+from hnet_lm.config import Mamba2Config, StageConfig
+from hnet_lm.layout import parse_layout
 from hnet_lm.model.block import Block
 from hnet_lm.model.layers import RMSNorm
 from hnet_lm.sequences import Sequences

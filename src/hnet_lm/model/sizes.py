@@ -7,7 +7,7 @@ however long the sequence; attention keeps keys and values of every position tha
 from collections import Counter
 from collections.abc import Sequence
 
-from hnet_lm.config import parse_layout
+from hnet_lm.layout import parse_layout
 from hnet_lm.model.flops import stage_lengths, visible_positions
 from hnet_lm.model.hnet import HNetState
 from hnet_lm.model.lm import HNetLM

@@ -14,7 +14,7 @@ from hnet_lm.ops.native import MIN_WORK_A_THREAD, ONE, is_watched, ranges, run
 
 SOME = 256
 """Positions up to which the compiled loop is used; it was never the slower one, but reads weights anew for each few."""
-LANES = 8
+VECTOR = 8
 """Multiplications in one instruction, at least: a range of outputs is done sooner than its number of them says."""
 READING = 4
 """Positions that could be multiplied while the weights are read, for which fewer have to wait."""
@@ -58,4 +58,4 @@ def operand(x: Tensor, weight: LinearWeight) -> Operand | None:
 
 def _work(num_positions: int, d_in: int) -> int:
     """Of an output, for `ranges`."""
-    return max(num_positions, READING) * d_in // LANES
+    return max(num_positions, READING) * d_in // VECTOR
