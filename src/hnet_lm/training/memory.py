@@ -9,7 +9,7 @@ import ctypes
 import sys
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # malloc.h
-NEVER = 2**31 - 1
+NEVER = -1
 
 
 def keep_freed_memory() -> None:
