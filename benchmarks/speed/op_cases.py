@@ -17,7 +17,9 @@ from hnet_lm.ops import (
     AttentionWeights,
     KVState,
     LinearWeight,
+    Mamba2State,
     Mamba2Weights,
+    MLPLayer,
     PreNorm,
     RoundedWeight,
     attention,
@@ -27,6 +29,7 @@ from hnet_lm.ops import (
     gated_mlp,
     linear,
     mamba2,
+    residual_layers,
     rms_norm,
     select_chunks,
     self_attention,
@@ -35,6 +38,8 @@ from hnet_lm.ops import (
 from hnet_lm.sequences import Sequences
 from speed.settings import BYTES_PER_CHUNK
 
+NUM_LAYERS = 8
+"""Of those that are run as one op."""
 NUM_SEEN = 512
 """Positions that attention has in its state when it decodes."""
 
@@ -89,6 +94,7 @@ def decoding_op_cases(config: HNetConfig, device: torch.device) -> list[OpCase]:
         _mamba2(config, seqs, is_decoding=True),
         _self_attention(inner, seqs, num_seen=NUM_SEEN),
         _gated_mlp(inner, seqs, is_decoding=True),
+        _residual_layers(inner, seqs),
         _linear("linear, decoding", inner, seqs, is_decoding=True),
         _linear("linear, decoding with int8", inner, seqs, is_decoding=True, is_int8=True),
         _boundary_prob(outer.d_model, seqs, is_decoding=True),
@@ -161,8 +167,10 @@ def _mamba2(config: HNetConfig, seqs: Sequences, *, is_decoding: bool = False) -
         out_proj=out_proj,
     )
     pre_norm = _pre_norm(seqs, d_model)
-    conv_state = torch.zeros(b, taps - 1, d_conv, device=seqs.device) if is_decoding else None
-    ssm_state = torch.zeros(b, n, heads, MAMBA2_HEAD_DIM, device=seqs.device) if is_decoding else None
+    state = Mamba2State(
+        conv=torch.zeros(b, taps - 1, d_conv, device=seqs.device),
+        ssm=torch.zeros(b, n, heads, MAMBA2_HEAD_DIM, device=seqs.device),
+    )
     projections = 2 * t * (in_proj.numel() + out_proj.numel())
     return OpCase(
         name="mamba2, decoding" if is_decoding else "mamba2",
@@ -172,7 +180,7 @@ def _mamba2(config: HNetConfig, seqs: Sequences, *, is_decoding: bool = False) -
         flops=projections + 2 * 3 * t * d * n + 2 * t * d_conv * taps + 5 * t * d,
         inputs=() if is_decoding else (u, in_proj, *weights[1:-1], out_proj, pre_norm.weight),
         run=lambda backend: mamba2(
-            u, weights, NORM_EPS, seqs, conv_state, ssm_state, pre_norm=pre_norm, backend=backend
+            u, weights, NORM_EPS, seqs, state if is_decoding else None, pre_norm=pre_norm, backend=backend
         )[0],
     )
 
@@ -222,6 +230,24 @@ def _gated_mlp(stage: StageConfig, seqs: Sequences, *, is_decoding: bool = False
         flops=2 * t * 3 * d * f + 5 * t * d,
         inputs=() if is_decoding else (x, fc1, fc2, pre_norm.weight),
         run=lambda backend: gated_mlp(x, fc1, fc2, pre_norm=pre_norm, backend=backend),
+    )
+
+
+def _residual_layers(stage: StageConfig, seqs: Sequences) -> OpCase:
+    """The MLPs of a stage, in decoding."""
+    t, d, f = seqs.num_positions, stage.d_model, stage.d_intermediate
+    x = _random(seqs, t, d)
+    layers = [
+        (MLPLayer(_pre_norm(seqs, d), _matrix(seqs, 2 * f, d), _matrix(seqs, d, f)), None) for _ in range(NUM_LAYERS)
+    ]
+    return OpCase(
+        name="residual_layers, decoding",
+        op="residual_layers",
+        shape=f"{t} positions, {NUM_LAYERS} MLPs of width {d}, inside {f}",
+        num_positions=t,
+        flops=NUM_LAYERS * (2 * t * 3 * d * f + 5 * t * d),
+        inputs=(),
+        run=lambda backend: residual_layers(x, layers, seqs, backend=backend)[0],
     )
 
 

@@ -12,11 +12,15 @@ from torch import Tensor
 
 from hnet_lm import ops
 from hnet_lm.ops import (
+    AttentionLayer,
     AttentionShape,
     AttentionWeights,
     KVState,
     LinearWeight,
+    Mamba2Layer,
+    Mamba2State,
     Mamba2Weights,
+    MLPLayer,
     PreNorm,
     RoundedWeight,
 )
@@ -131,7 +135,7 @@ def self_attention_case(
     def apply(x: Tensors, seqs: Sequences, state: Any, backend: str) -> tuple[Tensor, Any]:
         return ops.self_attention(
             x["x"],
-            AttentionWeights(_weight(x["qkv_proj"], is_int8), _weight(x["out_proj"], is_int8)),
+            _attention_weights(x, is_int8),
             AttentionShape(h, rotary, window),
             seqs,
             state,
@@ -211,12 +215,8 @@ def mamba2_case(
         }
 
     def apply(x: Tensors, seqs: Sequences, state: Any, backend: str) -> tuple[Tensor, Any]:
-        weights = Mamba2Weights(**{key: x[key] for key in Mamba2Weights._fields})._replace(
-            in_proj=_weight(x["in_proj"], is_int8), out_proj=_weight(x["out_proj"], is_int8)
-        )
-        states = (None, None) if state is None else state
-        y, *states = ops.mamba2(x["u"], weights, 1e-5, seqs, *states, pre_norm=_pre_norm(x), backend=backend)
-        return y, None if state is None else tuple(states)
+        weights = _mamba2_weights(x, is_int8)
+        return ops.mamba2(x["u"], weights, 1e-5, seqs, state, pre_norm=_pre_norm(x), backend=backend)
 
     return OpCase(
         f"mamba2 n {n}, {width} taps, {_options(d_model, normed, is_int8)}",
@@ -224,8 +224,8 @@ def mamba2_case(
         per_position=lambda t: {"u": torch.cat([torch.ones(t, 1), torch.randn(t, d_model - 1)], 1)},
         apply=apply,
         new_state=lambda s: {"conv_state": torch.randn(s, width - 1, d_conv), "ssm_state": torch.randn(s, n, h, p)},
-        as_state=lambda tensors: (tensors["conv_state"], tensors["ssm_state"]),
-        as_tensors=lambda state: dict(zip(("conv_state", "ssm_state"), state, strict=True)),
+        as_state=lambda tensors: Mamba2State(tensors["conv_state"], tensors["ssm_state"]),
+        as_tensors=lambda state: {"conv_state": state.conv, "ssm_state": state.ssm},
         shared=lambda: weights() | _pre_norm_weight(d_model, normed),
         wide=frozenset({*Mamba2Weights._fields, "pre_norm"}) - {"in_proj", "out_proj"},
         float32_atol=1e-4,  # a norm behind a scan; the gradient to A_log sums over all positions
@@ -250,6 +250,59 @@ def boundary_prob_case(d: int = 5, *, is_int8: bool = False) -> OpCase:
         as_tensors=lambda state: {"last": state[0], "has_seen": state[1].long()},
         shared=lambda: {"q_proj": _matrix(d, d), "k_proj": _matrix(d, d)},
     )
+
+
+def residual_layers_case(window: int, f: int = 10) -> OpCase:
+    """A Mamba-2 mixer, an MLP, attention, and an MLP."""
+    mixers = {"mamba2": mamba2_case(normed=True), "attention": self_attention_case(window, p=4, normed=True)}
+    shape, d = AttentionShape(num_heads=2, rotary_emb_dim=4, window=window), 8
+
+    def joined(parts: Callable[[str, OpCase], Tensors]) -> Tensors:
+        return {f"{key} {name}": value for key, case in mixers.items() for name, value in parts(key, case).items()}
+
+    def own(key: str, tensors: Tensors) -> Tensors:
+        return {name.removeprefix(f"{key} "): value for name, value in tensors.items() if name.startswith(f"{key} ")}
+
+    def mlp(key: str) -> Tensors:
+        weights = {"fc1": _matrix(2 * f, d), "fc2": _matrix(d, f)} | _pre_norm_weight(d, True)
+        return {f"{key} {name}": value for name, value in weights.items()}
+
+    def apply(x: Tensors, seqs: Sequences, state: Any, backend: str) -> tuple[Tensor, Any]:
+        of = {key: own(key, x) for key in (*mixers, "mlp 1", "mlp 2")}
+        norms = {key: PreNorm(named["pre_norm"], 1e-5) for key, named in of.items()}
+        mlps = [MLPLayer(norms[key], of[key]["fc1"], of[key]["fc2"]) for key in ("mlp 1", "mlp 2")]
+        layers = [
+            (Mamba2Layer(norms["mamba2"], _mamba2_weights(of["mamba2"]), 1e-5), state and state[0]),
+            (mlps[0], None),
+            (AttentionLayer(norms["attention"], _attention_weights(of["attention"]), shape), state and state[1]),
+            (mlps[1], None),
+        ]
+        y, states = ops.residual_layers(x["x"], layers, seqs, backend=backend)
+        return y, state and (states[0], states[2])
+
+    return OpCase(
+        f"residual_layers window {window}",
+        "residual_layers",
+        per_position=lambda t: {"x": torch.cat([torch.ones(t, 1), torch.randn(t, d - 1)], 1)},
+        apply=apply,
+        new_state=lambda s: joined(lambda _, case: case.new_state(s)),
+        as_state=lambda tensors: tuple(case.as_state(own(key, tensors)) for key, case in mixers.items()),
+        as_tensors=lambda state: joined(lambda key, case: case.as_tensors(state[list(mixers).index(key)])),
+        shared=lambda: joined(lambda _, case: case.shared()) | mlp("mlp 1") | mlp("mlp 2"),
+        wide=frozenset({"x", "mlp 1 pre_norm", "mlp 2 pre_norm"})
+        | {f"{key} {name}" for key, case in mixers.items() for name in case.wide},
+        float32_atol=2e-4,
+        bfloat16_atol=1e-1,
+    )
+
+
+def _mamba2_weights(x: Tensors, is_int8: bool = False) -> Mamba2Weights:
+    weights = Mamba2Weights(**{key: x[key] for key in Mamba2Weights._fields})
+    return weights._replace(in_proj=_weight(x["in_proj"], is_int8), out_proj=_weight(x["out_proj"], is_int8))
+
+
+def _attention_weights(x: Tensors, is_int8: bool = False) -> AttentionWeights:
+    return AttentionWeights(_weight(x["qkv_proj"], is_int8), _weight(x["out_proj"], is_int8))
 
 
 def _matrix(d_out: int, d_in: int) -> Tensor:
@@ -290,5 +343,7 @@ CASES = (
     self_attention_case(-1),
     self_attention_case(0, rotary=0),
     self_attention_case(7, p=4, normed=True),
+    residual_layers_case(-1),
+    residual_layers_case(7),
     boundary_prob_case(),
 )

@@ -12,7 +12,17 @@ from hnet_lm.ops.dispatch import DEFAULT, DEFAULTS, Op
 from hnet_lm.sequences import Sequences
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-LOOPS = ("ssd", "causal_conv", "rms_norm", "linear", "gated_mlp", "mamba2", "self_attention", "boundary_prob")
+LOOPS = (
+    "ssd",
+    "causal_conv",
+    "rms_norm",
+    "linear",
+    "gated_mlp",
+    "mamba2",
+    "self_attention",
+    "residual_layers",
+    "boundary_prob",
+)
 """What has compiled loops for the CPU."""
 OPS = ("ema_scan", "attention", "select_chunks", *LOOPS)
 

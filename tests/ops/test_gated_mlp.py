@@ -83,19 +83,19 @@ def test_without_gradients(
 @pytest.mark.parametrize("is_int8", [False, True], ids=["float weights", "int8"])
 @pytest.mark.parametrize(("sizes", "num_positions"), [((6, 10), 3), ((6, 10), SOME + 1), (WIDE, 2)], ids=str)
 @torch.no_grad()
-def test_all_in_one_loop_where_it_is_small(
+def test_all_in_one_loop_where_positions_are_few(
     sizes: tuple[int, int], num_positions: int, is_int8: bool, normed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And products of their own, here on several threads, where it is not."""
+    """And products of their own where they are many."""
     ran: list[bool] = []
-    whole = compiled.whole
-    monkeypatch.setattr(compiled, "whole", lambda *arguments: ran.append(True) or whole(*arguments))
+    run_calls = compiled.run_calls
+    monkeypatch.setattr(compiled, "run_calls", lambda calls: ran.append(True) or run_calls(calls))
     named = inputs(num_positions, normed, *sizes)
     wanted = apply(as_type(named, torch.float64), "reference", is_int8)
     with threads(3):
         y = apply(named, "numba", is_int8)
     torch.testing.assert_close(y.double(), wanted, rtol=0, atol=1e-5)
-    assert ran == ([True] if num_positions <= SOME and sizes != WIDE else [])
+    assert ran == ([True] if num_positions <= SOME else [])
 
 
 @normed

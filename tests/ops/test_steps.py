@@ -1,16 +1,14 @@
 """One position at a time, as in decoding: every backend's step equals the reference, in slots that come and go.
 
-The compiled steps have two ways through: all in one loop where there are few rows and small projections, else loops
-between projections of their own. Both are taken here, and that they were is looked at.
+That the compiled steps were taken, and not the ops of many positions, is looked at.
 """
 
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from op_cases import OpCase, Tensors, boundary_prob_case, mamba2_case, self_attention_case
+from op_cases import OpCase, Tensors, boundary_prob_case, mamba2_case, residual_layers_case, self_attention_case
 from op_runs import threads, with_backends
 from torch import Tensor
 
@@ -33,6 +31,8 @@ SMALL = (
     self_attention_case(0, rotary=0, normed=True),
     self_attention_case(7, p=4, is_int8=True),
     self_attention_case(-1, h=3, p=64, normed=True, is_int8=True),
+    residual_layers_case(-1),
+    residual_layers_case(7),
     boundary_prob_case(),
     boundary_prob_case(12, is_int8=True),
 )
@@ -44,31 +44,31 @@ WIDE = (
     boundary_prob_case(1460),
     boundary_prob_case(1460, is_int8=True),
 )
-"""With projections that are each worth several threads."""
+"""With projections of many turns."""
 
-FUSED = {"mamba2": {"whole"}, "self_attention": {"whole"}, "boundary_prob": {"step"}}
-APART = {"mamba2": {"inner"}, "self_attention": {"inner"}, "boundary_prob": set()}
-"""The loops of an op's own that run on either way."""
+COMPILED = {
+    "mamba2": "run_calls",
+    "self_attention": "run_calls",
+    "residual_layers": "run_calls",
+    "boundary_prob": "step",
+}
+"""What runs the compiled step of an op."""
 
 every_type = pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-11), (torch.float32, 2e-5)], ids=str)
 
 
 @pytest.fixture
-def loops(case: OpCase, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The names of those loops of the case's op that have run."""
-    module = importlib.import_module(f"hnet_lm.ops.{case.name}.numba")
-    names: set[str] = set()
+def steps(case: OpCase, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An entry for every compiled step that has run."""
+    module, name = importlib.import_module(f"hnet_lm.ops.{case.name}.numba"), COMPILED[case.name]
+    step, ran = getattr(module, name), []
 
-    def noting(name: str, loop: Callable[..., None]) -> Callable[..., None]:
-        def noted(*arguments: Any) -> None:
-            names.add(name)
-            loop(*arguments)
+    def noted(*arguments: Any) -> None:
+        ran.append(case.name)
+        step(*arguments)
 
-        return noted
-
-    for name in FUSED[case.name] | APART[case.name]:
-        monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
-    return names
+    monkeypatch.setattr(module, name, noted)
+    return ran
 
 
 def few_rows() -> list[Sequences]:
@@ -109,37 +109,37 @@ def check(
 
 @every_type
 @with_backends(SMALL, except_for="reference")
-def test_few_rows(case: OpCase, dtype: torch.dtype, atol: float, backend: str, loops: set[str]) -> None:
+def test_few_rows(case: OpCase, dtype: torch.dtype, atol: float, backend: str, steps: list[str]) -> None:
     check(case, backend, few_rows(), NUM_SLOTS, dtype, atol)
-    assert loops == (FUSED[case.name] if backend == "numba" else set())
+    assert bool(steps) == (backend == "numba")
 
 
 @every_type
 @with_backends(SMALL, except_for="reference")
-def test_many_rows(case: OpCase, dtype: torch.dtype, atol: float, backend: str, loops: set[str]) -> None:
+def test_many_rows(case: OpCase, dtype: torch.dtype, atol: float, backend: str, steps: list[str]) -> None:
     check(case, backend, many_rows(), MANY_SLOTS, dtype, atol)
-    assert loops == (APART[case.name] if backend == "numba" else set())
+    assert len(steps) == (3 if backend == "numba" else 0)
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("case", WIDE, ids=str)
-def test_wide_projections(case: OpCase, loops: set[str], num_threads: int) -> None:
+def test_wide_projections(case: OpCase, steps: list[str], num_threads: int) -> None:
     with threads(num_threads):
         check(case, "numba", [layout for layout in few_rows() if layout.max_length], NUM_SLOTS, torch.float32, 2e-5)
-    assert loops == APART[case.name]
+    assert len(steps) == 3
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)
-def test_many_rows_on_several_threads(case: OpCase, loops: set[str]) -> None:
+def test_many_rows_on_several_threads(case: OpCase, steps: list[str]) -> None:
     with threads(3):
         check(case, "numba", many_rows(), MANY_SLOTS, torch.float32, 2e-5)
-    assert loops == APART[case.name]
+    assert len(steps) == 3
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)
-def test_every_sequence_owns_its_slot_where_none_is_named(case: OpCase, loops: set[str]) -> None:
+def test_every_sequence_owns_its_slot_where_none_is_named(case: OpCase, steps: list[str]) -> None:
     check(case, "numba", [Sequences.from_lengths([1, 0, 1]), Sequences.from_lengths([1, 1, 0])], 3, torch.float32, 2e-5)
-    assert loops == FUSED[case.name]
+    assert len(steps) == 2
 
 
 @pytest.mark.parametrize("num_slots", [2, MANY_SLOTS])
@@ -178,7 +178,13 @@ def test_a_step_sees_no_slot_of_others(case: OpCase, num_rows: int) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [mamba2_case(normed=True), self_attention_case(-1, normed=True), self_attention_case(7), boundary_prob_case()],
+    [
+        mamba2_case(normed=True),
+        self_attention_case(-1, normed=True),
+        self_attention_case(7),
+        residual_layers_case(7),
+        boundary_prob_case(),
+    ],
     ids=str,
 )
 def test_a_step_is_differentiated_whatever_single_tensor_is_watched(case: OpCase) -> None:

@@ -25,5 +25,5 @@ def faults(mode: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has the switches")
 def test_freed_memory_is_used_again() -> None:
-    """64 MiB fifty times over are 800,000 pages. A few times a small thing lies in what was freed, and new pages come."""
+    """64 MiB fifty times over are 800,000 pages. Now and then a small thing lies in what was freed: new ones come."""
     assert 4 * faults("keep") < faults("default")

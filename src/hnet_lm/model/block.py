@@ -10,6 +10,7 @@ from hnet_lm.config import Mamba2Config, StageConfig
 from hnet_lm.layout import BlockKind
 from hnet_lm.model.layers import GatedMLP, RMSNorm
 from hnet_lm.model.mixers import Attention, Mamba2
+from hnet_lm.ops import Layer
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -32,6 +33,13 @@ class Block(nn.Module):
         if self.mlp is not None and self.mlp_norm is not None:
             x = x + self.mlp(x, self.mlp_norm)
         return x, state
+
+    def layers(self, state: State | None) -> list[tuple[Layer, State | None]]:
+        """The same as data, for `residual_layers`: the mixer with the state, and the MLP, which has none."""
+        layers: list[tuple[Layer, State | None]] = [(self.mixer.layer(self.mixer_norm), state)]
+        if self.mlp is not None and self.mlp_norm is not None:
+            layers.append((self.mlp.layer(self.mlp_norm), None))
+        return layers
 
     def new_state(self, num_sequences: int) -> State:
         return self.mixer.new_state(num_sequences)

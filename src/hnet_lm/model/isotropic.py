@@ -1,6 +1,6 @@
 """A stack of blocks of one width, then an RMS norm (not in SpaceByte): an encoder, a decoder, or the main network."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,6 +12,7 @@ from hnet_lm.config import Mamba2Config, StageConfig
 from hnet_lm.layout import parse_layout
 from hnet_lm.model.block import Block
 from hnet_lm.model.layers import RMSNorm
+from hnet_lm.ops import residual_layers
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -37,12 +38,29 @@ class Isotropic(nn.Module):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         if state is not None and not len(x):  # as in most steps of decoding within an inner stage
             return self.norm(x), state
+        blocks = cast(Sequence[Block], self.blocks)
+        carried = (None,) * len(blocks) if state is None else state.blocks
+        if state is not None and seqs.max_length <= 1 and not any(_has_hooks(block) for block in blocks):
+            # A step of decoding: one op takes all blocks, which together are done before each has been called.
+            layers = [layer for i, block in enumerate(blocks) for layer in block.layers(carried[i])]
+            x, states = residual_layers(x, layers, seqs)
+            return self.norm(x), IsotropicState(tuple(each for each in states if each is not None))
         states = []
-        for i, block in enumerate(self.blocks):
-            x, block_state = block(x, seqs, state and state.blocks[i])
+        for block, block_state in zip(blocks, carried, strict=True):
+            x, block_state = block(x, seqs, block_state)
             states.append(block_state)
         return self.norm(x), state and IsotropicState(tuple(states))
 
     def new_state(self, num_sequences: int) -> IsotropicState:
-        blocks = cast(Iterable[Block], self.blocks)
+        blocks = cast(Sequence[Block], self.blocks)
         return IsotropicState(tuple(block.new_state(num_sequences) for block in blocks))
+
+
+def _has_hooks(block: Block) -> bool:
+    """Whether somebody, as FSDP or a profiler, counts on this block or its parts being called."""
+    if block._forward_hooks or block._forward_pre_hooks:
+        return True
+    for part in block._modules.values():  # `children()` would take a twentieth of a step
+        if part is not None and (part._forward_hooks or part._forward_pre_hooks):
+            return True
+    return False

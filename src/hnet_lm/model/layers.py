@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.ops import PreNorm, gated_mlp, linear, rms_norm
+from hnet_lm.ops import MLPLayer, PreNorm, gated_mlp, linear, rms_norm
 
 NORM_EPS = 1e-5
 
@@ -46,6 +46,9 @@ class GatedMLP(nn.Module):
     def forward(self, x: Float[Tensor, "t d"], norm: RMSNorm | None = None) -> Float[Tensor, "t d"]:
         """Of norm(x), where a norm is given."""
         return gated_mlp(x, self.fc1.weight, self.fc2.weight, pre_norm=norm and norm.as_pre_norm)
+
+    def layer(self, norm: RMSNorm) -> MLPLayer:
+        return MLPLayer(norm.as_pre_norm, self.fc1.weight, self.fc2.weight)
 
 
 class Float32Linear(nn.Linear):

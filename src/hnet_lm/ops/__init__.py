@@ -11,17 +11,23 @@ from hnet_lm.ops.dispatch import use_backend
 from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.ops.gated_mlp import gated_mlp
 from hnet_lm.ops.linear import LinearWeight, RoundedWeight, linear
-from hnet_lm.ops.mamba2 import Mamba2Weights, mamba2
+from hnet_lm.ops.mamba2 import Mamba2State, Mamba2Weights, mamba2
+from hnet_lm.ops.residual_layers import AttentionLayer, Layer, Mamba2Layer, MLPLayer, residual_layers
 from hnet_lm.ops.rms_norm import PreNorm, rms_norm
 from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.ops.self_attention import AttentionShape, AttentionWeights, self_attention
 from hnet_lm.ops.ssd import ssd
 
 __all__ = [
+    "AttentionLayer",
     "AttentionShape",
     "AttentionWeights",
     "KVState",
+    "Layer",
     "LinearWeight",
+    "MLPLayer",
+    "Mamba2Layer",
+    "Mamba2State",
     "Mamba2Weights",
     "PreNorm",
     "RoundedWeight",
@@ -32,6 +38,7 @@ __all__ = [
     "gated_mlp",
     "linear",
     "mamba2",
+    "residual_layers",
     "rms_norm",
     "select_chunks",
     "self_attention",

@@ -100,6 +100,34 @@ def scratch(one: Any, num_rows: int, num_lanes: int) -> NDArray[Any]:
 
 @no_type_check
 @inlined
+def place(array: NDArray[Any]) -> int:
+    """Where an argument of a loop lies. An array made in the loop itself could be gone after this, its last use."""
+    return np.int64(array.ctypes.data)
+
+
+@intrinsic
+def _fetch(_: Any, address: Any) -> Any:
+    def ask(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        to_read, keep_long, data = number(0), number(3), number(1)
+        builder.call(function, [builder.inttoptr(arguments[0], byte), to_read, keep_long, data])
+        return context.get_dummy_value()
+
+    return types.none(types.intp), ask
+
+
+@no_type_check
+@inlined
+def fetch(address: int, num_bytes: int) -> None:
+    """Ask for memory that is needed soon, so that it comes while something else is computed."""
+    for start in range(address, address + num_bytes, CACHE_LINE):
+        _fetch(start)
+
+
+@no_type_check
+@inlined
 def fill(matrix: NDArray[Any], number: Any) -> None:
     """Write a number everywhere."""
     for i in range(matrix.shape[0]):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hnet_lm.config import StageConfig
 from hnet_lm.model.layers import Linear, RMSNorm
-from hnet_lm.ops import AttentionShape, AttentionWeights, KVState, self_attention
+from hnet_lm.ops import AttentionLayer, AttentionShape, AttentionWeights, KVState, self_attention
 from hnet_lm.sequences import Sequences
 
 
@@ -31,8 +31,13 @@ class Attention(nn.Module):
         norm: RMSNorm | None = None,
     ) -> tuple[Float[Tensor, "t d"], KVState | None]:
         """Of norm(x), where a norm is given."""
-        weights = AttentionWeights(self.qkv_proj.weight, self.out_proj.weight)
-        return self_attention(x, weights, self.shape, seqs, state, pre_norm=norm and norm.as_pre_norm)
+        return self_attention(x, self.weights(), self.shape, seqs, state, pre_norm=norm and norm.as_pre_norm)
+
+    def layer(self, norm: RMSNorm) -> AttentionLayer:
+        return AttentionLayer(norm.as_pre_norm, self.weights(), self.shape)
+
+    def weights(self) -> AttentionWeights:
+        return AttentionWeights(self.qkv_proj.weight, self.out_proj.weight)
 
     def new_state(self, num_sequences: int) -> KVState:
         weight = self.qkv_proj.weight

@@ -4,7 +4,6 @@
 h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t^T,  y_t = C_t h_t + D x_t,  out = W_out rmsnorm(y * silu(z))
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,17 +12,8 @@ from torch import Tensor, nn
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
 from hnet_lm.model.layers import NORM_EPS, Linear, RMSNorm
-from hnet_lm.ops import Mamba2Weights, mamba2
+from hnet_lm.ops import Mamba2Layer, Mamba2State, Mamba2Weights, mamba2
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
-
-
-@dataclass
-class Mamba2State(State):
-    """What Mamba-2 carries: constant in size, however long the sequence."""
-
-    conv: Float[Tensor, "s w_minus_1 d_conv_in"]
-    ssm: Float[Tensor, "s n h p"]
 
 
 class Mamba2(nn.Module):
@@ -51,12 +41,10 @@ class Mamba2(nn.Module):
         norm: RMSNorm | None = None,
     ) -> tuple[Float[Tensor, "t d"], Mamba2State | None]:
         """Of norm(u), where a norm is given."""
-        states = (None, None) if state is None else (state.conv, state.ssm)
-        pre_norm = norm and norm.as_pre_norm
-        out, conv_state, ssm_state = mamba2(u, self.weights(), NORM_EPS, seqs, *states, pre_norm=pre_norm)
-        if conv_state is None or ssm_state is None:
-            return out, None
-        return out, Mamba2State(conv_state, ssm_state)
+        return mamba2(u, self.weights(), NORM_EPS, seqs, state, pre_norm=norm and norm.as_pre_norm)
+
+    def layer(self, norm: RMSNorm) -> Mamba2Layer:
+        return Mamba2Layer(norm.as_pre_norm, self.weights(), NORM_EPS)
 
     def weights(self) -> Mamba2Weights:
         """All of them, from where torch keeps them: asked as attributes, at 2 us each, they would take half a step."""

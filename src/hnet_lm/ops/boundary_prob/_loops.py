@@ -4,13 +4,16 @@ from typing import no_type_check
 
 import numpy as np
 
-from hnet_lm.ops.linear._loops import multiply_at
-from hnet_lm.ops.native import START, at, compiled
+from hnet_lm.ops.linear._loops import share_product
+from hnet_lm.ops.native import at, compiled
 
 
 @no_type_check  # of Python: numba has types of its own
 @compiled
-def step(num_rows, num_slots, d, eps, x, q_one, q_proj, q_scale, k_one, k_proj, k_scale, slots, last, has_seen, p):
+def step(
+    team, num_rows, num_slots, d, eps, x, multiply_q, q_proj, q_scale, multiply_k, k_proj, k_scale,
+    slots, last, has_seen, p,
+):  # fmt: skip
     """All at addresses; both states are changed where they lie. A scale at 0 is none."""
     real = type(eps)
     x, last = at(x, eps, (num_rows, d)), at(last, eps, (num_slots, d))
@@ -21,8 +24,8 @@ def step(num_rows, num_slots, d, eps, x, q_one, q_proj, q_scale, k_one, k_proj, 
         for j in range(d):
             before[row, j] = last[slots[row], j]
             last[slots[row], j] = x[row, j]
-    multiply_at(START, d, before, q_one, q_proj, q_scale, q)
-    multiply_at(START, d, x, k_one, k_proj, k_scale, k)
+    share_product(team, multiply_q, before, q_proj, q_scale, q)
+    share_product(team, multiply_k, x, k_proj, k_scale, k)
     for row in range(num_rows):
         along = q_squares = k_squares = real(0)
         for j in range(d):

@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hnet_lm.ops.dispatch import Op
+from hnet_lm.ops.mamba2._state import Mamba2State
 from hnet_lm.ops.mamba2._weights import Mamba2Weights
 from hnet_lm.ops.rms_norm import PreNorm
 from hnet_lm.sequences import Sequences
 
-__all__ = ["Mamba2Weights", "mamba2"]
+__all__ = ["Mamba2State", "Mamba2Weights", "mamba2"]
 
 _op = Op(__name__)
 
@@ -24,11 +25,10 @@ def mamba2(
     weights: Mamba2Weights,
     eps: float,
     seqs: Sequences,
-    conv_state: Float[Tensor, "s w_minus_1 d_conv"] | None = None,
-    ssm_state: Float[Tensor, "s n h p"] | None = None,
+    state: Mamba2State | None = None,
     *,
     pre_norm: PreNorm | None = None,
     backend: str | None = None,
-) -> tuple[Float[Tensor, "t d_model"], Float[Tensor, "s w_minus_1 d_conv"] | None, Float[Tensor, "s n h p"] | None]:
-    """The output of every position, of the normed u if there is a `pre_norm`; and both states."""
-    return _op.backend(backend, u.device)(u, weights, eps, seqs, conv_state, ssm_state, pre_norm)
+) -> tuple[Float[Tensor, "t d_model"], Mamba2State | None]:
+    """The output of every position, of the normed u if there is a `pre_norm`; and the state."""
+    return _op.backend(backend, u.device)(u, weights, eps, seqs, state, pre_norm)

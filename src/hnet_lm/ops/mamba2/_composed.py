@@ -6,6 +6,7 @@ from torch.nn.functional import softplus
 
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.linear import linear
+from hnet_lm.ops.mamba2._state import Mamba2State
 from hnet_lm.ops.mamba2._weights import Mamba2Weights
 from hnet_lm.ops.rms_norm import PreNorm, pre_normed, product_dtype, rms_norm
 from hnet_lm.ops.ssd import ssd
@@ -18,10 +19,10 @@ def composed(
     weights: Mamba2Weights,
     eps: float,
     seqs: Sequences,
-    conv_state: Tensor | None,
-    ssm_state: Tensor | None,
+    state: Mamba2State | None,
     pre_norm: PreNorm | None,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Mamba2State | None]:
+    conv_state, ssm_state = (None, None) if state is None else (state.conv, state.ssm)
     num_heads, d_inner, d_conv_in = len(weights.D), len(weights.norm), len(weights.conv)
     d_state = (d_conv_in - d_inner) // 2
     zxBCdt = linear(pre_normed(u, pre_norm, backend), weights.in_proj, backend=backend)
@@ -34,4 +35,5 @@ def composed(
     x = x.unflatten(-1, (num_heads, -1))  # t h p
     y, ssm_state = ssd(x, dt, A, B, C, weights.D.to(wide), seqs, ssm_state, backend=backend)
     y = rms_norm(y.flatten(1), weights.norm, z, eps, dtype=product_dtype(weights.norm), backend=backend)
-    return linear(y, weights.out_proj, backend=backend), conv_state, ssm_state
+    out = linear(y, weights.out_proj, backend=backend)
+    return out, None if conv_state is None or ssm_state is None else Mamba2State(conv_state, ssm_state)

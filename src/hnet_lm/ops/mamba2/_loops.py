@@ -1,14 +1,18 @@
-"""The compiled loops of one position: a range of sequences, each with all its heads, side by side."""
+"""The compiled loops of one position a sequence, each with all its heads, side by side."""
 
 import math
+from functools import cache
 from typing import no_type_check
 
 import numpy as np
+import torch
 
 from hnet_lm.ops.exponential import sigmoid
-from hnet_lm.ops.linear._loops import multiply_at
-from hnet_lm.ops.native import START, WIDEST, at, compiled, scratch
+from hnet_lm.ops.linear._loops import share_product
+from hnet_lm.ops.native import ONE, WIDEST, at, compiled, place, scratch
+from hnet_lm.ops.one_call import from_bits, hand_over
 from hnet_lm.ops.rms_norm._loops import normed
+from hnet_lm.ops.team import job, numbers, share
 
 ROWS = 4
 """Rows of the state taken at a time."""
@@ -67,50 +71,65 @@ def step(first, last, zxBCdt, taps, bias, dt_bias, A_log, D, norm_weight, eps, s
             y[row, j] = total[j] * scale * norm_weight[j]
 
 
-@no_type_check
-@compiled
-def _step_at(first, last, sizes, eps, zxBCdt, weights, slots, past, state, y):
-    """The step with weights and states at addresses."""
-    num_rows, _, d_inner, d_conv, width, num_heads, num_slots = sizes
-    taps, bias, dt_bias, A_log, D, norm_weight = weights
-    step(
-        first,
-        last,
-        zxBCdt,
-        at(taps, eps, (d_conv, width)),
-        at(bias, eps, (d_conv,)),
-        at(dt_bias, eps, (num_heads,)),
-        at(A_log, eps, (num_heads,)),
-        at(D, eps, (num_heads,)),
-        at(norm_weight, eps, (d_inner,)),
-        eps,
-        at(slots, np.int64(1), (num_rows,)),
-        at(past, eps, (num_slots, width - 1, d_conv)),
-        at(state, eps, (num_slots, (d_conv - d_inner) // 2, d_inner)),
-        y,
-    )
+@cache
+def step_job(dtype: torch.dtype) -> int:
+    """The step of some sequences; where it begins."""
+    one = ONE[dtype]
+
+    @no_type_check
+    @job
+    def step_of_some(arguments, first, last):
+        (
+            num_rows, d_inner, d_conv, width, num_heads, num_slots,
+            zxBCdt, y, taps, bias, dt_bias, A_log, D, norm_weight, eps, slots, past, state,
+        ) = numbers(arguments, 18)  # fmt: skip
+        step(
+            first,
+            last,
+            at(zxBCdt, one, (num_rows, d_inner + d_conv + num_heads)),
+            at(taps, one, (d_conv, width)),
+            at(bias, one, (d_conv,)),
+            at(dt_bias, one, (num_heads,)),
+            at(A_log, one, (num_heads,)),
+            at(D, one, (num_heads,)),
+            at(norm_weight, one, (d_inner,)),
+            from_bits(eps, one),
+            at(slots, np.int64(1), (num_rows,)),
+            at(past, one, (num_slots, width - 1, d_conv)),
+            at(state, one, (num_slots, (d_conv - d_inner) // 2, d_inner)),
+            at(y, one, (num_rows, d_inner)),
+        )
+
+    return step_of_some.address
+
+
+@cache
+def mamba2_job(dtype: torch.dtype) -> int:
+    """All of the mixer; where it begins."""
+    one = ONE[dtype]
+
+    @no_type_check
+    @job
+    def mixer(arguments, team, _):
+        (
+            x, out, norm, norm_eps, multiply_in, in_proj, in_scale, multiply_out, out_proj, out_scale, step_some,
+            num_rows, d_model, d_inner, d_conv, width, num_heads, num_slots,
+            taps, bias, dt_bias, A_log, D, norm_weight, eps, slots, past, state,
+        ) = numbers(arguments, 28)  # fmt: skip
+        sizes = (num_rows, d_inner, d_conv, width, num_heads, num_slots)
+        held = (taps, bias, dt_bias, A_log, D, norm_weight, eps, slots, past, state)
+        zxBCdt = np.empty((num_rows, d_inner + d_conv + num_heads), type(one))
+        y, result = np.empty((num_rows, d_inner), type(one)), np.empty((num_rows, d_model), type(one))
+        rows = normed(at(x, one, (num_rows, d_model)), norm, from_bits(norm_eps, one))
+        share_product(team, multiply_in, rows, in_proj, in_scale, zxBCdt)
+        _share_step(team, step_some, sizes, zxBCdt, held, y)
+        share_product(team, multiply_out, y, out_proj, out_scale, result)
+        hand_over(result, x, out)
+
+    return mixer.address
 
 
 @no_type_check
 @compiled
-def inner(worker, first, last, sizes, eps, zxBCdt, weights, slots, past, state, y):
-    """The step of a range of sequences."""
-    num_rows, _, d_inner, d_conv, _, num_heads, _ = sizes
-    zxBCdt = at(zxBCdt, eps, (num_rows, d_inner + d_conv + num_heads))
-    _step_at(first, last, sizes, eps, zxBCdt, weights, slots, past, state, at(y, eps, (num_rows, d_inner)))
-
-
-@no_type_check
-@compiled
-def whole(
-    sizes, eps, u, pre_norm, pre_eps, in_one, in_proj, in_scale, out_one, out_proj, out_scale,
-    weights, slots, past, state, out,
-):  # fmt: skip
-    """The same between both projections, behind a norm; at 0 there is no norm, or no scale."""
-    num_rows, d_model, d_inner, d_conv, _, num_heads, _ = sizes
-    d_in = d_inner + d_conv + num_heads
-    zxBCdt, y = np.empty((num_rows, d_in), type(eps)), np.empty((num_rows, d_inner), type(eps))
-    u, out = at(u, eps, (num_rows, d_model)), at(out, eps, (num_rows, d_model))
-    multiply_at(START, d_in, normed(u, pre_norm, pre_eps), in_one, in_proj, in_scale, zxBCdt)
-    _step_at(START, num_rows, sizes, eps, zxBCdt, weights, slots, past, state, y)
-    multiply_at(START, d_model, y, out_one, out_proj, out_scale, out)
+def _share_step(team, step_some, sizes, zxBCdt, held, y):
+    share(team, step_some, (*sizes, place(zxBCdt), place(y), *held), len(y), 1)

@@ -1,14 +1,21 @@
 """The compiled loops of one position a sequence: of each head, rotate, add to the state, attend to what it holds."""
 
 import math
+from functools import cache
 from typing import no_type_check
 
 import numpy as np
+import torch
 
 from hnet_lm.ops.exponential import exp
-from hnet_lm.ops.linear._loops import multiply_at
-from hnet_lm.ops.native import START, at, compiled
+from hnet_lm.ops.linear._loops import share_product
+from hnet_lm.ops.native import ONE, at, compiled, place
+from hnet_lm.ops.one_call import from_bits, hand_over
 from hnet_lm.ops.rms_norm._loops import normed
+from hnet_lm.ops.team import job, numbers, share
+
+NUMBERS_A_TURN = 1 << 12
+"""Of keys: a microsecond or so."""
 
 
 @no_type_check  # of Python: numba has types of its own
@@ -57,44 +64,67 @@ def attend(first, last, qkv, frequencies, window, slots, seen, keys, values, y):
             y[row, start + j] = q[j] / total
 
 
-@no_type_check
-@compiled
-def _attend_at(first, last, sizes, one, qkv, frequencies, slots, seen, keys, values, y):
-    """The same with states at addresses."""
-    num_rows, num_heads, head_dim, half, num_slots, num_entries, window = sizes
-    attend(
-        first,
-        last,
-        qkv,
-        at(frequencies, one, (half,)),
-        window,
-        at(slots, np.int64(1), (num_rows,)),
-        at(seen, np.int64(1), (num_slots,)),
-        at(keys, one, (num_slots, num_entries, num_heads, head_dim)),
-        at(values, one, (num_slots, num_entries, num_heads, head_dim)),
-        y,
-    )
+@cache
+def attend_job(dtype: torch.dtype) -> int:
+    """The heads of some sequences; where it begins."""
+    one = ONE[dtype]
+
+    @no_type_check
+    @job
+    def attend_some(arguments, first, last):
+        (
+            num_rows, num_heads, head_dim, half, num_slots, num_entries, window,
+            qkv, y, frequencies, slots, seen, keys, values,
+        ) = numbers(arguments, 14)  # fmt: skip
+        d = num_heads * head_dim
+        attend(
+            first,
+            last,
+            at(qkv, one, (num_rows, 3 * d)),
+            at(frequencies, one, (half,)),
+            window,
+            at(slots, np.int64(1), (num_rows,)),
+            at(seen, np.int64(1), (num_slots,)),
+            at(keys, one, (num_slots, num_entries, num_heads, head_dim)),
+            at(values, one, (num_slots, num_entries, num_heads, head_dim)),
+            at(y, one, (num_rows, d)),
+        )
+
+    return attend_some.address
+
+
+@cache
+def attention_job(dtype: torch.dtype) -> int:
+    """All of the mixer; where it begins."""
+    one = ONE[dtype]
+
+    @no_type_check
+    @job
+    def mixer(arguments, team, _):
+        (
+            x, out, norm, norm_eps, multiply_in, qkv_proj, in_scale, multiply_out, out_proj, out_scale, attend_some,
+            num_rows, num_heads, head_dim, half, num_slots, num_entries, window,
+            frequencies, slots, seen, keys, values,
+        ) = numbers(arguments, 23)  # fmt: skip
+        sizes = (num_rows, num_heads, head_dim, half, num_slots, num_entries, window)
+        d = num_heads * head_dim
+        qkv = np.empty((num_rows, 3 * d), type(one))
+        y, result = np.empty((num_rows, d), type(one)), np.empty((num_rows, d), type(one))
+        rows = normed(at(x, one, (num_rows, d)), norm, from_bits(norm_eps, one))
+        share_product(team, multiply_in, rows, qkv_proj, in_scale, qkv)
+        _share_heads(team, attend_some, sizes, qkv, (frequencies, slots, seen, keys, values), y)
+        share_product(team, multiply_out, y, out_proj, out_scale, result)
+        hand_over(result, x, out)
+        numbers_seen = at(seen, np.int64(1), (num_slots,))
+        for slot in at(slots, np.int64(1), (num_rows,)):
+            numbers_seen[slot] += 1
+
+    return mixer.address
 
 
 @no_type_check
 @compiled
-def inner(worker, first, last, sizes, one, qkv, frequencies, slots, seen, keys, values, y):
-    """The same with all at addresses."""
-    d = sizes[1] * sizes[2]
-    qkv, y = at(qkv, one, (sizes[0], 3 * d)), at(y, one, (sizes[0], d))
-    _attend_at(first, last, sizes, one, qkv, frequencies, slots, seen, keys, values, y)
-
-
-@no_type_check
-@compiled
-def whole(
-    sizes, one, x, pre_norm, eps, in_one, qkv_proj, in_scale, out_one, out_proj, out_scale,
-    frequencies, slots, seen, keys, values, out,
-):  # fmt: skip
-    """The same between both projections, behind a norm; at 0 there is no norm, or no scale."""
-    num_rows, num_heads, head_dim = sizes[:3]
-    d = num_heads * head_dim
-    qkv, y = np.empty((num_rows, 3 * d), type(one)), np.empty((num_rows, d), type(one))
-    multiply_at(START, 3 * d, normed(at(x, one, (num_rows, d)), pre_norm, eps), in_one, qkv_proj, in_scale, qkv)
-    _attend_at(START, num_rows * num_heads, sizes, one, qkv, frequencies, slots, seen, keys, values, y)
-    multiply_at(START, d, y, out_one, out_proj, out_scale, at(out, one, (num_rows, d)))
+def _share_heads(team, attend_some, sizes, qkv, held, y):
+    num_rows, num_heads, head_dim, _, _, num_entries, _ = sizes
+    heads_a_turn = 1 + NUMBERS_A_TURN // (head_dim * num_entries)
+    share(team, attend_some, (*sizes, place(qkv), place(y), *held), num_rows * num_heads, heads_a_turn)
