@@ -71,16 +71,16 @@ def test_alone_where_torch_has_one_thread() -> None:
 
 
 def test_helpers_go_to_sleep() -> None:
-    def awake(wanted: int) -> bool:
+    def all_sleep() -> bool:
         end = time.monotonic() + 20
-        while _board()[0][AWAKE // 8] != wanted and time.monotonic() < end:
+        while _board()[0][AWAKE // 8] and time.monotonic() < end:
             time.sleep(0.01)
-        return _board()[0][AWAKE // 8] == wanted
+        return _board()[0][AWAKE // 8] == 0
 
-    assert awake(0)
+    assert all_sleep()
     with threads(2):
         assert team()
-    assert awake(0)
+    assert all_sleep()
 
 
 def test_several_callers_at_once() -> None:

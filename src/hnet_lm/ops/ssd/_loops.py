@@ -1,4 +1,8 @@
-"""The compiled loops of the scan: a range of heads, one after the other, each over all sequences.
+"""The compiled loops of the scan: a range of heads, one after the other, over piece after piece of the sequences.
+
+A piece is as long as the caches hold what all heads read of it, and the states between. Where a sequence has several,
+each goes on from where the one before it ended: `owner` is the sequence of each piece, and `starts` the states at the
+start of those that are not their sequence's first.
 
 Vectors run over the lanes. Rows are taken four at a time, as many as registers hold. What a position needs is copied
 to the loop's own stack, where the compiler knows that nothing overlaps.
@@ -27,7 +31,10 @@ class Loops(NamedTuple):
 
     forward: Callable[..., None]
     to_inputs: Callable[..., None]
-    """The gradients to x, dt (but for its part in the decay), D and the initial state. Lanes run over x."""
+    """The gradients to x, dt (but for its part in the decay), D and the initial state. Lanes run over x.
+
+    What stands for the initial state is at first the gradient to the final one, in `to_projections` too.
+    """
     to_projections: Callable[..., None]
     """The gradients to B, to C (a worker's share) and to the logarithm of the decay. Lanes run over B and C."""
 
@@ -79,7 +86,7 @@ def loops(num_states: int, head_dim: int) -> Loops:
     rows_of_states, rows_of_x = (size + -size % ROWS for size in (num_states, head_dim))
 
     @compiled
-    def forward(worker, first, last, x, dt, A, B, C, D, bounds, initial, y, final):
+    def forward(worker, first, last, x, dt, A, B, C, D, bounds, owner, y, starts, final):
         one = dt.dtype.type(1)
         state = scratch(one, rows_of_states, head_dim)
         value, total = scratch(one, 1, head_dim), scratch(one, 1, head_dim)
@@ -87,13 +94,17 @@ def loops(num_states: int, head_dim: int) -> Loops:
         fill(state, 0)
         fill(row, 0)
         fill(probe, 0)
-        for head in range(first, last):
-            column = head * head_dim
-            for s in range(len(bounds) - 1):
+        for piece in range(len(owner)):
+            s = owner[piece]
+            goes_on = piece > 0 and owner[piece - 1] == s
+            for head in range(first, last):
+                column = head * head_dim
                 for i in range(num_states):
                     for j in range(head_dim):
-                        state[i, j] = initial[s, i, head, j]
-                for t in range(bounds[s], bounds[s + 1]):
+                        state[i, j] = final[s, i, head, j]
+                        if goes_on:
+                            starts[piece - s - 1, i, head, j] = state[i, j]
+                for t in range(bounds[piece], bounds[piece + 1]):
                     _read(x, t, column, head_dim, one, value)
                     _read(B, t, 0, num_states, dt[t, head], row)
                     _read(C, t, 0, num_states, one, probe)
@@ -106,9 +117,7 @@ def loops(num_states: int, head_dim: int) -> Loops:
                         final[s, i, head, j] = state[i, j]
 
     @compiled
-    def to_inputs(
-        worker, first, last, grad_y, grad_final, x, dt, A, B, C, D, bounds, grad_x, grad_dt, grad_D, grad_initial
-    ):
+    def to_inputs(worker, first, last, grad_y, x, dt, A, B, C, D, bounds, owner, grad_x, grad_dt, grad_D, grad_initial):
         one = dt.dtype.type(1)
         grad = scratch(one, rows_of_states, head_dim)
         to_y, value, total = scratch(one, 1, head_dim), scratch(one, 1, head_dim), scratch(one, 1, head_dim)
@@ -116,14 +125,15 @@ def loops(num_states: int, head_dim: int) -> Loops:
         fill(grad, 0)
         fill(row, 0)
         fill(probe, 0)
-        for head in range(first, last):
-            column, skipped = head * head_dim, one * 0
-            for s in range(len(bounds) - 1):
+        for piece in range(len(owner) - 1, -1, -1):
+            s = owner[piece]
+            for head in range(first, last):
+                column, skipped = head * head_dim, one * 0
                 for i in range(num_states):
                     for j in range(head_dim):
-                        grad[i, j] = grad_final[s, i, head, j]
+                        grad[i, j] = grad_initial[s, i, head, j]
                 decay_after = one
-                for t in range(bounds[s + 1] - 1, bounds[s] - 1, -1):
+                for t in range(bounds[piece + 1] - 1, bounds[piece] - 1, -1):
                     _read(x, t, column, head_dim, one, value)
                     _read(grad_y, t, column, head_dim, one, to_y)
                     _read(C, t, 0, num_states, one, row)
@@ -139,16 +149,17 @@ def loops(num_states: int, head_dim: int) -> Loops:
                 for i in range(num_states):
                     for j in range(head_dim):
                         grad_initial[s, i, head, j] = decay_after * grad[i, j]
-            grad_D[head] = skipped
+                grad_D[head] += skipped
 
     @compiled
     def to_projections(
-        worker, first, last, grad_y, grad_final, x, dt, A, B, C, bounds, initial, grad_B, grad_C, grad_log_decay
-    ):
+        worker, first, last, grad_y, x, dt, A, B, C, bounds, owner, initial, starts, grad_B, grad_C, grad_log_decay,
+        grad_initial,
+    ):  # fmt: skip
         one = dt.dtype.type(1)
         longest = 0
-        for s in range(len(bounds) - 1):
-            longest = max(longest, bounds[s + 1] - bounds[s])
+        for piece in range(len(owner)):
+            longest = max(longest, bounds[piece + 1] - bounds[piece])
         states = np.empty(((longest + SEGMENT - 1) // SEGMENT, rows_of_x, num_states), dt.dtype)
         gained = np.empty(longest, np.float64)
         state = scratch(one, rows_of_x, num_states)
@@ -158,13 +169,14 @@ def loops(num_states: int, head_dim: int) -> Loops:
         fill(inputs, 0)
         fill(to_y, 0)
         nothing = np.finfo(dt.dtype).eps ** 2
-        for head in range(first, last):
-            column = head * head_dim
-            for s in range(len(bounds) - 1):
-                start, end = bounds[s], bounds[s + 1]
+        for piece in range(len(owner) - 1, -1, -1):
+            s, start, end = owner[piece], bounds[piece], bounds[piece + 1]
+            goes_on = piece > 0 and owner[piece - 1] == s
+            for head in range(first, last):
+                column = head * head_dim
                 for i in range(head_dim):
                     for j in range(num_states):
-                        state[i, j] = initial[s, j, head, i]
+                        state[i, j] = starts[piece - s - 1, j, head, i] if goes_on else initial[s, j, head, i]
                 for t in range(start, end):
                     _read(x, t, column, head_dim, dt[t, head], inputs)
                     _read(grad_y, t, column, head_dim, one, to_y)
@@ -183,7 +195,7 @@ def loops(num_states: int, head_dim: int) -> Loops:
                 grad = state  # whose memory is free now
                 for i in range(head_dim):
                     for j in range(num_states):
-                        grad[i, j] = grad_final[s, j, head, i]
+                        grad[i, j] = grad_initial[s, j, head, i]
                 decay_after = one
                 to_decay = 0.0  # the product of this position's gradient and the state before it, as it decayed
                 for t in range(end - 1, start - 1, -1):
@@ -205,5 +217,9 @@ def loops(num_states: int, head_dim: int) -> Loops:
                     decay_after = math.exp(dt[t, head] * A[head])
                     to_decay = to_decay + gained[t - start] - loss if decay_after > nothing else 0.0
                     grad_log_decay[t, head] = to_decay
+                if goes_on:
+                    for i in range(head_dim):
+                        for j in range(num_states):
+                            grad_initial[s, j, head, i] = decay_after * grad[i, j]
 
     return Loops(forward, to_inputs, to_projections)
