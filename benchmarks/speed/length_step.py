@@ -1,9 +1,10 @@
-"""Training steps on one sequence of a given length, alone in a fresh process, so that its peak of memory is its own.
+"""Training steps on sequences of a given length, alone in a fresh process, so that its peak of memory is its own.
 
-    python -m speed.length_step CONFIG LENGTH [WINDOW]     (in the folder benchmarks)
+    python -m speed.length_step CONFIG LENGTH WINDOW STEP_BYTES     (in the folder benchmarks)
 
-Prints JSON. The peak is that of a step above what the process held before it; a step on a short sequence has then
-allocated gradients and the optimizer's state, and loaded all that is loaded once.
+Prints JSON. The peak is that of a step on one sequence, above what the process held before it; a step on a short
+sequence has then allocated gradients and the optimizer's state, and loaded all that is loaded once. The times are those
+of steps on as many sequences as make so many bytes.
 """
 
 import json
@@ -18,10 +19,12 @@ from speed.timing import seconds_of
 from speed.update_step import UpdateStep
 
 SHORT = 128
-TIMED_BYTES = 65536  # short steps are repeated until they make so many
+WARM_UP = 2
+"""Steps until all memory that one needs is there."""
+TIMED = 2
 
 
-def main(model: Path, length: int, window: int | None = None) -> None:
+def main(model: Path, length: int, window: int, step_bytes: int) -> None:
     device = choose_device()
     batch = english_batch(1, length).to(device)
     config = windowed(HNetConfig.load(model), window)
@@ -32,13 +35,17 @@ def main(model: Path, length: int, window: int | None = None) -> None:
     before = current_bytes(device)
     step()
     peak = peak_bytes(device) - before
-    step()  # memory that the first takes from the system is there for those after it
+    step.batch = english_batch(step_bytes // length, length).to(device)
+    for _ in range(WARM_UP):
+        step()
     result = {
         "length": length,
+        "window": window,
+        "step_bytes": step_bytes,
         "bytes_per_chunk": step.bytes_per_chunk,
         "flops_per_byte": step.flops_per_byte,
         "peak_bytes": peak,
-        "all_seconds": [seconds_of(step, device) for _ in range(max(1, TIMED_BYTES // length))],
+        "all_seconds": [seconds_of(step, device) for _ in range(TIMED)],
     }
     print(json.dumps(result))
 

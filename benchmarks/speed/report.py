@@ -134,21 +134,23 @@ def _length(part: Results, summary: Results) -> str:
     rows = [
         [
             row["length"],
+            row["window"],
             f"{row['bytes_per_chunk'][0]:.2f}",
             f"{row['seconds']:.3f}",
             f"{1e6 * cost:.1f}",
             f"{row['peak_bytes'] / 2**20:.0f}",
         ]
-        for row, cost in zip(part["steps"], summary["seconds_per_byte"], strict=True)
+        for key, costs in (("steps", "seconds_per_byte"), ("own_window", "own_window_seconds_per_byte"))
+        for row, cost in zip(part[key], summary[costs], strict=True)
     ]
-    columns = ("bytes", "bytes a chunk", "s/step", "us a byte", "peak memory, MiB")
+    columns = ("bytes", "window", "bytes a chunk", "s/step", "us a byte", "peak memory of one sequence, MiB")
     memory = summary["memory_fit"]
     text = (
-        f"Dearest over cheapest byte: {summary['flatness']:.2f}. Memory as a line: {memory['slope'] / 1024:.1f} KiB a "
-        f"byte and {memory['intercept'] / 2**20:.0f} MiB, off by at most {memory['largest_error']:.1%}."
+        f"Steps of {part['steps'][0]['step_bytes']} bytes. Dearest over cheapest byte: {summary['flatness']:.2f}; with "
+        f"the model's own windows {summary['own_window_flatness']:.2f}. Memory as a line: {memory['slope'] / 1024:.1f} "
+        f"KiB a byte and {memory['intercept'] / 2**20:.0f} MiB, off by at most {memory['largest_error']:.1%}."
     )
-    left_out = [f"Would not have fitted into memory: {part['left_out']}."] if part["left_out"] else []
-    return "\n\n".join(["## Training by length, all attention windowed", _table(columns, rows), text, *left_out])
+    return "\n\n".join(["## Training by length, all attention windowed", _table(columns, rows), text])
 
 
 def _reading(part: Results, summary: Results) -> str:

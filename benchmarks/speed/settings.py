@@ -55,6 +55,16 @@ class DecodingSettings:
 
 
 @dataclass(frozen=True)
+class LengthSettings:
+    lengths: tuple[int, ...] = (2048, 4096, 8192, 16384, 32768, 65536)
+    step_bytes: int = 65536
+    """Of every length, in as many sequences as that takes."""
+    window: int = 255
+    """Chunks or bytes that attention looks back: so many chunks are in the shortest sequence."""
+    rounds: int = 2
+
+
+@dataclass(frozen=True)
 class Settings:
     name: str = "full"
     rounds: int = 3
@@ -65,7 +75,7 @@ class Settings:
     training: TrainingSettings = TrainingSettings()
     mamba: MambaSettings = MambaSettings()
     decoding: DecodingSettings = DecodingSettings()
-    train_lengths: tuple[int, ...] = (2048, 4096, 8192, 16384, 32768, 65536)
+    length: LengthSettings = LengthSettings()
     read_lengths: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     read_passes: int = 3
     demo: Path = ROOT / "configs" / "runs" / "demo.toml"
@@ -81,7 +91,7 @@ QUICK = Settings(
     training=TrainingSettings(num_sequences=2, length=256, peer_sequences=1, num_tokens=512, tolerance=0.05),
     mamba=MambaSettings(width=64, num_layers=2, peer_chunk_sizes=(64,)),
     decoding=DecodingSettings((1, 4), (1, 4), prompt_bytes=16, num_steps=4, engine_bytes=8, contexts=(256, 512)),
-    train_lengths=(256, 512, 1024),
+    length=LengthSettings((256, 512, 1024), step_bytes=1024, window=31, rounds=1),
     read_lengths=(100, 1_000, 10_000),
     read_passes=1,
 )

@@ -104,13 +104,13 @@ def _decoding(part: Part, peaks: Part) -> dict[str, Any]:
 def _length(part: Part) -> dict[str, Any]:
     """`flatness` is the dearest byte over the cheapest; memory is fitted as a line through all lengths."""
     lengths = np.array([row["length"] for row in part["steps"]], dtype=float)
-    cost = [row["seconds"] / row["length"] for row in part["steps"]]
     peak = np.array([row["peak_bytes"] for row in part["steps"]], dtype=float)
-    seconds = np.array([row["seconds"] for row in part["steps"]])
+    cost, own = ([row["seconds"] / row["step_bytes"] for row in part[key]] for key in ("steps", "own_window"))
     return {
         "seconds_per_byte": cost,
         "flatness": max(cost) / min(cost),
-        "time_fit": _line(lengths, seconds),
+        "own_window_seconds_per_byte": own,
+        "own_window_flatness": max(own) / min(own),
         "memory_fit": _line(lengths, peak),
     }
 

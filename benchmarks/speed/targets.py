@@ -79,7 +79,7 @@ TARGETS = (
         form=TIMES,
     ),
     Target(
-        "cost a byte of training, windowed, dearest over cheapest length",
+        "cost a byte of training, attention in windows that are full, dearest over cheapest length",
         lambda summary, _: summary["length"]["flatness"],
         1.10,
         at_least=False,

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import hnet_lm
+from hnet_lm.config import HNetConfig
 from hnet_lm.ops.dispatch import Op
 from run import OtherResults, run
 from speed import length
-from speed.settings import FULL, QUICK
+from speed.settings import FULL, QUICK, LengthSettings
 from speed.summary import summarize
 from speed.targets import TARGETS
 
-TINY = dataclasses.replace(QUICK, rounds=1, train_lengths=(256,))
+TINY = dataclasses.replace(QUICK, rounds=1, length=LengthSettings((256,), step_bytes=1024, window=31, rounds=1))
 PARTS = ["peaks", "training", "decoding", "ops", "reading"]
 
 
@@ -99,18 +100,22 @@ def test_targets_are_met_missed_or_not_measured(results: dict[str, Any]):
 
 def test_steps_of_a_length_run_alone():
     found = length.measure(TINY, torch.device("cpu"))
-    (row,) = found["steps"]
-    assert found["left_out"] == []
-    assert row["length"] == 256
-    assert len(row["all_seconds"]) == 256  # steps of 256 bytes that make 65536
+    (row,), own = found["steps"], found["own_window"]
+    assert (row["length"], row["window"], row["step_bytes"]) == (256, 31, 1024)
+    assert [each["window"] for each in own] == [HNetConfig.load(TINY.model).stages[0].attention.window_size] * 2
+    assert row["flops_per_byte"] < own[0]["flops_per_byte"]
+    assert len(row["all_seconds"]) == 2
     assert 1e6 < row["peak_bytes"] < 1e9
 
 
 def test_a_line_and_flat_cost_are_found():
-    steps = [{"length": n, "seconds": 2e-6 * n, "peak_bytes": 1000 * n + 5000} for n in (1000, 2000, 4000)]
+    steps = [
+        {"length": n, "step_bytes": 8000, "seconds": 0.016, "peak_bytes": 1000 * n + 5000} for n in (1000, 2000, 4000)
+    ]
     steps[1]["seconds"] *= 1.2
-    found = summarize({"length": {"steps": steps}})["length"]
-    assert found["flatness"] == pytest.approx(1.2)
+    found = summarize({"length": {"steps": steps, "own_window": steps[:2]}})["length"]
+    assert found["seconds_per_byte"] == pytest.approx([2e-6, 2.4e-6, 2e-6])
+    assert (found["flatness"], found["own_window_flatness"]) == (pytest.approx(1.2), pytest.approx(1.2))
     assert found["memory_fit"] == {
         "slope": pytest.approx(1000),
         "intercept": pytest.approx(5000),
