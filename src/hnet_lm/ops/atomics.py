@@ -3,11 +3,13 @@
 All are sequentially consistent: whoever sees a change sees all that was written before it.
 """
 
+import os
 import platform
 from typing import no_type_check
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 ORDER, BYTES = "seq_cst", 8
@@ -76,6 +78,20 @@ def pause(_):
         name = PAUSES.get(platform.machine())
         if name is not None:
             builder.call(builder.module.declare_intrinsic(name, (), ir.FunctionType(ir.VoidType(), [])), [])
+        return context.get_dummy_value()
+
+    return types.none(), rest
+
+
+@intrinsic
+@no_type_check
+def give_way(_):
+    """Let another thread run that waits for this processor, if there is one (where the system has `sched_yield`)."""
+
+    def rest(context, builder, signature, arguments):
+        if os.name == "posix":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
         return context.get_dummy_value()
 
     return types.none(), rest

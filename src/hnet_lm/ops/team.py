@@ -22,13 +22,15 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from hnet_lm.ops.atomics import add, call, load, pause, store, swap
-from hnet_lm.ops.native import CACHE_LINE, MATHS, compiled
+from hnet_lm.ops.atomics import add, call, give_way, load, pause, store, swap
+from hnet_lm.ops.native import CACHE_LINE, MATHS, compiled, inlined
 
 MOST = 8
 """Threads of a team."""
 PATIENCE = 50_000
 """Looks for work before a helper sleeps."""
+LOOKS_AT_ONCE = 64
+"""After so many another thread may run, if one waits for this processor: a few microseconds."""
 
 OWNED, TICKET, DONE, AWAKE, JOB, ARGUMENTS, NUM_ITEMS, ITEMS_A_TURN = (8 * i for i in (0, 8, 16, 24, 32, 33, 34, 35))
 """Where on a team's board each number stands, in bytes; those that several threads change have a cache line each."""
@@ -103,8 +105,9 @@ def share(team, job, arguments, num_items, items_a_turn):
     number = ((load(team + TICKET) >> (2 * BITS)) + 1) & MASK
     store(team + TICKET, (number << (2 * BITS)) + (num_turns << BITS))
     _take_turns(team)
+    looks = 0
     while load(team + DONE) < num_turns:
-        pause()
+        looks = _wait(looks)
     store(team + OWNED, 0)
 
 
@@ -125,6 +128,16 @@ def _take_turns(team):
 
 
 @no_type_check
+@inlined
+def _wait(looks):
+    """Until the next look. Who waits for long may be keeping the processor from the one that is waited for."""
+    pause()
+    if looks % LOOKS_AT_ONCE == LOOKS_AT_ONCE - 1:
+        give_way()
+    return looks + 1
+
+
+@no_type_check
 @compiled
 def _help(team):
     looks = 0
@@ -133,8 +146,7 @@ def _help(team):
         if ticket & MASK < (ticket >> BITS) & MASK:
             _take_turns(team)
             looks = 0
-        pause()
-        looks += 1
+        looks = _wait(looks)
     add(team + AWAKE, -1)
 
 
