@@ -39,7 +39,7 @@ def counted(team: int, num_items: int, items_a_turn: int, looks: int = 0) -> tup
     """How often each item was done, and in how many turns."""
     items, begun = np.zeros(num_items, np.int64), np.zeros(1, np.int64)
     arguments = (items.ctypes.data, num_items, begun.ctypes.data, looks)
-    _share(team, _count.address, arguments, num_items, items_a_turn)
+    _share(team, _count, arguments, num_items, items_a_turn)
     return items, int(begun[0])
 
 

@@ -39,10 +39,16 @@ BITS = 20
 """A ticket is the number of the job, how many turns it has, and how many are taken, of so many bits each."""
 MASK = (1 << BITS) - 1
 
-job: Callable[[Callable[..., Any]], Any] = numba.cfunc(
-    types.void(types.int64, types.int64, types.int64), cache=True, **MATHS
-)
-"""A function `(arguments, first, last)` as `share` takes it, by its `address`; see `numbers`."""
+_jobs: list[Any] = []
+"""Kept, as only their addresses are known to others."""
+
+
+def job(function: Callable[..., None]) -> int:
+    """Compile a function `(arguments, first, last)` for `share`; where it begins. See `numbers`."""
+    compiled_job = numba.cfunc(types.void(types.int64, types.int64, types.int64), cache=True, **MATHS)(function)
+    _jobs.append(compiled_job)
+    assert compiled_job.address is not None
+    return compiled_job.address
 
 
 @intrinsic

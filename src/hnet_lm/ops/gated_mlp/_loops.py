@@ -19,8 +19,8 @@ def mlp_job(dtype: torch.dtype) -> int:
     """All of the MLP; where it begins."""
     one = ONE[dtype]
 
-    @no_type_check  # of Python: numba has types of its own
     @job
+    @no_type_check  # of Python: numba has types of its own
     def mlp(arguments, team, _):
         (
             x, out, norm, eps, multiply_1, fc1, scale_1, multiply_2, fc2, scale_2, num_positions, d, f,
@@ -36,4 +36,4 @@ def mlp_job(dtype: torch.dtype) -> int:
         share_product(team, multiply_2, product, fc2, scale_2, result)
         hand_over(result, x, out)
 
-    return mlp.address
+    return mlp

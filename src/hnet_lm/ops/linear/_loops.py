@@ -52,8 +52,8 @@ def product_job(dtype: torch.dtype, weight_dtype: torch.dtype) -> int:
     """Some outputs of a product, of weights of another type or of the same; where it begins."""
     one, weight_one = ONE[dtype], ONE[weight_dtype]
 
-    @no_type_check
     @job
+    @no_type_check
     def product(arguments, first, last):
         num_positions, d_in, d_out, x, weight, scale, y = numbers(arguments, 7)
         weights, out = at(weight, weight_one, (d_out, d_in)), at(y, one, (num_positions, d_out))
@@ -72,7 +72,7 @@ def product_job(dtype: torch.dtype, weight_dtype: torch.dtype) -> int:
                 for i in range(first, last):
                     out[t, i] *= scales[i]
 
-    return product.address
+    return product
 
 
 @no_type_check

@@ -76,8 +76,8 @@ def step_job(dtype: torch.dtype) -> int:
     """The step of some sequences; where it begins."""
     one = ONE[dtype]
 
-    @no_type_check
     @job
+    @no_type_check
     def step_of_some(arguments, first, last):
         (
             num_rows, d_inner, d_conv, width, num_heads, num_slots,
@@ -100,7 +100,7 @@ def step_job(dtype: torch.dtype) -> int:
             at(y, one, (num_rows, d_inner)),
         )
 
-    return step_of_some.address
+    return step_of_some
 
 
 @cache
@@ -108,8 +108,8 @@ def mamba2_job(dtype: torch.dtype) -> int:
     """All of the mixer; where it begins."""
     one = ONE[dtype]
 
-    @no_type_check
     @job
+    @no_type_check
     def mixer(arguments, team, _):
         (
             x, out, norm, norm_eps, multiply_in, in_proj, in_scale, multiply_out, out_proj, out_scale, step_some,
@@ -126,7 +126,7 @@ def mamba2_job(dtype: torch.dtype) -> int:
         share_product(team, multiply_out, y, out_proj, out_scale, result)
         hand_over(result, x, out)
 
-    return mixer.address
+    return mixer
 
 
 @no_type_check

@@ -69,8 +69,8 @@ def attend_job(dtype: torch.dtype) -> int:
     """The heads of some sequences; where it begins."""
     one = ONE[dtype]
 
-    @no_type_check
     @job
+    @no_type_check
     def attend_some(arguments, first, last):
         (
             num_rows, num_heads, head_dim, half, num_slots, num_entries, window,
@@ -90,7 +90,7 @@ def attend_job(dtype: torch.dtype) -> int:
             at(y, one, (num_rows, d)),
         )
 
-    return attend_some.address
+    return attend_some
 
 
 @cache
@@ -98,8 +98,8 @@ def attention_job(dtype: torch.dtype) -> int:
     """All of the mixer; where it begins."""
     one = ONE[dtype]
 
-    @no_type_check
     @job
+    @no_type_check
     def mixer(arguments, team, _):
         (
             x, out, norm, norm_eps, multiply_in, qkv_proj, in_scale, multiply_out, out_proj, out_scale, attend_some,
@@ -119,7 +119,7 @@ def attention_job(dtype: torch.dtype) -> int:
         for slot in at(slots, np.int64(1), (num_rows,)):
             numbers_seen[slot] += 1
 
-    return mixer.address
+    return mixer
 
 
 @no_type_check
