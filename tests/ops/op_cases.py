@@ -252,7 +252,7 @@ def boundary_prob_case(d: int = 5, *, is_int8: bool = False) -> OpCase:
     )
 
 
-def residual_layers_case(window: int, f: int = 10) -> OpCase:
+def residual_layers_case(window: int, f: int = 10, *, is_normed: bool = False) -> OpCase:
     """A Mamba-2 mixer, an MLP, attention, and an MLP."""
     mixers = {"mamba2": mamba2_case(normed=True), "attention": self_attention_case(window, p=4, normed=True)}
     shape, d = AttentionShape(num_heads=2, rotary_emb_dim=4, window=window), 8
@@ -277,19 +277,25 @@ def residual_layers_case(window: int, f: int = 10) -> OpCase:
             (AttentionLayer(norms["attention"], _attention_weights(of["attention"]), shape), state and state[1]),
             (mlps[1], None),
         ]
-        y, states = ops.residual_layers(x["x"], layers, seqs, backend=backend)
+        norm = PreNorm(x["norm"], 1e-5) if is_normed else None
+        y, states = ops.residual_layers(x["x"], layers, seqs, norm, backend=backend)
         return y, state and (states[0], states[2])
 
     return OpCase(
-        f"residual_layers window {window}",
+        f"residual_layers window {window}" + ", normed" * is_normed,
         "residual_layers",
         per_position=lambda t: {"x": torch.cat([torch.ones(t, 1), torch.randn(t, d - 1)], 1)},
         apply=apply,
         new_state=lambda s: joined(lambda _, case: case.new_state(s)),
         as_state=lambda tensors: tuple(case.as_state(own(key, tensors)) for key, case in mixers.items()),
         as_tensors=lambda state: joined(lambda key, case: case.as_tensors(state[list(mixers).index(key)])),
-        shared=lambda: joined(lambda _, case: case.shared()) | mlp("mlp 1") | mlp("mlp 2"),
-        wide=frozenset({"x", "mlp 1 pre_norm", "mlp 2 pre_norm"})
+        shared=lambda: (
+            joined(lambda _, case: case.shared())
+            | mlp("mlp 1")
+            | mlp("mlp 2")
+            | ({"norm": _uniform(0.5, 1.5, d)} if is_normed else {})
+        ),
+        wide=frozenset({"x", "norm", "mlp 1 pre_norm", "mlp 2 pre_norm"})
         | {f"{key} {name}" for key, case in mixers.items() for name in case.wide},
         float32_atol=2e-4,
         bfloat16_atol=1e-1,
@@ -344,6 +350,6 @@ CASES = (
     self_attention_case(0, rotary=0),
     self_attention_case(7, p=4, normed=True),
     residual_layers_case(-1),
-    residual_layers_case(7),
+    residual_layers_case(7, is_normed=True),
     boundary_prob_case(),
 )

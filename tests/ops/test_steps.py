@@ -12,7 +12,7 @@ from op_cases import OpCase, Tensors, boundary_prob_case, mamba2_case, residual_
 from op_runs import threads, with_backends
 from torch import Tensor
 
-from hnet_lm.ops import KVState
+from hnet_lm.ops import KVState, use_backend
 from hnet_lm.ops.linear.numba import SOME
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import tensors
@@ -32,7 +32,7 @@ SMALL = (
     self_attention_case(7, p=4, is_int8=True),
     self_attention_case(-1, h=3, p=64, normed=True, is_int8=True),
     residual_layers_case(-1),
-    residual_layers_case(7),
+    residual_layers_case(7, is_normed=True),
     boundary_prob_case(),
     boundary_prob_case(12, is_int8=True),
 )
@@ -182,7 +182,7 @@ def test_a_step_sees_no_slot_of_others(case: OpCase, num_rows: int) -> None:
         mamba2_case(normed=True),
         self_attention_case(-1, normed=True),
         self_attention_case(7),
-        residual_layers_case(7),
+        residual_layers_case(7, is_normed=True),
         boundary_prob_case(),
     ],
     ids=str,
@@ -218,3 +218,15 @@ def test_attention_from_nothing_over_the_steps_in_which_its_state_grows(case: Op
             y, state = case.apply(case.of_rows(inputs, rows[:, t]), seqs, state, "numba")
             torch.testing.assert_close(y, wanted[rows[:, t]], rtol=0, atol=1e-11)
     assert state.num_seen.tolist() == [lengths] * num_slots
+
+
+@pytest.mark.parametrize("part", ["mamba2", "self_attention", "gated_mlp", "rms_norm"])
+def test_layers_leave_their_parts_to_the_backend_that_is_chosen_for_these(part: str) -> None:
+    case = residual_layers_case(-1, is_normed=True)
+    seqs, state = Sequences.from_lengths([1, 1]), case.as_state(case.new_state(2))
+    with (
+        torch.no_grad(),
+        use_backend(**{part: "none such"}),
+        pytest.raises(ValueError, match="has no backend 'none such'"),
+    ):
+        case.apply(case.inputs(2), seqs, state, "numba")

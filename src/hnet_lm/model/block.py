@@ -3,6 +3,8 @@
 The residual stream stays in at least float32; only what enters a mixer or an MLP has the weights' type.
 """
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -36,9 +38,10 @@ class Block(nn.Module):
 
     def layers(self, state: State | None) -> list[tuple[Layer, State | None]]:
         """The same as data, for `residual_layers`: the mixer with the state, and the MLP, which has none."""
-        layers: list[tuple[Layer, State | None]] = [(self.mixer.layer(self.mixer_norm), state)]
-        if self.mlp is not None and self.mlp_norm is not None:
-            layers.append((self.mlp.layer(self.mlp_norm), None))
+        parts: dict[str, Any] = self._modules  # asked as attributes, all parts together would take a tenth of a step
+        layers: list[tuple[Layer, State | None]] = [(parts["mixer"].layer(parts["mixer_norm"]), state)]
+        if "mlp" in parts:
+            layers.append((parts["mlp"].layer(parts["mlp_norm"]), None))
         return layers
 
     def new_state(self, num_sequences: int) -> State:

@@ -40,11 +40,12 @@ class Isotropic(nn.Module):
             return self.norm(x), state
         blocks = cast(Sequence[Block], self.blocks)
         carried = (None,) * len(blocks) if state is None else state.blocks
-        if state is not None and seqs.max_length <= 1 and not any(_has_hooks(block) for block in blocks):
+        if state is not None and seqs.max_length <= 1 and not any(_has_hooks(part) for part in (*blocks, self.norm)):
             # A step of decoding: one op takes all blocks, which together are done before each has been called.
             layers = [layer for i, block in enumerate(blocks) for layer in block.layers(carried[i])]
-            x, states = residual_layers(x, layers, seqs)
-            return self.norm(x), IsotropicState(tuple(each for each in states if each is not None))
+            norm = self.norm.as_pre_norm if isinstance(self.norm, RMSNorm) else None
+            x, states = residual_layers(x, layers, seqs, norm)
+            return x, IsotropicState(tuple(each for each in states if each is not None))
         states = []
         for block, block_state in zip(blocks, carried, strict=True):
             x, block_state = block(x, seqs, block_state)
@@ -56,11 +57,11 @@ class Isotropic(nn.Module):
         return IsotropicState(tuple(block.new_state(num_sequences) for block in blocks))
 
 
-def _has_hooks(block: Block) -> bool:
-    """Whether somebody, as FSDP or a profiler, counts on this block or its parts being called."""
-    if block._forward_hooks or block._forward_pre_hooks:
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether somebody, as FSDP or a profiler, counts on this module or its parts being called."""
+    if module._forward_hooks or module._forward_pre_hooks:
         return True
-    for part in block._modules.values():  # `children()` would take a twentieth of a step
+    for part in module._modules.values():  # `children()` would take a twentieth of a step
         if part is not None and (part._forward_hooks or part._forward_pre_hooks):
             return True
     return False

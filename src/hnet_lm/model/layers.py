@@ -1,5 +1,7 @@
 """The small layers: RMS norm, gated MLP, linear maps, widening between stages."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ class RMSNorm(nn.Module):
     @property
     def as_pre_norm(self) -> PreNorm:
         """For an op that does the norm itself."""
-        return PreNorm(self.weight, NORM_EPS)
+        weight: Any = self._parameters["weight"]
+        return PreNorm(weight, NORM_EPS)
 
 
 class Linear(nn.Linear):

@@ -37,6 +37,12 @@ def use_backend(every: str | None = None, **by_op: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
+def is_chosen(*names: str) -> bool:
+    """Whether a backend is chosen for one of these ops by name: then an op made of them has to leave them to it."""
+    chosen = _chosen.get()
+    return bool(chosen) and any(name in chosen for name in names)
+
+
 class Op:
     """The backends of one op; `package` is the op's folder as a module name."""
 

@@ -11,14 +11,16 @@ from functools import cache
 from typing import NamedTuple, no_type_check
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hnet_lm.ops.atomics import call, load
 from hnet_lm.ops.linear import LinearWeight
 from hnet_lm.ops.linear.numba import is_ready, operand
-from hnet_lm.ops.native import at, compiled, inlined, is_watched
+from hnet_lm.ops.native import ONE, at, compiled, inlined, is_watched
 from hnet_lm.ops.rms_norm import PreNorm
-from hnet_lm.ops.team import team
+from hnet_lm.ops.rms_norm._loops import normed
+from hnet_lm.ops.team import job, numbers, team
 from hnet_lm.sequences import Sequences
 
 
@@ -60,13 +62,38 @@ def norm_and_ends(
     return (x.data_ptr(), out.data_ptr(), *norm, *operand(x, first), *operand(x, last))
 
 
+def norm_call(x: Tensor, norm: PreNorm) -> Call | None:
+    """The norm of x where it lies; None where loops cannot do it."""
+    if not is_plain(x, norm, ()):
+        return None
+    return Call(norm_job(x.dtype), (*x.shape, x.data_ptr(), norm.weight.data_ptr(), bits(norm.eps)))
+
+
+@cache
+def norm_job(dtype: torch.dtype) -> int:
+    """The norm; where it begins."""
+    one = ONE[dtype]
+
+    @job
+    @no_type_check  # of Python: numba has types of its own
+    def norm(arguments, team, _):
+        num_positions, d, x, weight, eps = numbers(arguments, 5)
+        rows = at(x, one, (num_positions, d))
+        result = normed(rows, weight, from_bits(eps, one))
+        for t in range(num_positions):
+            for j in range(d):
+                rows[t, j] = result[t, j]
+
+    return norm
+
+
 @cache
 def bits(number: float) -> int:
     """A float among whole numbers, for `from_bits`."""
     return int(np.float64(number).view(np.int64))
 
 
-@no_type_check  # of Python: numba has types of its own
+@no_type_check
 @inlined
 def from_bits(bits, one):
     """The float, in the type of `one`."""
@@ -86,8 +113,8 @@ def hand_over(result, x, out):
 def run_calls(calls: Iterable[Call]) -> None:
     """One after the other; `team` shares the work of each."""
     program = array("q")
-    for job, arguments in calls:
-        program.append(job)
+    for address, arguments in calls:
+        program.append(address)
         program.append(len(arguments))
         program.extend(arguments)
     _run(team(), *program.buffer_info())
