@@ -19,6 +19,8 @@ from speed.settings import FULL, QUICK, ROOT, Settings
 from speed.summary import summarize
 
 PARTS = ("peaks", "training", "decoding", "ops", "length", "reading", "startup")
+FORMAT = 2
+"""Of the results: another number where a part says other things than before."""
 OUTPUTS = {"full": ROOT / "benchmarks" / "results", "quick": ROOT / "runs" / "speed_quick"}
 
 
@@ -29,7 +31,7 @@ class OtherResults(ValueError):
 def run(settings: Settings, names: list[str], folder: Path) -> None:
     """Measure these parts and write the results. Raises OtherResults."""
     device = choose_device()
-    about = {"settings": settings.name, "machine": machine_facts(device)}
+    about = {"format": FORMAT, "settings": settings.name, "machine": machine_facts(device)}
     folder.mkdir(parents=True, exist_ok=True)
     parts = _earlier_parts(folder / "speed.json", about)
     for name in names:
@@ -51,7 +53,9 @@ def _earlier_parts(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     results = json.loads(path.read_text())
-    was, now = ({"settings": one["settings"], **one["machine"]} for one in (results, about))
+    was, now = (
+        {"format": one.get("format"), "settings": one["settings"], **one["machine"]} for one in (results, about)
+    )
     changed = [f"{key} {was.get(key)}, now {now[key]}" for key in now if was.get(key) != now[key]]
     if changed:
         raise OtherResults(f"{path} was measured otherwise ({'; '.join(changed)}); take another --output")

@@ -89,6 +89,14 @@ def test_results_of_other_settings_are_not_mixed(folder: Path):
         run(FULL, [], folder)
 
 
+def test_results_of_another_format_are_not_mixed(folder: Path, tmp_path: Path):
+    earlier = json.loads((folder / "speed.json").read_text())
+    del earlier["format"]
+    (tmp_path / "speed.json").write_text(json.dumps(earlier))
+    with pytest.raises(OtherResults, match="format None, now 2"):
+        run(TINY, [], tmp_path)
+
+
 def test_targets_are_met_missed_or_not_measured(results: dict[str, Any]):
     rows = [target.row(results["summary"], results["parts"]) for target in TARGETS]
     verdicts = {text: (measured, verdict) for text, measured, verdict in rows}

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -86,15 +86,12 @@ def train_byte_pairs(documents: Iterable[bytes], num_tokens: int, path: str | Pa
     """Train a byte-level BPE tokenizer of so many tokens, 256 of them the bytes, and write its `tokenizer.json`."""
     if num_tokens < 257:
         raise DataError(f"a BPE tokenizer has 257 tokens or more, 256 of them the bytes; got {num_tokens}")
-    tokenizer = Tokenizer(models.BPE())
-    # The library's stubs know neither these setters nor the trainer's arguments.
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.BpeTrainer(
-        vocab_size=num_tokens,  # pyright: ignore[reportCallIssue]
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),  # pyright: ignore[reportCallIssue]
-        show_progress=False,  # pyright: ignore[reportCallIssue]
-    )
+    tokenizer: Any = Tokenizer(models.BPE())  # the library's stubs know neither its setters nor the trainer's options
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    options: dict[str, Any] = {"vocab_size": num_tokens, "initial_alphabet": alphabet, "show_progress": False}
+    trainer = trainers.BpeTrainer(**options)
     tokenizer.train_from_iterator((data.decode("utf-8", "ignore") for data in documents), trainer)
     Path(path).write_text(json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False), encoding="utf-8")
 

@@ -65,8 +65,8 @@ def open_raw(path: str) -> io.BufferedReader:
     """The file's bytes as they are stored."""
     if is_remote(path):
         remote = load_leaf("remote", "fsspec", "train", f"reading {path}").open_file(path)
-        # A remote file has all a raw file has, without being one by type.
-        return io.BufferedReader(remote, BUFFER_BYTES)  # pyright: ignore[reportReturnType]
+        file: Any = io.BufferedReader(remote, BUFFER_BYTES)  # of a remote file: a raw one in all but type
+        return file
     return open(path, "rb")
 
 

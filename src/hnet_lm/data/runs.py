@@ -22,8 +22,7 @@ class Run(NamedTuple):
 
     def after(self, num_inputs: int) -> "Run":
         """What is left once the first positions are taken."""
-        *document, offset = self.origin  # of fixed length, which the checker forgets when it is unpacked
-        return Run(self.tokens[num_inputs:], False, self.ends, (*document, offset + num_inputs))  # pyright: ignore[reportArgumentType]
+        return Run(self.tokens[num_inputs:], False, self.ends, (*self.origin[:-1], self.origin[-1] + num_inputs))
 
 
 def run_of(part: Part, source: int, epoch: int, file: int) -> Run:

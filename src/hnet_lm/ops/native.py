@@ -41,8 +41,6 @@ compiled: Callable[[Callable[..., Any]], Any] = numba.njit(nogil=True, cache=Tru
 inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **MATHS)
 """Part of the loop that calls it, as if it were written there."""
 
-START = np.int64(0)
-"""For loops called by loops: a 0 written out is a type of its own, for which they would be compiled once more."""
 ONE: Mapping[torch.dtype, Any] = MappingProxyType(
     {
         torch.float32: np.float32(1),

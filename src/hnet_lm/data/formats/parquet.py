@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,11 +28,10 @@ def _open_seekable(path: str) -> BinaryIO:
     """The file itself; one that is compressed as a whole is unpacked into a temporary file, since its index is last."""
     if not is_compressed(path):
         return open_raw(path)
-    # Closed by whoever reads it; its wrapper is a file in all but type.
-    unpacked = tempfile.TemporaryFile()  # noqa: SIM115
+    unpacked: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever reads it; a file in all but type
     with open_stream(path) as stream:
         shutil.copyfileobj(stream, unpacked)
-    return unpacked  # pyright: ignore[reportReturnType]
+    return unpacked
 
 
 def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> Iterator[Part]:
