@@ -58,8 +58,13 @@ def _decoding(axes: Axes, results: Results) -> None:
 
 
 def _time_by_length(axes: Axes, results: Results) -> None:
-    lengths = [row["length"] for row in results["parts"]["length"]["steps"]]
-    axes.plot(lengths, [1e6 * cost for cost in results["summary"]["length"]["seconds_per_byte"]], "o-")
+    part, summary = results["parts"]["length"], results["summary"]["length"]
+    lengths = [row["length"] for row in part["steps"]]
+    for key, costs, style in (("steps", "seconds_per_byte", "o-"), ("own_window", "own_window_seconds_per_byte", "o:")):
+        rows = part[key]
+        label = f"windows of {rows[0]['window']}"
+        axes.plot([row["length"] for row in rows], [1e6 * cost for cost in summary[costs]], style, label=label)
+    axes.legend(fontsize=8, loc="lower right")
     axes.set(title="Training by length, windowed: time", ylabel="us a byte")
     axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
     _length_axis(axes, lengths)
