@@ -13,6 +13,8 @@ from hnet_lm.sequences import Sequences
 def test_a_hook_is_called_in_a_step(part: str) -> None:
     stage = StageConfig(64, 96, AttentionConfig(num_heads=2, rotary_emb_dim=8), main_network="m1T1")
     stack, seqs = Isotropic("m1T1", stage, Mamba2Config(d_state=8)), Sequences.from_lengths([1, 1])
+    for parameter in stack.parameters():  # a stack by itself leaves some as the memory was
+        torch.nn.init.normal_(parameter, std=0.2)
     x = torch.randn(2, 64)
     wanted, _ = stack(x, seqs, stack.new_state(2))
     calls: list[str] = []
