@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from hnet_lm.ops.native import inlined
+from hnet_lm.ops.compiled.jit import inlined
 
 LIMIT = np.float32(87)
 """exp(-x) of float32 stays finite and normal up to here."""

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from hnet_lm.ops.native import compiled
+from hnet_lm.ops.compiled.jit import compiled
 
 NAN = np.uint16(0x7FC0)
 LOWER_HALF, LAST_BIT, BITS = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
