@@ -18,8 +18,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hnet_lm.model import HNetLM
-from hnet_lm.model.layers import Linear
-from hnet_lm.ops import RoundedWeight, linear
 
 Weights = Literal["float32", "bfloat16", "int8"]
 
@@ -43,11 +41,8 @@ class RoundedLinear(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
-        return linear(x, self.weight)
-
-    @property
-    def weight(self) -> RoundedWeight:
-        return RoundedWeight(self.numbers, self.scale)
+        y = nn.functional.linear(x.float(), self.numbers.float())
+        return y if self.scale is None else y * self.scale
 
 
 def with_weights(model: HNetLM, weights: Weights) -> HNetLM:
@@ -57,7 +52,7 @@ def with_weights(model: HNetLM, weights: Weights) -> HNetLM:
         return copy.deepcopy(model).to(dtype).requires_grad_(False)
     replaced = {}
     if dtype != torch.float32:
-        linears = [module for module in model.modules() if isinstance(module, Linear)]
+        linears = [module for module in model.modules() if type(module) is nn.Linear]
         replaced = {id(linear): RoundedLinear(linear.weight, dtype) for linear in linears}
     smaller = copy.deepcopy(model, replaced)  # the memo says what is copied already, and as what
     for module in smaller.modules():
