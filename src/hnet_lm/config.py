@@ -50,7 +50,7 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class Mamba2Config:
-    """The Mamba-2 mixers of all stages. `chunk_size`, the reference code's block length of the scan, is kept and unused."""
+    """The Mamba-2 mixers of all stages. `chunk_size`, the block length of the reference code's scan, is unused here."""
 
     d_state: int = 128
     d_conv: int = 4
