@@ -50,6 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "baselines": ("model", *BASE),
     "data": ("sequences", *PLAIN),
     "generation": ("model", *BASE),
+    "generation.stepper": ("model", "ops", "generation.boundaries", "generation.smaller_weights", *BASE),
     "evaluation": ("model", "losses", "data", "generation", *BASE),
     "training": ("model", "losses", "data", "checkpoint", "evaluation", *BASE),
     "inspect": ("model", *BASE),

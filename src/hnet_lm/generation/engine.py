@@ -19,10 +19,10 @@ import torch
 
 from hnet_lm.errors import ConfigError
 from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
-from hnet_lm.generation.boundaries import byte_boundaries
+from hnet_lm.generation.boundaries import ByteBoundary, byte_boundaries
 from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError
-from hnet_lm.generation.request import ByteBoundary, Event, Request
+from hnet_lm.generation.request import Event, Request
 from hnet_lm.generation.sampling import ByteLogprob, log_probabilities, sample
 from hnet_lm.generation.state_budget import StateBudget
 from hnet_lm.generation.text_stream import Piece

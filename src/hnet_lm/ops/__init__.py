@@ -4,7 +4,7 @@ An op that carries state takes it as its last argument and returns it with its r
 `None` nothing is carried in or out (training). The state has one row a slot, and the passed one is consumed.
 """
 
-from hnet_lm.ops.attention import KVState, attention
+from hnet_lm.ops.attention import AttentionState, KVState, PagedKVState, attention
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import use_backend
@@ -21,6 +21,7 @@ from hnet_lm.ops.ssd import ssd
 __all__ = [
     "AttentionLayer",
     "AttentionShape",
+    "AttentionState",
     "AttentionWeights",
     "KVState",
     "Layer",
@@ -29,6 +30,7 @@ __all__ = [
     "Mamba2Layer",
     "Mamba2State",
     "Mamba2Weights",
+    "PagedKVState",
     "PreNorm",
     "RoundedWeight",
     "attention",

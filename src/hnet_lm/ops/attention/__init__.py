@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hnet_lm.ops.attention._kv_state import KVState
+from hnet_lm.ops.attention.paged_kv_state import AttentionState, PagedKVState
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
-__all__ = ["KVState", "attention"]
+__all__ = ["AttentionState", "KVState", "PagedKVState", "attention"]
 
 _op = Op(__name__)
 
@@ -22,9 +23,9 @@ def attention(
     v: Float[Tensor, "t h p"],
     window: int,
     seqs: Sequences,
-    state: KVState | None = None,
+    state: AttentionState | None = None,
     *,
     backend: str | None = None,
-) -> tuple[Float[Tensor, "t h p"], KVState | None]:
+) -> tuple[Float[Tensor, "t h p"], AttentionState | None]:
     """The mix of values that each position attends to, scaled by 1 / sqrt(p), and the state with k and v added."""
     return _op.backend(backend, q.device)(q, k, v, window, seqs, state)

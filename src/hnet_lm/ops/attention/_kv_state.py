@@ -35,21 +35,19 @@ class KVState(State):
     def num_entries(self) -> int:
         return self.keys.shape[1]
 
-    def entry(self, position: Int[Tensor, "..."], window: int) -> Int[Tensor, "..."]:
-        """Where a position stands."""
-        return position if window < 0 else position % (window + 1)
+    def num_held(self, window: int, seqs: Sequences) -> int:
+        """The most entries that one of these sequences may hold."""
+        return self.num_entries
+
+    def held(self, window: int, seqs: Sequences) -> tuple[Float[Tensor, "b e h p"], Float[Tensor, "b e h p"]]:
+        """The keys and values of these sequences by entry; behind what a sequence holds there are finite numbers."""
+        return seqs.owned(self.keys), seqs.owned(self.values)
 
     def write(self, k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences) -> "KVState":
         """The state with the positions of a packed span added; this one is consumed."""
-        start = seqs.owned(self.num_seen)
-        end = start + seqs.lengths
+        k, v, slots, entries, end = to_write(self.num_seen, k, v, window, seqs)
         self.reserve(int(end.max()) if len(end) else 0, window)
-        position = start[seqs.sequence_ids] + seqs.positions
-        slots = seqs.sequence_ids if seqs.slots is None else seqs.slots[seqs.sequence_ids]
-        if 0 <= window < seqs.max_length - 1:  # of a span longer than the ring only the end is kept
-            kept = position >= end[seqs.sequence_ids] - (window + 1)
-            k, v, position, slots = k[kept], v[kept], position[kept], slots[kept]
-        index = (slots, self.entry(position, window))
+        index = (slots, entries)
         keys, values = k.to(self.keys.dtype), v.to(self.values.dtype)
         return KVState(
             _put(self.keys, index, keys), _put(self.values, index, values), seqs.replaced(self.num_seen, end)
@@ -88,11 +86,33 @@ class KVState(State):
         """Keys and values of the `span` positions before `first` of each sequence, in order; which of them exist."""
         position = first[:, None] + torch.arange(-span, 0, device=first.device)
         exists = position >= 0
-        entry = self.entry(position.clamp(min=0), window)
+        entry = entry_of(position.clamp(min=0), window)
         keys, values = (
             torch.take_along_dim(seqs.owned(x), entry[..., None, None], 1) for x in (self.keys, self.values)
         )
         return keys, values, exists
+
+
+def entry_of(position: Int[Tensor, "..."], window: int) -> Int[Tensor, "..."]:
+    """The entry that holds a position: entries are reused in a ring of window + 1."""
+    return position if window < 0 else position % (window + 1)
+
+
+def to_write(
+    num_seen: Int[Tensor, " s"], k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences
+) -> tuple[Tensor, Tensor, Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " b"]]:
+    """What of a packed span is kept: k and v, the slot and the entry of each; and how much each sequence has seen then.
+
+    Of a span longer than the ring only its end is kept.
+    """
+    start = seqs.owned(num_seen)
+    end = start + seqs.lengths
+    position = start[seqs.sequence_ids] + seqs.positions
+    slots = seqs.sequence_ids if seqs.slots is None else seqs.slots[seqs.sequence_ids]
+    if 0 <= window < seqs.max_length - 1:
+        kept = position >= end[seqs.sequence_ids] - (window + 1)
+        k, v, position, slots = k[kept], v[kept], position[kept], slots[kept]
+    return k, v, slots, entry_of(position, window), end
 
 
 def _put(buffer: Tensor, index: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
