@@ -41,9 +41,8 @@ def add_attention(
         raise ValueError(f"the state of {name} is for {state.num_heads} heads of {state.head_dim}, not {h} of {p}")
     num_seen = checked(f"num_seen of {name}", state.num_seen, (program.max_rows,), torch.int64)
     table = checked(f"the page table of {name}", state.table, (program.max_rows, max_pages), torch.int64)
-    pages = checked(
-        f"the pages of {name}", state.pages, (num_pages, page_numbers), page_dtype(state.pages.dtype, dtype)
-    )
+    page_dtype = torch.bfloat16 if state.pages.dtype == torch.bfloat16 else dtype
+    pages = checked(f"the pages of {name}", state.pages, (num_pages, page_numbers), page_dtype)
     frequencies = BASE ** (-torch.arange(0, dim, 2, dtype=dtype) / dim) if dim else torch.zeros(0, dtype=dtype)
 
     qkv, y = program.scratch("projection", 3 * h * p), program.scratch("mixed", h * p)
@@ -117,20 +116,13 @@ def attention_task(dtype: torch.dtype, page_dtype: torch.dtype) -> int:
     return task(attention)
 
 
-def page_dtype(actual: torch.dtype, dtype: torch.dtype) -> torch.dtype:
-    """The type that pages must have beside vectors of `dtype`: the same, or bfloat16."""
-    return torch.bfloat16 if actual == torch.bfloat16 else dtype
-
-
 @no_type_check
 @compiled
 def _is_valid(table, used_pages, max_pages, num_pages):
-    if used_pages > max_pages:
-        return False
-    for index in range(used_pages):
-        if not 0 <= load(table + 8 * index) < num_pages:
-            return False
-    return True
+    is_valid = used_pages <= max_pages
+    for index in range(min(used_pages, max_pages)):
+        is_valid &= 0 <= load(table + 8 * index) < num_pages
+    return is_valid
 
 
 @no_type_check
@@ -147,7 +139,10 @@ def _rotate(q, key, frequencies, position):
 @no_type_check
 @compiled
 def _attend(q, total, keys, values, num_positions, head_dim, highest, weights):
-    """Add positions of one page to `total`, the values weighed by exp(score - highest); highest, and the sum of weights."""
+    """Add positions of one page to `total`, the sum of values times weights, exp(score - highest).
+
+    Returns the highest score so far, and the sum of the weights.
+    """
     one = q.dtype.type(1)
     factor = q.dtype.type(1 / math.sqrt(head_dim))
     scores = scratch(one, 1, POSITIONS)[0]

@@ -72,7 +72,8 @@ def _add_network(
         add_routing(program, rows[0], f"{name}.routing", routing, routing_state, x)
     else:
         add_rule(program, rows[0], f"{name}.routing", routing, state.routing, ids)
-    inner = program.buffer(network.main_network.d_model)
+    pad_vector = network.widen.pad_vector
+    inner = program.buffer(network.d_model + (0 if pad_vector is None else len(pad_vector)))
     add_downsampling(program, rows[0], rows[1], f"{name}.widen", network.widen, x, inner)
     inner = _add_network(
         program, rows[1:], f"{name}.main_network", network.main_network, state.main_network, inner, ids

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 
 from hnet_lm.generation.smaller_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.attention import MAX_HEAD_DIM
-from hnet_lm.generation.stepper.cpu.mamba2 import MAX_LANES, MAX_STATE
+from hnet_lm.generation.stepper.cpu.mamba2 import MAX_STATE
 from hnet_lm.model import HNetLM
 from hnet_lm.model.block import Block
 from hnet_lm.model.dynamic_chunking import Downsampler, RoutingModule, SmoothingModule, Upsampler
@@ -42,12 +42,12 @@ def unsupported(model: HNetLM) -> str | None:
             return f"{name} has hooks, or a forward of its own"
         if parametrize.is_parametrized(module):
             return f"{name} is parametrized"
+        if isinstance(module, nn.Linear) and not isinstance(module, Float32Linear) and module.bias is not None:
+            return f"{name} has a bias"
         if isinstance(module, Attention) and module.head_dim > MAX_HEAD_DIM:
-            return f"{name} has heads of {module.head_dim} numbers, more than {MAX_HEAD_DIM}"
-        if isinstance(module, Mamba2) and (
-            module.d_state > MAX_STATE or module.d_inner // module.num_heads > MAX_LANES
-        ):
-            return f"{name} has a state of {module.d_state} rows, more than {MAX_STATE}"
+            return f"{name} has heads of width {module.head_dim}, more than {MAX_HEAD_DIM}"
+        if isinstance(module, Mamba2) and module.d_state > MAX_STATE:
+            return f"{name} has a d_state of {module.d_state}, more than {MAX_STATE}"
     return _unsupported_weights(model.parameters())
 
 
