@@ -3,12 +3,15 @@
 Every activation in this package is `(t, d)`: all sequences one behind the other, without padding. `Sequences` carries
 the cumulative lengths, and which slot of the carried state each sequence owns. A sequence may have length 0; its state
 then does not change. Ragged batches, packed documents, prefill in pieces and batched decoding are all this one thing.
+
+What is given is checked and normalised once, here: int64, contiguous, within range, on one device. Nothing behind it
+has to.
 """
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +25,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Cumulative lengths of packed sequences, and the state slot of each (`None`: sequence i owns slot i)."""
+    """Cumulative lengths of packed sequences, and the state slot of each (`None`: sequence i owns slot i).
+
+    Raises ValueError for lengths that do not begin at 0 or that fall, and for slots that are negative, that come twice
+    or that are not one per sequence.
+    """
 
     cu_seqlens: Int[Tensor, " b_plus_1"]
     slots: Int[Tensor, " b"] | None = None
@@ -31,6 +38,28 @@ class Sequences:
     boundaries: Bool[Tensor, " t"] | None = None
     """Where chunks start, for an oracle chunker."""
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _is_checked: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self._is_checked:
+            object.__setattr__(self, "cu_seqlens", _whole_numbers("cu_seqlens", self.cu_seqlens))
+            self._check_lengths()
+            if self.slots is not None:
+                slots = _whole_numbers("slots", self.slots).to(self.device)
+                object.__setattr__(self, "slots", slots)
+                self._check_slots(slots.tolist())
+            object.__setattr__(self, "_is_checked", True)
+
+    def _check_lengths(self) -> None:
+        ends = self.cu_seqlens.tolist()
+        if not ends or ends[0] != 0 or any(b < a for a, b in pairwise(ends)):
+            raise ValueError(f"cu_seqlens must begin with 0 and never fall, got {_shortened(ends)}")
+
+    def _check_slots(self, slots: list[int]) -> None:
+        if len(slots) != self.num_sequences:
+            raise ValueError(f"{len(slots)} slots are given for {self.num_sequences} sequences")
+        if min(slots, default=0) < 0 or len(set(slots)) < len(slots):
+            raise ValueError(f"slots must be 0 or more, each owned by one sequence, got {_shortened(slots)}")
 
     @classmethod
     def from_lengths(
@@ -42,8 +71,16 @@ class Sequences:
             raise ValueError(f"sequence lengths must be 0 or more, got {min(host)}")
         if device is None and isinstance(lengths, Tensor):
             device = lengths.device
-        sequences = cls(torch.tensor([0, *accumulate(host)], dtype=torch.int64, device=device), slots)
+        cu_seqlens = torch.tensor([0, *accumulate(host)], dtype=torch.int64, device=device)
+        sequences = cls(cu_seqlens, slots, _is_checked=slots is None)
         sequences.__dict__["host_lengths"] = host
+        return sequences
+
+    def inner(self, cu_seqlens: Int[Tensor, " b_plus_1"], lengths: list[int] | None = None) -> "Sequences":
+        """The sequences that these become in an inner stage: other lengths, the same slots."""
+        sequences = Sequences(cu_seqlens, self.slots, _is_checked=True)
+        if lengths is not None:
+            sequences.__dict__["host_lengths"] = lengths
         return sequences
 
     @cached_property
@@ -100,7 +137,7 @@ class Sequences:
         return sequences
 
     def require_input_ids(self, who: str) -> Int[Tensor, " t"]:
-        """The bytes at the positions. Raises ConfigError for whoever stands where there are none."""
+        """The bytes at the positions. Raises ConfigError naming who needs them where there are none."""
         if self.input_ids is None:
             raise ConfigError(f"{who} looks at the bytes, which only the outermost stage of a model has")
         return self.input_ids
@@ -113,8 +150,11 @@ class Sequences:
 
     def _drop_empty(self) -> "Sequences":
         kept = torch.tensor([i for i, n in enumerate(self.host_lengths) if n], dtype=torch.int64, device=self.device)
-        slots = kept if self.slots is None else self.slots[kept]
-        return Sequences.from_lengths([n for n in self.host_lengths if n], slots, self.device)
+        lengths = [n for n in self.host_lengths if n]
+        cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device=self.device)
+        sequences = Sequences(cu_seqlens, kept if self.slots is None else self.slots[kept], _is_checked=True)
+        sequences.__dict__["host_lengths"] = lengths
+        return sequences
 
     @property
     def is_equal(self) -> bool:
@@ -133,27 +173,8 @@ class Sequences:
 
     def owned(self, state: Tensor) -> Tensor:
         """The rows of a `(s, ...)` state that these sequences own, as `(b, ...)`."""
-        if self.slots is None:
-            self._require_a_slot_each(state)
-            return state
-        return state[self.slots]
-
-    def busy_slots(self, state: Tensor) -> Int[Tensor, " n"]:
-        """The slots of the sequences that are not empty, for code that works on a `(s, ...)` state where it lies."""
-        if self.slots is None:
-            self._require_a_slot_each(state)
-        return self._busy_slots
-
-    @cached_property
-    def _busy_slots(self) -> Int[Tensor, " n"]:
-        slots = torch.arange(self.num_sequences, device=self.device) if self.slots is None else self.slots
-        return slots if all(self.host_lengths) else slots[self.lengths > 0]
-
-    def _require_a_slot_each(self, state: Tensor) -> None:
-        if state.shape[0] != self.num_sequences:
-            raise ValueError(
-                f"{self.num_sequences} sequences but a state of {state.shape[0]} slots; name the slots they own"
-            )
+        self.require_slots(state.shape[0])
+        return state if self.slots is None else state[self.slots]
 
     def replaced(self, state: Tensor, rows: Tensor) -> Tensor:
         """The `(s, ...)` state with the rows of these sequences replaced by `(b, ...)`; the given state is consumed."""
@@ -163,3 +184,28 @@ class Sequences:
         if state.requires_grad or rows.requires_grad:
             return state.index_copy(0, self.slots, rows)
         return state.index_copy_(0, self.slots, rows)
+
+    def require_slots(self, num_slots: int) -> None:
+        """Raises ValueError unless a state of so many rows has the slots that these sequences own."""
+        if self.slots is None:
+            if num_slots != self.num_sequences:
+                raise ValueError(
+                    f"{self.num_sequences} sequences but a state of {num_slots} slots; name the slots they own"
+                )
+        elif self._max_slot >= num_slots:
+            raise ValueError(f"slot {self._max_slot} is out of range for a state of {num_slots} slots")
+
+    @cached_property
+    def _max_slot(self) -> int:
+        return -1 if self.slots is None else max(self.slots.tolist(), default=-1)
+
+
+def _whole_numbers(name: str, x: Tensor) -> Tensor:
+    """As a contiguous vector of int64."""
+    if x.dtype == torch.bool or x.is_floating_point() or x.is_complex() or x.dim() != 1:
+        raise ValueError(f"{name} must be a vector of whole numbers, got {x.dtype} of shape {tuple(x.shape)}")
+    return x.to(torch.int64).contiguous()
+
+
+def _shortened(numbers: list[int], most: int = 8) -> str:
+    return str(numbers) if len(numbers) <= most else f"{str(numbers[:most])[:-1]}, ...]"

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hnet_lm.ops import PagedKVState
-from hnet_lm.ops.attention.paged_kv_state import page_positions
+from hnet_lm.ops.attention import PagedKVState, page_positions
 
 
 class OutOfPages(Exception):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hnet_lm.errors import ConfigError
 from hnet_lm.generation.boundaries import ByteBoundary, byte_boundaries
-from hnet_lm.generation.smaller_weights import Weights, with_weights
+from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.generation.stepper.pages import PagePool
 from hnet_lm.generation.stepper.stream_memory import StreamMemory
 from hnet_lm.model import HNetLM
@@ -82,6 +82,18 @@ class Stepper(ABC):
         """Bytes of state of the streams that are admitted now: their rows and their pages."""
         num_pages = self.pool.num_pages - self.pool.num_free
         return len(self._admitted) * self.memory.row_bytes + num_pages * self.pool.page_bytes
+
+    def least_pages(self, num_positions: int) -> int:
+        """The fewest pages that a stream of so many positions may take."""
+        return self.memory.least_pages(num_positions)
+
+    def num_pages(self, stream: int) -> int:
+        """How many pages a stream has now."""
+        return self.memory.num_held(stream)
+
+    def room(self, streams: Sequence[int], wanted: Sequence[int]) -> list[int]:
+        """How many of the wanted positions each stream can surely read now, the first ones before the others."""
+        return self.memory.room(streams, wanted)
 
     @torch.inference_mode()
     def admit(self) -> int:

@@ -19,7 +19,7 @@ from hnet_lm.generation.stepper.pages import OutOfPages, PagedStage, PagePool
 from hnet_lm.model import HNetLM
 from hnet_lm.model.dynamic_chunking.chunkers.entropy import EntropyState
 from hnet_lm.model.hnet import HNetState
-from hnet_lm.ops import KVState, PagedKVState
+from hnet_lm.ops.attention import KVState, PagedKVState
 from hnet_lm.state import State
 
 PAGE_POSITIONS = 16

@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hnet_lm.ops.attention._kv_state import KVState
-from hnet_lm.ops.attention.paged_kv_state import AttentionState, PagedKVState
+from hnet_lm.ops.attention._paged_kv_state import AttentionState, PagedKVState, page_positions
+from hnet_lm.ops.checks import require_floating, require_rows, require_shape
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
-__all__ = ["AttentionState", "KVState", "PagedKVState", "attention"]
+__all__ = ["AttentionState", "KVState", "PagedKVState", "attention", "page_positions"]
 
 _op = Op(__name__)
 
@@ -27,5 +28,17 @@ def attention(
     *,
     backend: str | None = None,
 ) -> tuple[Float[Tensor, "t h p"], AttentionState | None]:
-    """The mix of values that each position attends to, scaled by 1 / sqrt(p), and the state with k and v added."""
-    return _op.backend(backend, q.device)(q, k, v, window, seqs, state)
+    """The mix of values that each position attends to, scaled by 1 / sqrt(p), and the state with k and v added.
+
+    Raises ValueError for shapes that do not fit, for a window below -1, and for a state that was used before.
+    """
+    require_floating("attention", q=q, k=k, v=v)
+    if q.dim() != 3 or window < -1:
+        raise ValueError(f"attention: q must be (t, h, p), window -1 or more; got {tuple(q.shape)} and {window}")
+    require_rows("attention", seqs, q=q)
+    require_shape("attention", "k", k, *q.shape)
+    require_shape("attention", "v", v, *q.shape)
+    if state is not None:
+        state.require_fit(q.shape[1], q.shape[2], seqs)
+        state = state.consume()
+    return _op.run(backend, q.device, q, k, v, window, seqs, state)

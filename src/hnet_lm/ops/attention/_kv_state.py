@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import Sizes, State
 
 GROWTH = 64
 
 
 @dataclass
 class KVState(State):
-    """Position i of a sequence stands in entry i, modulo window + 1 where there is a window.
+    """Position i of a sequence is in entry i, modulo window + 1 where there is a window.
 
     The number of entries grows in steps with the longest sequence, for a windowed layer up to window + 1.
     """
@@ -43,6 +43,16 @@ class KVState(State):
         """The keys and values of these sequences by entry; behind what a sequence holds there are finite numbers."""
         return seqs.owned(self.keys), seqs.owned(self.values)
 
+    def sizes(self) -> Sizes:
+        """The number of entries is not a size of the model."""
+        return {"keys": tuple(self.keys.shape[2:])}
+
+    def require_fit(self, num_heads: int, head_dim: int, seqs: Sequences) -> None:
+        """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""
+        if self.values.shape != self.keys.shape:
+            raise ValueError(f"attention: keys are {tuple(self.keys.shape)}, but values {tuple(self.values.shape)}")
+        require_fit(tuple(self.keys.shape[2:]), self.num_seen, num_heads, head_dim, seqs)
+
     def write(self, k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences) -> "KVState":
         """The state with the positions of a packed span added; this one is consumed."""
         k, v, slots, entries, end = to_write(self.num_seen, k, v, window, seqs)
@@ -54,7 +64,7 @@ class KVState(State):
         )
 
     def reserve(self, num_seen: int, window: int) -> None:
-        """Room for the keys and values of so many positions a sequence."""
+        """Room for the keys and values of this many positions per sequence."""
         most = num_seen if window < 0 else min(num_seen, window + 1)
         if most > self.num_entries:
             entries = max(most, self.num_entries + self.num_entries // 2)
@@ -96,6 +106,17 @@ class KVState(State):
 def entry_of(position: Int[Tensor, "..."], window: int) -> Int[Tensor, "..."]:
     """The entry that holds a position: entries are reused in a ring of window + 1."""
     return position if window < 0 else position % (window + 1)
+
+
+def require_fit(
+    heads: tuple[int, ...], num_seen: Int[Tensor, " s"], num_heads: int, head_dim: int, seqs: Sequences
+) -> None:
+    """Raises ValueError unless a state of these heads can be that of these sequences in a layer of these sizes."""
+    if heads != (num_heads, head_dim):
+        raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
+    if num_seen.device != seqs.device:
+        raise ValueError(f"attention: the state is on {num_seen.device}, but the sequences are on {seqs.device}")
+    seqs.require_slots(num_seen.shape[0])
 
 
 def to_write(

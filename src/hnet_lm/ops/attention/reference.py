@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hnet_lm.ops.attention.paged_kv_state import AttentionState
+from hnet_lm.ops.attention._paged_kv_state import AttentionState
 from hnet_lm.sequences import Sequences
 
 

@@ -33,7 +33,7 @@ OPS = PACKAGE / "ops"
 
 def compiled(function: Callable[..., Any]) -> Any:
     """A loop, compiled at its first call for each signature. It runs without Python's lock."""
-    dispatcher = numba.njit(nogil=True, **MATHS)(function)
+    dispatcher: Any = numba.njit(nogil=True, **MATHS)(function)
     if cache_folder(Path(function.__code__.co_filename).parent) is not None:
         dispatcher._cache = _LoopCache(function)
     return dispatcher
@@ -45,9 +45,9 @@ inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **MAT
 
 def compiled_callback(function: Callable[..., None], signature: Any) -> CFunc:
     """A loop that other loops call by its `address`. Whoever knows the address must keep the result alive."""
-    callback = CFunc(function, signature, {}, dict(MATHS))
+    callback: Any = CFunc(function, signature, {}, dict(MATHS))
     if cache_folder(Path(function.__code__.co_filename).parent) is not None:
-        callback._cache = _LoopCache(function)  # pyright: ignore[reportAttributeAccessIssue]  what enable_caching sets
+        callback._cache = _LoopCache(function)
     callback.compile()
     return callback
 

@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from hnet_lm.ops.checks import require_floating, require_rows, require_shape, require_state
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
@@ -19,6 +20,13 @@ def ema_scan(
 ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "s d"] | None]:
     """z of every position, and the last z of every slot. p lies in (0, 1); without a state z_{-1} is 0.
 
-    Computed in at least float32, whatever the autocast; the result has the type of p.
+    Computed in at least float32, whatever the autocast; the result has the type of p. Raises ValueError for shapes that
+    do not fit.
     """
-    return _op.backend(backend, x.device)(x, p, seqs, state)
+    require_floating("ema_scan", x=x, p=p, state=state)
+    if x.dim() != 2:
+        raise ValueError(f"ema_scan: x must be (t, d), got {tuple(x.shape)}")
+    require_rows("ema_scan", seqs, x=x)
+    require_shape("ema_scan", "p", p, x.shape[0])
+    require_state("ema_scan", "state", state, seqs, x.shape[1])
+    return _op.run(backend, x.device, x, p, seqs, state)

@@ -7,7 +7,7 @@ start of those that are not their sequence's first.
 Vectors run over the lanes. Rows are taken four at a time, as many as registers hold. What a position needs is copied
 to the loop's own stack, where the compiler knows that nothing overlaps.
 
-x, y, B, C and their gradients are `native.rows`, a position each; of x and y the heads are side by side.
+x, y, B, C and their gradients are `memory.rows`, a position each; of x and y the heads are side by side.
 """
 
 import math
@@ -17,8 +17,9 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
-from hnet_lm.ops.bfloat16 import narrowed, widened
-from hnet_lm.ops.native import compiled, fill, inlined, part, scratch
+from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
+from hnet_lm.ops.compiled.jit import compiled, inlined
+from hnet_lm.ops.compiled.memory import fill, row_slice, scratch
 
 ROWS = 4
 """Rows taken at a time."""
@@ -57,7 +58,7 @@ def _step(state, decay, rows, lanes, probe, total):
 @inlined
 def _read(source, row, column, length, factor, to):
     """Numbers of a row, times a factor."""
-    numbers = part(source, row, column, length)
+    numbers = row_slice(source, row, column, length)
     for j in range(length):
         to[0, j] = factor * widened(numbers[j])
 
@@ -65,7 +66,7 @@ def _read(source, row, column, length, factor, to):
 @no_type_check
 @inlined
 def _write(numbers, to, row, column, length):
-    target = part(to, row, column, length)
+    target = row_slice(to, row, column, length)
     for j in range(length):
         target[j] = narrowed(numbers[0, j], target)
 

@@ -1,20 +1,21 @@
-"""torch's scaled_dot_product_attention over right-padded rows, in bands where there is a window.
+"""torch's scaled_dot_product_attention, in bands where there is a window.
 
-Padding on the right needs no mask under a causal one. Time and memory grow with length times the visible span.
+Sequences of one length are one batch, so nothing is padded. Time and memory grow with length times the visible span.
+Only positions that continue a state are padded, to the longest of the call, and masked.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from hnet_lm.ops.attention.paged_kv_state import AttentionState
+from hnet_lm.ops.attention._paged_kv_state import AttentionState
 from hnet_lm.ops.rows import gather_rows, spread_rows
 from hnet_lm.sequences import Sequences
 
 MIN_BAND = 256
 """Queries at a time, at least."""
-BANDS_A_WINDOW = 4
-"""A band of queries is so much shorter than the window: all of its queries are given all keys that one of them sees."""
+BANDS_PER_WINDOW = 4
+"""A band of queries is this many times shorter than the window; each query gets the keys of the whole band."""
 
 
 def attention(
@@ -24,8 +25,7 @@ def attention(
         return q, state
     num_held = 0 if state is None else state.num_held(window, seqs)
     if state is None or num_held == 0:
-        rows, keys, values = (_to_rows(x, seqs) for x in (q, k, v))
-        y = _from_rows(_causal(rows, keys, values, window), seqs)
+        y = _by_length(q, k, v, window, seqs)
         return y, None if state is None else state.write(k, v, window, seqs)
     active = seqs.nonempty_only()
     if active.max_length == 1:
@@ -39,10 +39,30 @@ def attention(
     return y, state.write(k, v, window, active)
 
 
+def _by_length(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences) -> Tensor:
+    """Sequences that begin here: those of one length side by side."""
+    if seqs.is_equal:
+        rows = (seqs.num_sequences, seqs.max_length)
+        q, k, v = (x.unflatten(0, rows) for x in (q, k, v))  # b l h p
+        return _causal(q, k, v, window).flatten(0, 1)
+    by_length: dict[int, list[int]] = {}
+    for sequence, length in enumerate(seqs.host_lengths):
+        if length:
+            by_length.setdefault(length, []).append(sequence)
+    # Split, not sliced: each slice would have a gradient as long as the whole.
+    parts = tuple(x.split(seqs.host_lengths) for x in (q, k, v))
+    outputs: list[Tensor] = [q[:0]] * seqs.num_sequences
+    for members in by_length.values():
+        queries, keys, values = (torch.stack([part[i] for i in members]) for part in parts)
+        for sequence, y in zip(members, _causal(queries, keys, values, window).unbind(0), strict=True):
+            outputs[sequence] = y
+    return torch.cat(outputs)
+
+
 def _decode(
     q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: AttentionState
 ) -> tuple[Tensor, AttentionState]:
-    """One position a sequence: written first, then attending to all that the state holds."""
+    """One position per sequence: written first, then attending to everything the state holds."""
     state = state.write(k, v, window, seqs)
     keys, values = state.held(window, seqs)
     held = seqs.owned(state.num_seen)[:, None] > torch.arange(keys.shape[1], device=q.device)
@@ -54,10 +74,10 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None =
     past, length = k.shape[1] - q.shape[1], q.shape[1]
     if valid is None and (window < 0 or window >= length - 1):
         return _attend(q, k, v, None, is_causal=True)
-    band = length if window < 0 else max((window + 1) // BANDS_A_WINDOW, MIN_BAND)
-    reach = -(-window // band)  # bands back that a window may touch
+    band = length if window < 0 else max((window + 1) // BANDS_PER_WINDOW, MIN_BAND)
+    reach = -(-window // band)  # earlier bands that a window may touch
     queries = q.split(band, 1)
-    # Split, and put together for each band: slices would each have a gradient as long as the whole.
+    # Split, then joined for each band: each slice would have a gradient as long as the whole.
     sizes = [past + queries[0].shape[1], *(part.shape[1] for part in queries[1:])]
     keys, values = k.split(sizes, 1), v.split(sizes, 1)
     outputs = []

@@ -6,7 +6,7 @@ from torch.nn.functional import rms_norm as torch_rms_norm
 from torch.nn.functional import silu
 
 
-def rms_norm(x: Tensor, weight: Tensor, gate: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     x = x.to(wide)
     if gate is not None:

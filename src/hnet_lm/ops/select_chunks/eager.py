@@ -1,5 +1,7 @@
 """One gather; the new lengths are differences of a running count. Waits for the device once, to learn the count."""
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,15 +15,16 @@ def select_chunks(x: Tensor, is_boundary: Tensor, seqs: Sequences) -> tuple[Tens
         return _of_single_positions(x, is_boundary, seqs)
     rows = is_boundary.nonzero().squeeze(1)
     count = pad(is_boundary.cumsum(0), (1, 0))  # t+1: boundaries before each position
-    return gather_rows(x, rows), Sequences(count[seqs.cu_seqlens], seqs.slots)
+    return gather_rows(x, rows), seqs.inner(count[seqs.cu_seqlens])
 
 
 def _of_single_positions(x: Tensor, is_boundary: Tensor, seqs: Sequences) -> tuple[Tensor, Sequences]:
-    """As in decoding: a sequence has one chunk or none, so everything can be known from one list."""
+    """As in decoding: a sequence has one chunk or none, so one list tells everything."""
     kept = is_boundary.tolist()
     rows = [row for row, is_kept in enumerate(kept) if is_kept]
     if len(rows) == len(kept):
-        return x, seqs
+        return x, seqs.inner(seqs.cu_seqlens, seqs.host_lengths)
     each = iter(kept)
-    inner = Sequences.from_lengths([int(length and next(each)) for length in seqs.host_lengths], seqs.slots, x.device)
+    lengths = [int(length and next(each)) for length in seqs.host_lengths]
+    inner = seqs.inner(torch.tensor([0, *accumulate(lengths)], device=x.device), lengths)
     return gather_rows(x, torch.tensor(rows, dtype=torch.int64, device=x.device)) if rows else x[:0], inner

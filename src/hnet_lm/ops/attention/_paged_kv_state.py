@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hnet_lm.ops.attention._kv_state import KVState, entry_of, to_write
+from hnet_lm.ops.attention._kv_state import KVState, entry_of, require_fit, to_write
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import Sizes, State
 
 SHARED = "a paged state shares the pages of a pool with other states, so it cannot be selected, joined or cloned"
 
@@ -35,6 +35,16 @@ class PagedKVState(State):
         """P: how many positions a page of this layer holds."""
         return page_positions(self.pages.shape[1], self.num_heads, self.head_dim)
 
+    def sizes(self) -> Sizes:
+        """Those of a `KVState`: the two are for the same models."""
+        return {"keys": (self.num_heads, self.head_dim)}
+
+    def require_fit(self, num_heads: int, head_dim: int, seqs: Sequences) -> None:
+        """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""
+        if seqs.slots is None:
+            raise ValueError("attention: a paged state is changed in place, so the sequences must name their slots")
+        require_fit((self.num_heads, self.head_dim), self.num_seen, num_heads, head_dim, seqs)
+
     def num_held(self, window: int, seqs: Sequences) -> int:
         """The most entries that one of these sequences holds."""
         longest = int(seqs.owned(self.num_seen).max()) if seqs.num_sequences else 0
@@ -44,8 +54,6 @@ class PagedKVState(State):
         self, k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences
     ) -> "PagedKVState":
         """The state with the positions of a packed span added, in pages that the table has for them already."""
-        if seqs.slots is None:
-            raise ValueError("a paged state is changed in place: name the slots that the sequences own")
         k, v, slots, entries, end = to_write(self.num_seen, k, v, window, seqs)
         keys, values = self._by_page()
         rows = entries % self.page_positions
