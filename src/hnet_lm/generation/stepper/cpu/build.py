@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hnet_lm.generation.smaller_weights import RoundedLinear
+from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.attention import add_attention
 from hnet_lm.generation.stepper.cpu.chunking import add_downsampling, add_routing, add_upsampling
 from hnet_lm.generation.stepper.cpu.layers import add_embedding, add_mlp, add_norm

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hnet_lm.generation.smaller_weights import RoundedLinear
+from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.atomics import load
 from hnet_lm.generation.stepper.cpu.products import add_product
 from hnet_lm.generation.stepper.cpu.program import Program, Rows, Shape, checked, float_bits, float_of

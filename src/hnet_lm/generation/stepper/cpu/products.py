@@ -13,7 +13,7 @@ from typing import Any, no_type_check
 import torch
 from torch import Tensor, nn
 
-from hnet_lm.generation.smaller_weights import RoundedLinear
+from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.atomics import load
 from hnet_lm.generation.stepper.cpu.program import Program, Rows, Shape, checked
 from hnet_lm.generation.stepper.cpu.thread_pool import arguments_at, task

@@ -1,12 +1,10 @@
 """Which models the compiled step can stand for: those of known modules, whose calls do what their classes say."""
 
-from collections.abc import Iterable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
-from hnet_lm.generation.smaller_weights import RoundedLinear
+from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.attention import MAX_HEAD_DIM
 from hnet_lm.generation.stepper.cpu.mamba2 import MAX_STATE
 from hnet_lm.model import HNetLM
@@ -34,27 +32,38 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 def unsupported(model: HNetLM) -> str | None:
     """Why the compiled step cannot stand for this model's forward; None if it can."""
+    dtype = model.embedding.weight.dtype
+    if dtype not in DTYPES:
+        return f"it computes in {dtype}"
     for name, module in model.named_modules():
-        name = name or "the model"
-        if type(module) not in MODULES:
-            return f"{name} is a {type(module).__name__}"
-        if "forward" in module.__dict__ or any(getattr(module, hooks) for hooks in HOOKS):
-            return f"{name} has hooks, or a forward of its own"
-        if parametrize.is_parametrized(module):
-            return f"{name} is parametrized"
-        if isinstance(module, nn.Linear) and not isinstance(module, Float32Linear) and module.bias is not None:
-            return f"{name} has a bias"
-        if isinstance(module, Attention) and module.head_dim > MAX_HEAD_DIM:
-            return f"{name} has heads of width {module.head_dim}, more than {MAX_HEAD_DIM}"
-        if isinstance(module, Mamba2) and module.d_state > MAX_STATE:
-            return f"{name} has a d_state of {module.d_state}, more than {MAX_STATE}"
-    return _unsupported_weights(model.parameters())
+        reason = _unsupported_module(module) or _unsupported_weights(module, dtype)
+        if reason is not None:
+            return f"{name or 'the model'} {reason}"
+    return None
 
 
-def _unsupported_weights(weights: Iterable[Tensor]) -> str | None:
-    for weight in weights:
-        if weight.device.type != "cpu":
-            return f"its weights are on {weight.device}"
-        if weight.is_floating_point() and weight.dtype not in (*DTYPES, torch.bfloat16):
-            return f"it has weights of {weight.dtype}"
+def _unsupported_module(module: nn.Module) -> str | None:
+    if type(module) not in MODULES:
+        return f"is a {type(module).__name__}"
+    if "forward" in module.__dict__ or any(getattr(module, hooks) for hooks in HOOKS):
+        return "has hooks, or a forward of its own"
+    if parametrize.is_parametrized(module):
+        return "is parametrized"
+    if type(module) is nn.Linear and module.bias is not None:
+        return "has a bias"
+    if isinstance(module, Attention) and module.head_dim > MAX_HEAD_DIM:
+        return f"has heads of width {module.head_dim}, more than {MAX_HEAD_DIM}"
+    if isinstance(module, Mamba2) and module.d_state > MAX_STATE:
+        return f"has a d_state of {module.d_state}, more than {MAX_STATE}"
+    return None
+
+
+def _unsupported_weights(module: nn.Module, dtype: torch.dtype) -> str | None:
+    for name, weight in module.named_parameters(recurse=False):
+        if type(weight) is not nn.Parameter or weight.layout != torch.strided:  # as of libraries that quantise
+            return f"has a {name} that is a {type(weight).__name__}"
+        if weight.device.type != "cpu" or not weight.is_contiguous():
+            return f"has a {name} on {weight.device}, of strides {weight.stride()}"
+        if weight.dtype != dtype and not isinstance(module, RoundedLinear):
+            return f"has a {name} of {weight.dtype} in a model that computes in {dtype}"
     return None
