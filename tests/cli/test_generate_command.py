@@ -11,7 +11,7 @@ import torch
 import hnet_lm
 from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.main import main
-from hnet_lm.generation.smaller_weights import Weights, with_weights
+from hnet_lm.generation.rounded_weights import Weights, with_weights
 
 
 @pytest.fixture(scope="module")

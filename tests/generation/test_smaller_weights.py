@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hnet_lm import generate
 from hnet_lm.evaluation import ByteScorer, bits_per_byte
-from hnet_lm.generation.smaller_weights import RoundedLinear, Weights, with_weights
+from hnet_lm.generation.rounded_weights import RoundedLinear, Weights, with_weights
 from hnet_lm.losses import next_byte_loss
 from hnet_lm.model import HNetLM
 from hnet_lm.model.layers import Float32Linear, Linear

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from hnet_lm.checkpoint import load
-from hnet_lm.generation.smaller_weights import Weights, with_weights
+from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.model import HNetLM
 
 WeightsOption = Annotated[

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.generation.params import SamplingParams
 from hnet_lm.generation.sampling import ByteLogprob
 
@@ -20,17 +21,6 @@ class Request:
     """Report the log-probability of every prompt byte as well, with as many likeliest bytes as `params.logprobs`."""
     boundaries: bool = False
     """Report what every byte is to the chunker, once the model has read it: all bytes but the last new one."""
-
-
-@dataclass(frozen=True)
-class ByteBoundary:
-    """A byte as the stages see it: its boundary probability in each stage that it reaches, outermost first.
-
-    A byte that starts a chunk in a stage reaches the next one; `depth` counts the stages in which it does.
-    """
-
-    probs: tuple[float, ...]
-    depth: int
 
 
 @dataclass(frozen=True)

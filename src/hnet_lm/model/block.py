@@ -35,4 +35,4 @@ class Block(nn.Module):
         return x, state
 
     def new_state(self, num_sequences: int) -> State:
-        return self.mixer.new_state(num_sequences)
+        return self.mixer.new_state(num_sequences, self.mixer_norm.weight.dtype)

@@ -33,7 +33,6 @@ class ModelRunner:
     def __init__(self, name: str, model: HNetLM, limits: EngineLimits, max_waiting: int, metrics: Metrics) -> None:
         self.name = name
         self.model = model
-        self._limits = limits
         self._max_open = limits.max_active + max_waiting
         self._max_calls = 1 + max_waiting
         self._num_open = 0
@@ -149,7 +148,7 @@ class ModelRunner:
             events = self._engine.step()
         except Exception:  # out of memory, a defect: those that run fail, those that come later may not
             logger.exception("a step of model %s failed; its %d completions end", self.name, len(self._owners))
-            self._engine = Engine(self.model, self._limits)
+            self._engine.cancel_all()
             self._fail(internal_error())
             return
         self._metrics.step_seconds.labels(self.name).observe(time.perf_counter() - begin)

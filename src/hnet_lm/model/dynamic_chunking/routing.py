@@ -65,7 +65,8 @@ class RoutingModule(nn.Module):
         """`device` None: where the weights are."""
         weight = next(self.parameters())
         device = device or weight.device
+        wide = torch.promote_types(weight.dtype, torch.float32)
         return RoutingState(
-            last_q=torch.zeros(num_sequences, self.d_model, dtype=weight.dtype, device=device),
+            last_q=torch.zeros(num_sequences, self.d_model, dtype=wide, device=device),
             has_seen=torch.zeros(num_sequences, dtype=torch.bool, device=device),
         )

@@ -58,12 +58,14 @@ class Mamba2(nn.Module):
         out = self.out_proj(self.norm(y.flatten(1), gate=z))
         return out, None if conv is None or ssm is None else Mamba2State(conv, ssm)
 
-    def new_state(self, num_sequences: int) -> Mamba2State:
+    def new_state(self, num_sequences: int, dtype: torch.dtype | None = None) -> Mamba2State:
+        """`dtype` is that of the input; None: that of the weights."""
         weight = self.conv.weight
+        dtype = dtype or weight.dtype
         past = self.conv.kernel_size[0] - 1
-        wide = torch.promote_types(weight.dtype, torch.float32)
+        wide = torch.promote_types(dtype, torch.float32)
         heads = (num_sequences, self.d_state, self.num_heads, MAMBA2_HEAD_DIM)
         return Mamba2State(
-            conv=torch.zeros(num_sequences, past, self.conv.in_channels, dtype=weight.dtype, device=weight.device),
+            conv=torch.zeros(num_sequences, past, self.conv.in_channels, dtype=dtype, device=weight.device),
             ssm=torch.zeros(heads, dtype=wide, device=weight.device),
         )

@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hnet_lm.ops.attention._kv_state import KVState
+from hnet_lm.ops.attention._paged_kv_state import AttentionState, PagedKVState, page_positions
 from hnet_lm.ops.checks import require_floating, require_rows, require_shape
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
-__all__ = ["KVState", "attention"]
+__all__ = ["AttentionState", "KVState", "PagedKVState", "attention", "page_positions"]
 
 _op = Op(__name__)
 
@@ -23,10 +24,10 @@ def attention(
     v: Float[Tensor, "t h p"],
     window: int,
     seqs: Sequences,
-    state: KVState | None = None,
+    state: AttentionState | None = None,
     *,
     backend: str | None = None,
-) -> tuple[Float[Tensor, "t h p"], KVState | None]:
+) -> tuple[Float[Tensor, "t h p"], AttentionState | None]:
     """The mix of values that each position attends to, scaled by 1 / sqrt(p), and the state with k and v added.
 
     Raises ValueError for shapes that do not fit, for a window below -1, and for a state that was used before.

@@ -35,9 +35,13 @@ class KVState(State):
     def num_entries(self) -> int:
         return self.keys.shape[1]
 
-    def entry(self, position: Int[Tensor, "..."], window: int) -> Int[Tensor, "..."]:
-        """Where a position is kept."""
-        return position if window < 0 else position % (window + 1)
+    def num_held(self, window: int, seqs: Sequences) -> int:
+        """The most entries that one of these sequences may hold."""
+        return self.num_entries
+
+    def held(self, window: int, seqs: Sequences) -> tuple[Float[Tensor, "b e h p"], Float[Tensor, "b e h p"]]:
+        """The keys and values of these sequences by entry; behind what a sequence holds there are finite numbers."""
+        return seqs.owned(self.keys), seqs.owned(self.values)
 
     def sizes(self) -> Sizes:
         """The number of entries is not a size of the model."""
@@ -45,24 +49,15 @@ class KVState(State):
 
     def require_fit(self, num_heads: int, head_dim: int, seqs: Sequences) -> None:
         """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""
-        heads = tuple(self.keys.shape[2:])
-        if heads != (num_heads, head_dim) or self.values.shape != self.keys.shape:
-            raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
-        if self.keys.device != seqs.device:
-            raise ValueError(f"attention: the state is on {self.keys.device}, but the sequences are on {seqs.device}")
-        seqs.require_slots(self.num_seen.shape[0])
+        if self.values.shape != self.keys.shape:
+            raise ValueError(f"attention: keys are {tuple(self.keys.shape)}, but values {tuple(self.values.shape)}")
+        require_fit(tuple(self.keys.shape[2:]), self.num_seen, num_heads, head_dim, seqs)
 
     def write(self, k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences) -> "KVState":
         """The state with the positions of a packed span added; this one is consumed."""
-        start = seqs.owned(self.num_seen)
-        end = start + seqs.lengths
+        k, v, slots, entries, end = to_write(self.num_seen, k, v, window, seqs)
         self.reserve(int(end.max()) if len(end) else 0, window)
-        position = start[seqs.sequence_ids] + seqs.positions
-        slots = seqs.sequence_ids if seqs.slots is None else seqs.slots[seqs.sequence_ids]
-        if 0 <= window < seqs.max_length - 1:  # of a span longer than the ring only the end is kept
-            kept = position >= end[seqs.sequence_ids] - (window + 1)
-            k, v, position, slots = k[kept], v[kept], position[kept], slots[kept]
-        index = (slots, self.entry(position, window))
+        index = (slots, entries)
         keys, values = k.to(self.keys.dtype), v.to(self.values.dtype)
         return KVState(
             _put(self.keys, index, keys), _put(self.values, index, values), seqs.replaced(self.num_seen, end)
@@ -101,11 +96,44 @@ class KVState(State):
         """Keys and values of the `span` positions before `first` of each sequence, in order; which of them exist."""
         position = first[:, None] + torch.arange(-span, 0, device=first.device)
         exists = position >= 0
-        entry = self.entry(position.clamp(min=0), window)
+        entry = entry_of(position.clamp(min=0), window)
         keys, values = (
             torch.take_along_dim(seqs.owned(x), entry[..., None, None], 1) for x in (self.keys, self.values)
         )
         return keys, values, exists
+
+
+def entry_of(position: Int[Tensor, "..."], window: int) -> Int[Tensor, "..."]:
+    """The entry that holds a position: entries are reused in a ring of window + 1."""
+    return position if window < 0 else position % (window + 1)
+
+
+def require_fit(
+    heads: tuple[int, ...], num_seen: Int[Tensor, " s"], num_heads: int, head_dim: int, seqs: Sequences
+) -> None:
+    """Raises ValueError unless a state of these heads can be that of these sequences in a layer of these sizes."""
+    if heads != (num_heads, head_dim):
+        raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
+    if num_seen.device != seqs.device:
+        raise ValueError(f"attention: the state is on {num_seen.device}, but the sequences are on {seqs.device}")
+    seqs.require_slots(num_seen.shape[0])
+
+
+def to_write(
+    num_seen: Int[Tensor, " s"], k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences
+) -> tuple[Tensor, Tensor, Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " b"]]:
+    """What of a packed span is kept: k and v, the slot and the entry of each; and how much each sequence has seen then.
+
+    Of a span longer than the ring only its end is kept.
+    """
+    start = seqs.owned(num_seen)
+    end = start + seqs.lengths
+    position = start[seqs.sequence_ids] + seqs.positions
+    slots = seqs.sequence_ids if seqs.slots is None else seqs.slots[seqs.sequence_ids]
+    if 0 <= window < seqs.max_length - 1:
+        kept = position >= end[seqs.sequence_ids] - (window + 1)
+        k, v, position, slots = k[kept], v[kept], position[kept], slots[kept]
+    return k, v, slots, entry_of(position, window), end
 
 
 def _put(buffer: Tensor, index: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from hnet_lm.ops.attention._kv_state import KVState
+from hnet_lm.ops.attention._paged_kv_state import AttentionState
 from hnet_lm.ops.rows import gather_rows, spread_rows
 from hnet_lm.sequences import Sequences
 
@@ -19,18 +19,19 @@ BANDS_PER_WINDOW = 4
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: KVState | None
-) -> tuple[Tensor, KVState | None]:
+    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: AttentionState | None
+) -> tuple[Tensor, AttentionState | None]:
     if not len(q):
         return q, state
-    if state is None or state.num_entries == 0:
+    num_held = 0 if state is None else state.num_held(window, seqs)
+    if state is None or num_held == 0:
         y = _by_length(q, k, v, window, seqs)
         return y, None if state is None else state.write(k, v, window, seqs)
     active = seqs.nonempty_only()
     if active.max_length == 1:
         return _decode(q, k, v, window, active, state)
     rows, keys, values = (_to_rows(x, active) for x in (q, k, v))
-    span = state.num_entries if window < 0 else min(state.num_entries, window)
+    span = num_held if window < 0 else min(num_held, window)
     past_keys, past_values, exists = state.visible(active.owned(state.num_seen), span, window, active)
     keys, values = torch.cat([past_keys.to(k.dtype), keys], 1), torch.cat([past_values.to(v.dtype), values], 1)
     valid = pad(exists, (0, rows.shape[1]), value=True)
@@ -58,12 +59,14 @@ def _by_length(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences) ->
     return torch.cat(outputs)
 
 
-def _decode(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: KVState) -> tuple[Tensor, KVState]:
+def _decode(
+    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: AttentionState
+) -> tuple[Tensor, AttentionState]:
     """One position per sequence: written first, then attending to everything the state holds."""
     state = state.write(k, v, window, seqs)
-    keys, values = seqs.owned(state.keys).to(q.dtype), seqs.owned(state.values).to(q.dtype)
-    held = seqs.owned(state.num_seen)[:, None] > torch.arange(state.num_entries, device=q.device)
-    return _attend(q[:, None], keys, values, held[:, None, None])[:, 0], state
+    keys, values = state.held(window, seqs)
+    held = seqs.owned(state.num_seen)[:, None] > torch.arange(keys.shape[1], device=q.device)
+    return _attend(q[:, None], keys.to(q.dtype), values.to(q.dtype), held[:, None, None])[:, 0], state
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None = None) -> Tensor:
