@@ -62,7 +62,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 ALLOWED["model.sizes"] += ("model.flops",)
 # Some files go further than their folder, each for one thing.
 ALLOWED["evaluation.harness"] = (*ALLOWED["evaluation"], "evaluation", "checkpoint")  # is told the path of a model
-ALLOWED["generation.rounded_weights"] = (*ALLOWED["generation"], "generation", "ops")  # is a linear map of its own
 ALLOWED["training.validation"] = (*ALLOWED["training"], "training", "generation")  # shows what the model writes
 
 LEAF_FOLDERS = ("hnet_lm.serving",)
