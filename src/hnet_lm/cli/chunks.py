@@ -33,7 +33,6 @@ from hnet_lm.inspect import (
     summarize,
     terminal,
 )
-from hnet_lm.model import HNetLM
 from hnet_lm.outputs import Output, OutputError, tried, write_all
 
 
