@@ -13,7 +13,14 @@ from hnet_lm.cli.options import require_at_least
 from hnet_lm.cli.tables import percent, print_table, rounded
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
-from hnet_lm.evaluation import BitsPerByte, BoundaryStatistics, PassageScore, bits_per_byte, compressor_bits_per_byte
+from hnet_lm.evaluation import (
+    BitsPerByte,
+    BoundaryStatistics,
+    Passage,
+    PassageScore,
+    bits_per_byte,
+    compressor_bits_per_byte,
+)
 
 Files = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME=]FILE ...")]
 
@@ -64,17 +71,21 @@ class EvaluateBitsPerByte:
         if any(chunks.domains.values()):
             print_table(("domain", "stage", "chunks", "bytes/chunk", "sd", "at space", "at word"), _chunk_rows(chunks))
 
-    def _texts(self, paths: Iterable[str]) -> Iterator[bytes]:
+    def _texts(self, paths: Iterable[str]) -> Iterator[Passage]:
         """The documents of the paths; that the first of each can be read is found out now, not after hours."""
-        return chain.from_iterable([_begun(documents(path, self.max_bytes)) for path in paths])
+        return chain.from_iterable([_begun(self._passages(path)) for path in paths])
+
+    def _passages(self, path: str) -> Iterator[Passage]:
+        for number, data in enumerate(documents(path, self.max_bytes), start=1):
+            yield Passage(data, name=f"{path}, record {number}")
 
     def _compressed(self, data: bytes) -> dict[str, float]:
         return {name: compressor_bits_per_byte(data, name) for name in self.compressors if data}
 
 
-def _begun(texts: Iterator[bytes]) -> Iterator[bytes]:
-    first = list(islice(texts, 1))
-    return chain(first, texts)
+def _begun(passages: Iterator[Passage]) -> Iterator[Passage]:
+    first = list(islice(passages, 1))
+    return chain(first, passages)
 
 
 def _named(file: str) -> tuple[str, str]:
