@@ -1,0 +1,48 @@
+"""What the files of a run are known by, so that a run never goes on with other data than it began with."""
+
+from hnet_lm.data.config import SourceConfig
+from hnet_lm.data.formats import HUB_PREFIX
+from hnet_lm.data.source import paths_of
+from hnet_lm.errors import DataError
+from hnet_lm.inputs import READ_ERRORS, fingerprint
+
+WHOLE_BYTES = 256 << 20
+"""Of a source, divided among its files: one within its share is known by all of its bytes, a larger one by samples."""
+UNREADABLE = "unreadable"
+
+
+def fingerprints(source: SourceConfig) -> list[str]:
+    """One for each file of a source, in order; a dataset of the hub has none. Raises DataError for a pipe."""
+    if source.path.startswith(HUB_PREFIX):
+        return []
+    paths = paths_of(source)
+    return [_fingerprint(path, WHOLE_BYTES // len(paths)) for path in paths]
+
+
+def require_same_files(source: SourceConfig, saved: list[str], now: list[str]) -> None:
+    """Raises DataError, with the first file that changed, if a source is not what it was."""
+    advice = "put back the files of the run, or begin a new run in another directory"
+    if len(now) != len(saved):
+        raise DataError(
+            f"{source.path} names {len(now)} files now and named {len(saved)} when the run was saved; {advice}"
+        )
+    for number, (before, after) in enumerate(zip(saved, now, strict=True)):
+        if before != after:
+            how = _difference(before, after)
+            raise DataError(f"{paths_of(source)[number]} changed since the run was saved ({how}); {advice}")
+
+
+def _fingerprint(path: str, whole_bytes: int) -> str:
+    try:
+        return fingerprint(path, whole_bytes)
+    except READ_ERRORS:
+        return UNREADABLE  # whoever reads the file says why, or skips it
+
+
+def _difference(before: str, after: str) -> str:
+    if UNREADABLE in (before, after):
+        return "it can be read now, and could not before" if before == UNREADABLE else "it can no longer be read"
+    old_size, new_size = before.partition(":")[0], after.partition(":")[0]
+    if old_size != new_size:
+        return f"it had {old_size} bytes and has {new_size}"
+    return "it has as many bytes as before, but other ones"
