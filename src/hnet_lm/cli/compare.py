@@ -75,7 +75,7 @@ class Command:
             print_table(headings, body)
 
     def _texts(self) -> Iterator[bytes]:
-        for data in documents(self.text, self.max_bytes):
+        for data in documents(self.text, self.max_bytes, self.reading):
             size = self.document_bytes or max(len(data), 1)
             yield from (data[start : start + size] for start in range(0, len(data), size))
 

@@ -1,6 +1,7 @@
 """`hnet-lm evaluate bpb`."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,15 @@ import tyro
 from hnet_lm.cli.evaluate.reading import Model, Reading, documents
 from hnet_lm.cli.evaluate.tables import percent, print_table, rounded
 from hnet_lm.errors import UserError
-from hnet_lm.evaluation import BitsPerByte, BoundaryStatistics, bits_per_byte, compressor_bits_per_byte
+from hnet_lm.evaluation import (
+    BitsPerByte,
+    BoundaryStatistics,
+    ByteScorer,
+    PassageScore,
+    bits_per_byte,
+    compressor_bits_per_byte,
+)
+from hnet_lm.inputs import local
 
 Files = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME=]FILE ...")]
 
@@ -40,9 +49,20 @@ class EvaluateBitsPerByte:
         for domain, path in map(_named, self.files):
             paths.setdefault(domain, []).append(path)
         chunks = BoundaryStatistics()
-        domains = {domain: self._texts(of_domain) for domain, of_domain in paths.items()}
-        found = bits_per_byte(self.reading.scorer(self.model, unit_starts=True), domains, chunks.add)
-        compressed = {domain: self._compressed(of_domain) for domain, of_domain in paths.items()}
+        texts = {domain: bytearray() for domain in paths}  # for the compressors; a pipe cannot be read again
+
+        def add(domain: str, data: bytes, score: PassageScore) -> None:
+            chunks.add(domain, data, score)
+            if self.compressors:
+                texts[domain] += data
+
+        scorer = self.reading.scorer(self.model, unit_starts=True)
+        domains = {domain: self._texts(of_domain, scorer) for domain, of_domain in paths.items()}
+        found = bits_per_byte(scorer, domains, add)
+        compressed = {
+            domain: {name: compressor_bits_per_byte(bytes(data), name) for name in self.compressors if data}
+            for domain, data in texts.items()
+        }
         if self.json:
             print(json.dumps(found.to_json() | {"chunks": chunks.to_json(), "compressors": compressed}))
             return
@@ -53,20 +73,15 @@ class EvaluateBitsPerByte:
         if any(chunks.domains.values()):
             print_table(("domain", "stage", "chunks", "bytes/chunk", "sd", "at space", "at word"), _chunk_rows(chunks))
 
-    def _texts(self, paths: Iterable[str]) -> Iterator[bytes]:
-        return chain.from_iterable(documents(path, self.max_bytes) for path in paths)
-
-    def _compressed(self, paths: Iterable[str]) -> dict[str, float]:
-        if not self.compressors:
-            return {}
-        data = b"".join(self._texts(paths))
-        return {name: compressor_bits_per_byte(data, name) for name in self.compressors}
+    def _texts(self, paths: Iterable[str], scorer: ByteScorer) -> Iterator[bytes]:
+        options = {"vocab_size": scorer.model.config.vocab_size}
+        return chain.from_iterable(documents(path, self.max_bytes, self.reading, **options) for path in paths)
 
 
 def _named(file: str) -> tuple[str, str]:
-    """The domain and the path of NAME=PATH; a path alone is its own domain."""
+    """The domain and the path of NAME=PATH; a path alone, which may have a = in it, is its own domain."""
     match = re.fullmatch(r"([\w .-]+)=(.+)", file)
-    return (match[1], match[2]) if match else (file, file)
+    return (match[1], match[2]) if match and not os.path.lexists(local(file)) else (file, file)
 
 
 def _result_row(name: str, result: BitsPerByte, compressed: Mapping[str, float | None]) -> list[str]:

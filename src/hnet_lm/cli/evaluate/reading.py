@@ -1,7 +1,8 @@
 """What the measures of a model have in common on the command line: the model, how it reads, and documents."""
 
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,12 @@ import tyro
 from hnet_lm.cli.loading import WeightsOption, load_model
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data import documents as read_documents
+from hnet_lm.data.config import Format, OnError
+from hnet_lm.data.error_report import ErrorReport
+from hnet_lm.data.formats import HUB_PREFIX, format_of
+from hnet_lm.data.samples import SAMPLE_PREFIX
 from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
+from hnet_lm.data.validation import NO_RESERVED_BYTES
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import ByteScorer, CarriedState, SlidingWindow, TokenScorer
 
@@ -31,6 +37,15 @@ class Reading:
     """How far the window moves; half of it by default."""
     call_bytes: int = 16_384
     """Bytes of one call of the model, of all documents together."""
+    format: Format = "auto"
+    """Format of the files; auto goes by their suffixes, and a file of an unknown suffix is its bytes."""
+    field: str = "text"
+    """The JSONL field or the parquet column that holds the text."""
+    separator: str = ""
+    """Cut text files into documents at this string; without it a file is one document."""
+    on_error: OnError | None = None
+    """raise stops at a damaged file or record, skip counts it and goes on. By default variants are skipped, and all
+    else is raised."""
 
     def scorer(self, model: str, *, unit_starts: bool = False) -> ByteScorer:
         if self.window is None and self.stride is not None:
@@ -46,11 +61,33 @@ class Reading:
         return ByteScorer(loaded, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
 
 
-def documents(path: str, max_bytes: int | None) -> Iterator[bytes]:
-    """The documents of a source, of a sample its held-out ones."""
+def documents(
+    path: str,
+    max_bytes: int | None,
+    reading: Reading = Reading(),
+    *,
+    vocab_size: int = NO_RESERVED_BYTES,
+    default_format: Format = "auto",
+) -> Iterator[bytes]:
+    """The documents of a source, of a sample its held-out ones; damaged ones are counted on standard error.
+
+    Documents that hold a byte which a model of `vocab_size` reads as BOS or EOS are damaged for it. `default_format`
+    is that of a file whose suffix tells none.
+    """
+    source = SourceConfig(path, reading.format, field=reading.field, separator=reading.separator, split="validation")
+    if not path.startswith((SAMPLE_PREFIX, HUB_PREFIX)):
+        source = replace(source, format=format_of(path, source, default_format))
+    report = ErrorReport(reading.on_error or "raise", say)
     num_bytes = 0
-    for document in read_documents(DataConfig((SourceConfig(path, split="validation"),))):
+    for document in read_documents(DataConfig((source,)), vocab_size=vocab_size, report=report):
         yield document.data
         num_bytes += len(document.data)
         if max_bytes is not None and num_bytes >= max_bytes:
-            return
+            break
+    if report.num_skipped:
+        say(f"{path}: {report.num_skipped:,} damaged files or records are left out")
+
+
+def say(line: str) -> None:
+    """What is worth knowing beside the results."""
+    print(f"hnet-lm: {line}", file=sys.stderr)

@@ -43,7 +43,7 @@ class EvaluateRobustness:
             found = robustness(scorer, read_questions(self.questions), targets=self.targets, seed=self.seed)
             facts["accuracy"] = found.to_json()
         if self.text is not None:
-            texts = [data.decode("utf-8", "replace") for data in documents(self.text, self.max_bytes)]
+            texts = [data.decode("utf-8", "replace") for data in documents(self.text, self.max_bytes, self.reading)]
             perturbed = perturbed_bits_per_byte(scorer, texts, seed=self.seed)
             facts["bits_per_byte"] = {name: vars(result) for name, result in perturbed.items()}
         if self.json:
