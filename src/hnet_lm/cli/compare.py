@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from hnet_lm.cli.evaluate.reading import Reading, documents
-from hnet_lm.cli.evaluate.tables import print_table
+from hnet_lm.cli.tables import print_table
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation.comparison import Compared, compared, table, to_markdown
 from hnet_lm.evaluation.multiple_choice import read_questions

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from hnet_lm.cli.evaluate.reading import Model, Reading, documents
-from hnet_lm.cli.evaluate.tables import percent, print_table, rounded
+from hnet_lm.cli.tables import percent, print_table, rounded
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import (
     BitsPerByte,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from hnet_lm.cli.evaluate.tables import print_table, rounded
+from hnet_lm.cli.tables import print_table, rounded
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation.curves import VALIDATION, data_efficiency, read_curve
 from hnet_lm.extras import import_leaf

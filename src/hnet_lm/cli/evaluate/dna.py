@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from hnet_lm.cli.evaluate.reading import Model, Reading, documents, say
-from hnet_lm.data.error_report import ErrorReport
+from hnet_lm.cli.evaluate.reading import Model, Reading, documents
+from hnet_lm.cli.sources import say
 from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError, UserError
 from hnet_lm.evaluation import Scorer, bits_per_byte
@@ -54,7 +54,7 @@ class EvaluateDna:
             print(f"{found.num_bytes:,} bases, perplexity {2**found.value:.5f}, {found.value:.5f} bits per base")
 
     def _print_variants(self, scorer: Scorer, path: str) -> None:
-        report = ErrorReport(self.reading.on_error or "skip", say)
+        report = self.reading.sources.report("skip")
         variants = VariantFile(path, report)
         num_printed = 0
         for score in score_variants(scorer, self._reference(), variants, flank=self.flank, report=report):

@@ -9,7 +9,7 @@ import tyro
 
 from hnet_lm.checkpoint import load
 from hnet_lm.cli.evaluate.reading import Model
-from hnet_lm.cli.evaluate.tables import print_table, rounded
+from hnet_lm.cli.tables import print_table, rounded
 from hnet_lm.extras import import_leaf
 
 

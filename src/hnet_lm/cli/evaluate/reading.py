@@ -1,20 +1,17 @@
 """What the measures of a model have in common on the command line: the model, how it reads, and documents."""
 
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from hnet_lm.cli.loading import WeightsOption, load_model
-from hnet_lm.data import DataConfig, SourceConfig
+from hnet_lm.cli.sources import SourceOptions, say
+from hnet_lm.data import DataConfig
 from hnet_lm.data import documents as read_documents
-from hnet_lm.data.config import Format, OnError
-from hnet_lm.data.error_report import ErrorReport
-from hnet_lm.data.formats import HUB_PREFIX, format_of
-from hnet_lm.data.samples import SAMPLE_PREFIX
+from hnet_lm.data.config import Format
 from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
 from hnet_lm.data.validation import NO_RESERVED_BYTES
 from hnet_lm.errors import UserError
@@ -37,15 +34,7 @@ class Reading:
     """How far the window moves; half of it by default."""
     call_bytes: int = 16_384
     """Bytes of one call of the model, of all documents together."""
-    format: Format = "auto"
-    """Format of the files; auto goes by their suffixes, and a file of an unknown suffix is its bytes."""
-    field: str = "text"
-    """The JSONL field or the parquet column that holds the text."""
-    separator: str = ""
-    """Cut text files into documents at this string; without it a file is one document."""
-    on_error: OnError | None = None
-    """raise stops at a damaged file or record, skip counts it and goes on. By default variants are skipped, and all
-    else is raised."""
+    sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
 
     def scorer(self, model: str, *, unit_starts: bool = False) -> ByteScorer:
         if self.window is None and self.stride is not None:
@@ -74,10 +63,8 @@ def documents(
     Documents that hold a byte which a model of `vocab_size` reads as BOS or EOS are damaged for it. `default_format`
     is that of a file whose suffix tells none.
     """
-    source = SourceConfig(path, reading.format, field=reading.field, separator=reading.separator, split="validation")
-    if not path.startswith((SAMPLE_PREFIX, HUB_PREFIX)):
-        source = replace(source, format=format_of(path, source, default_format))
-    report = ErrorReport(reading.on_error or "raise", say)
+    source = reading.sources.source(path, "validation", default_format=default_format)
+    report = reading.sources.report()
     num_bytes = 0
     for document in read_documents(DataConfig((source,)), vocab_size=vocab_size, report=report):
         yield document.data
@@ -86,8 +73,3 @@ def documents(
             break
     if report.num_skipped:
         say(f"{path}: {report.num_skipped:,} damaged files or records are left out")
-
-
-def say(line: str) -> None:
-    """What is worth knowing beside the results."""
-    print(f"hnet-lm: {line}", file=sys.stderr)

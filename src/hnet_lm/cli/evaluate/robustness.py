@@ -9,7 +9,7 @@ from typing import Any, Literal
 import tyro
 
 from hnet_lm.cli.evaluate.reading import Model, Reading, documents
-from hnet_lm.cli.evaluate.tables import percent, print_table, rounded
+from hnet_lm.cli.tables import percent, print_table, rounded
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import perturbed_bits_per_byte, read_questions, robustness
 
