@@ -74,8 +74,10 @@ class EvaluateBitsPerByte:
             print_table(("domain", "stage", "chunks", "bytes/chunk", "sd", "at space", "at word"), _chunk_rows(chunks))
 
     def _texts(self, paths: Iterable[str], scorer: ByteScorer) -> Iterator[bytes]:
-        options = {"vocab_size": scorer.model.config.vocab_size}
-        return chain.from_iterable(documents(path, self.max_bytes, self.reading, **options) for path in paths)
+        vocab_size = scorer.model.config.vocab_size
+        return chain.from_iterable(
+            documents(path, self.max_bytes, self.reading, vocab_size=vocab_size) for path in paths
+        )
 
 
 def _named(file: str) -> tuple[str, str]:
