@@ -65,9 +65,9 @@ class EvaluateDna:
             _print_tabs(*place, score.reference_logprob, score.alternative_logprob, score.log_ratio)
             num_printed += 1
         if variants.num_symbolic:
-            say(f"{path}: {variants.num_symbolic:,} alleles that are not bases are left out")
+            say(f"{path}: alleles left out because they are not bases: {variants.num_symbolic:,}")
         if report.num_skipped:
-            say(f"{path}: {report.num_skipped:,} variants are left out")
+            say(f"{path}: variants left out: {report.num_skipped:,}")
         if not num_printed:
             raise DataError(f"{path}: has no variant that could be scored")
 

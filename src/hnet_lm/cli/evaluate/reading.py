@@ -72,4 +72,4 @@ def documents(
         if max_bytes is not None and num_bytes >= max_bytes:
             break
     if report.num_skipped:
-        say(f"{path}: {report.num_skipped:,} damaged files or records are left out")
+        say(f"{path}: damaged files and records left out: {report.num_skipped:,}")
