@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import zstandard
 from hypothesis import given, settings
-from mutated import mutated
 
 from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.inputs import READ_ERRORS, open_input, opened, read_bytes
+from mutated import mutated
 
 DATA = b"".join(b"line %d of a text\n" % number for number in range(20_000))
 

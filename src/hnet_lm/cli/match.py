@@ -18,8 +18,8 @@ from hnet_lm.baselines import (
 )
 from hnet_lm.checkpoint import CONFIG, load
 from hnet_lm.chunker_config import EntropyChunkerConfig, PoolChunkerConfig, RandomChunkerConfig, SpaceChunkerConfig
-from hnet_lm.cli.tables import print_table
 from hnet_lm.cli.info import default_bytes_per_chunk
+from hnet_lm.cli.tables import print_table
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER

@@ -11,7 +11,7 @@ from typing import Any
 
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.config import DataConfig
-from hnet_lm.data.known_files import fingerprints, require_same_files
+from hnet_lm.data.files import fingerprints, require_same_files
 from hnet_lm.data.workers import InProcess, ReadPlan, StreamReader, Workers
 from hnet_lm.errors import ConfigError, DataError
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hnet_lm.data.config import SourceConfig
-from hnet_lm.data.formats import HUB_PREFIX, reader_for
+from hnet_lm.data.files import paths_of
+from hnet_lm.data.formats import reader_for
 from hnet_lm.data.parts import FileRequest, Part, Position, Report
-from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError
-from hnet_lm.inputs import READ_ERRORS, expand, reason_of
+from hnet_lm.inputs import READ_ERRORS, reason_of
 
 
 class PlacedPart(NamedTuple):
@@ -107,12 +107,3 @@ class Source:
                 )
                 return False
         return True
-
-
-def paths_of(config: SourceConfig) -> list[str]:
-    """The files of a source, in the order in which their numbers count. Raises DataError."""
-    if config.path.startswith(SAMPLE_PREFIX):
-        return [sample_path(config.path.removeprefix(SAMPLE_PREFIX), config.split)]
-    if config.path.startswith(HUB_PREFIX):
-        return [config.path]
-    return expand(config.path)

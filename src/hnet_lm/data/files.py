@@ -1,14 +1,23 @@
-"""What the files of a run are known by, so that a run never goes on with other data than it began with."""
+"""The files of a source, and what they are known by, so that a run never goes on with other data than it began with."""
 
 from hnet_lm.data.config import SourceConfig
 from hnet_lm.data.formats import HUB_PREFIX
-from hnet_lm.data.source import paths_of
+from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError
-from hnet_lm.inputs import READ_ERRORS, fingerprint
+from hnet_lm.inputs import READ_ERRORS, expand, fingerprint
 
 WHOLE_BYTES = 256 << 20
 """Of a source, divided among its files: one within its share is known by all of its bytes, a larger one by samples."""
 UNREADABLE = "unreadable"
+
+
+def paths_of(config: SourceConfig) -> list[str]:
+    """The files of a source, in the order in which their numbers count. Raises DataError."""
+    if config.path.startswith(SAMPLE_PREFIX):
+        return [sample_path(config.path.removeprefix(SAMPLE_PREFIX), config.split)]
+    if config.path.startswith(HUB_PREFIX):
+        return [config.path]
+    return expand(config.path)
 
 
 def fingerprints(source: SourceConfig) -> list[str]:
