@@ -99,7 +99,9 @@ def test_malformed_config(kind: str, tmp_path: Path):
 CONFIG_FILES = {
     "empty": (b"", "line 1: not JSON"),
     "cut off": (b'{"arch_layout":\n ["m2"', "line 2: not JSON"),
-    "not UTF-8": (b'{"arch_layout": "\xff"}', "not a text file in UTF-8"),
+    "not UTF-8": (b'{"arch_layout": "\xff"}', "not text in UTF-8"),
+    "UTF-16": (b"\xff\xfe{\0}\0", "is text in UTF-16; save it as UTF-8"),
+    "a number of many digits": (b'{"vocab_size": ' + b"1" * 5000 + b"}", "not JSON: Exceeds the limit"),
     "nested too deeply": (b"[" * 200_000, "nested too deeply"),
 }
 

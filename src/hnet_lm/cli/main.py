@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from hnet_lm.cli.mistakes import explain
+from hnet_lm.cli.mistakes import MISTAKE, explain
 from hnet_lm.errors import UserError
 
 COMMANDS = {
@@ -32,7 +32,7 @@ COMMANDS = {
     "compare": "one table of several runs: cost, chunks, bits per byte, robustness, speed",
 }
 
-MISTAKE, INTERRUPTED, READER_GONE = 2, 130, 141
+INTERRUPTED, READER_GONE = 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def _open_standard_streams() -> None:
     """Streams that are there, and show `?` for what their encoding does not have: nothing shown may end a training."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by who started us, as by `>&-`
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole process
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)

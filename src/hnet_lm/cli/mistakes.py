@@ -1,12 +1,15 @@
 """What a user's mistake looks like when a library or the system finds it first, as one line.
 
-numpy, torch, codecs, safetensors and the system say with errors of their own that a file is not there, a disk is full or
-memory is short. Whatever is not listed here is a defect of this package, and keeps its traceback.
+numpy, torch, codecs, safetensors and the system say with errors of their own that a file is not there, a disk is full
+or memory is short. Whatever is not listed here is a defect of this package, and keeps its traceback.
 """
 
 import os
 
 from hnet_lm.errors import UserError
+
+MISTAKE = 2
+"""The exit code."""
 
 _DAMAGED_FILE = ("SafetensorError", "LZMAError", "UnpicklingError", "BadGzipFile", "ZstdError")
 _OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")

@@ -1,7 +1,7 @@
 """Tables, of which no column and no digit is ever given up.
 
-Off a terminal a table is as wide as its cells. On a terminal too narrow for that, headings wrap, and so does a column of
-long texts; where even that does not fit, each row becomes a block of lines.
+Off a terminal a table is as wide as its cells. On a terminal too narrow for that, headings wrap, and so does a column
+of long texts; where even that does not fit, each row becomes a block of lines.
 """
 
 from collections.abc import Iterable, Sequence
