@@ -12,16 +12,15 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from hnet_lm.cli.input import STANDARD_INPUT, read_bytes, read_text
 from hnet_lm.cli.loading import load_model
+from hnet_lm.cli.sources import SourceOptions
 from hnet_lm.cli.tables import print_table
 from hnet_lm.cli.terminal import print_json, printable, typed_bytes
-from hnet_lm.data import DataConfig, FastaConfig, SourceConfig, documents, open_byte_pairs
-from hnet_lm.data.files import content_suffix
-from hnet_lm.data.formats import FORMAT_OF_SUFFIX
+from hnet_lm.data import DataConfig, FastaConfig, documents, open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.errors import DataError, UserError
 from hnet_lm.extras import import_leaf
+from hnet_lm.inputs import STANDARD_INPUT, read_bytes, read_text
 from hnet_lm.inspect import (
     Agreement,
     Chunks,
@@ -84,7 +83,8 @@ class Command:
     text: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="TEXT")] = None
     """The text; without it --file or standard input."""
     file: str | None = None
-    """A file of text, FASTA, JSONL or any bytes, compressed or not; or sample:english (chinese, code, dna)."""
+    """A file of text, FASTA, JSONL or any bytes, compressed or not; - for standard input; or sample:english (chinese,
+    code, dna)."""
     document: int = 0
     """Which document of the file, counted from 0: a line of JSONL, of FASTA a stretch of --max-bytes bases."""
     max_bytes: int = 1_000_000
@@ -101,6 +101,7 @@ class Command:
     """Print all probabilities, chunk starts and figures as JSON."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
+    sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
     compare: tyro.conf.OmitArgPrefixes[Compare] = field(default_factory=Compare)
 
     def run(self) -> None:
@@ -167,10 +168,9 @@ class Command:
             if sys.stdin.isatty():
                 raise UserError("no text: give one as an argument, by --file or on standard input")
             return self._first(read_bytes(STANDARD_INPUT), "standard input")
-        is_known = content_suffix(self.file) in FORMAT_OF_SUFFIX or ":" in self.file
         fasta = FastaConfig(n_runs="keep", window=self.max_bytes)  # so that offsets are the record's own
-        source = SourceConfig(self.file, format="auto" if is_known else "bytes", fasta=fasta)
-        two = islice(documents(DataConfig((source,))), self.document, self.document + 2)
+        source = self.sources.source(self.file, "train", fasta=fasta)
+        two = islice(documents(DataConfig((source,)), report=self.sources.report()), self.document, self.document + 2)
         document, following = next(two, None), next(two, None)
         if document is None:
             raise DataError(f"{self.file}: has no document {self.document} (they are counted from 0)")

@@ -97,6 +97,6 @@ class Command:
         return contents
 
     def _texts(self) -> Iterator[bytes]:
-        for data in documents(self.text, self.max_bytes):
+        for data in documents(self.text, self.max_bytes, self.reading):
             size = self.document_bytes or max(len(data), 1)
             yield from (data[start : start + size] for start in range(0, len(data), size))
