@@ -121,9 +121,10 @@ def make_folders(path: Path) -> list[Path]:
     made: list[Path] = []
     try:
         for folder in (*reversed(path.parents), path):
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-                made.append(folder)
+            if not folder.is_dir():
+                with contextlib.suppress(FileExistsError):  # another process may make it at the same moment
+                    folder.mkdir()
+                    made.append(folder)
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     except OSError:

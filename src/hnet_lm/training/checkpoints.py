@@ -43,6 +43,7 @@ from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.run_folder import STEP_FOLDERS
 
 MANIFEST = "manifest.json"
+REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class CheckpointStore:
         Raises CannotWrite on all of them; what was written of it is removed.
         """
         final = self.directory / f"step_{step:08d}"
-        partial = self.directory / f".{final.name}.partial"
+        partial, replaced = (self.directory / f".{final.name}.{state}" for state in ("partial", REPLACED))
 
         def make_room() -> None:
             with _writing(final):
@@ -77,7 +78,9 @@ class CheckpointStore:
                 (partial / "trainer.json").write_text(json.dumps(trainer, indent=1))
                 _write_manifest(partial)
                 _flush(partial)
-                shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be in the way
+                if final.exists():  # damaged, or saved when something kept its validation from being made
+                    shutil.rmtree(replaced, ignore_errors=True)
+                    final.rename(replaced)
                 partial.rename(final)
                 checkpoint.flush(self.directory)
 
@@ -110,6 +113,14 @@ class CheckpointStore:
 
     def all(self) -> list[Path]:
         return sorted(self.directory.glob(STEP_FOLDERS))
+
+    def recover(self) -> None:
+        """Put back a checkpoint that was being replaced when the process was killed. Raises CannotWrite."""
+        for replaced in self.directory.glob(f".{STEP_FOLDERS}.{REPLACED}"):
+            final = replaced.with_name(replaced.stem.removeprefix("."))
+            if not final.exists():
+                with _writing(final):
+                    replaced.rename(final)
 
     def leftovers(self) -> list[Path]:
         """What a process that was killed in the middle of a save, or of a removal, left behind."""
@@ -203,12 +214,20 @@ def _writing(path: Path, done: str = "written") -> Iterator[None]:
     try:
         yield
     except CheckpointException as error:
-        failure = next(iter(error.failures.values()))[0]
-        if not isinstance(failure, OSError):
+        (failure, _), *_ = error.failures.values()
+        system = _error_of_the_system(failure)
+        if system is None:
             raise
-        raise CannotWrite(f"{path}: cannot be {done}: {checkpoint.reason(failure)}") from failure
+        raise CannotWrite(f"{path}: cannot be {done}: {checkpoint.reason(system)}") from error
     except (OSError, SafetensorError) as error:
         raise CannotWrite(f"{path}: cannot be {done}: {checkpoint.reason(error)}") from error
+
+
+def _error_of_the_system(error: BaseException | None) -> OSError | None:
+    """The OSError behind an error; torch raises one of its own while it handles that."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextlib.contextmanager

@@ -111,6 +111,9 @@ def _run(
     config, state = run.config, run.state
     recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
     health = RouterHealth(config.target_ratios(run.model.config))
+    if run.validation_is_due:  # something kept it from being made before this step was saved
+        _validate(run, validator, log, reporter)
+        save(run)
     while not run.is_finished:
         rate = config.optimizer.lr * config.schedule.factor(state.step, config.run.num_steps)
         set_learning_rate(run.optimizer, rate)
@@ -133,7 +136,7 @@ def _run(
                     reporter.say(f"router health, {warning}", "yellow")
             reporter.advance(state.step, record)
         _check_finite(run, result, reporter)
-        if config.validation.sources and (state.step % config.validation.every == 0 or is_last):
+        if run.validation_is_due:
             with recorder.not_training():
                 _validate(run, validator, log, reporter)
         is_best = state.step == state.best_step
@@ -175,6 +178,7 @@ def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: 
     state = run.state
     if state.best_bits_per_byte is None or measured.bits_per_byte < state.best_bits_per_byte:
         state.best_bits_per_byte, state.best_step = measured.bits_per_byte, state.step
+    state.validated_step = state.step
     with _step_kept(run, reporter):
         _write(log, {"step": state.step, **measured.record()})
         reporter.say(f"step {state.step}: {measured.bits_per_byte:.3f} bits/byte on held-out text", "bold")

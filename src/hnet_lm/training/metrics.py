@@ -60,6 +60,7 @@ class MetricsLog:
         replace_file(path, "".join(line + "\n" for line in kept).encode())
         self._path = path
         self._file = _open(path)
+        self._unwritten = b""
         self._trackers = list(trackers)
         self._say = say
 
@@ -74,18 +75,22 @@ class MetricsLog:
     def log(self, record: Record) -> None:
         """Write a record. What is not finite becomes null: JSON has no NaN. Raises CannotWrite."""
         record = {key: value if _is_json(value) else None for key, value in record.items()}
-        line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        try:
-            while line:  # a write may take only a part
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise CannotWrite.file(self._path, error) from error
+        self._unwritten += (json.dumps(record, allow_nan=False) + "\n").encode()
+        self._write()
         self._tell(lambda tracker: tracker.log(record))
 
     def flush(self) -> None:
-        """Wait until all records are on the disk. Raises CannotWrite."""
+        """Wait until all records are on the disk; one that could not be written is tried again. Raises CannotWrite."""
+        self._write()
         try:
             os.fsync(self._file.fileno())
+        except OSError as error:
+            raise CannotWrite.file(self._path, error) from error
+
+    def _write(self) -> None:
+        try:
+            while self._unwritten:  # a write may take only a part
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
         except OSError as error:
             raise CannotWrite.file(self._path, error) from error
 

@@ -38,6 +38,7 @@ class TrainState:
     skipped_in_a_row: int = 0
     best_step: int | None = None
     best_bits_per_byte: float | None = None
+    validated_step: int | None = None
 
     def advance(self, result: StepResult, num_bytes: int) -> None:
         """Count an update that saw `num_bytes` of text on all ranks."""
@@ -74,6 +75,13 @@ class Run:
     def saved_step(self) -> int:
         """The step of the last good checkpoint."""
         return 0 if self.last_good is None else int(self.last_good.name.removeprefix("step_"))
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether this step is to be validated and has not been."""
+        config, step = self.config.validation, self.state.step
+        is_due = step > 0 and (step % config.every == 0 or self.is_finished)
+        return bool(config.sources) and is_due and self.state.validated_step != step
 
     @property
     def is_finished(self) -> bool:
@@ -122,7 +130,8 @@ def build(config: RunConfig, group: Ranks) -> Run:
 
 
 def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
-    """Go on from the newest checkpoint that is whole, if the folder has one. Changes nothing in the folder."""
+    """Go on from the newest checkpoint that is whole, if the folder has one."""
+    run.ranks.on_first(run.store.recover)
     newest, damaged = run.store.newest()
     for line in damaged:
         reporter.say(line, "yellow")
