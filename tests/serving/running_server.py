@@ -14,7 +14,7 @@ from hnet_lm.generation import EngineLimits
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.app import create_app
-from hnet_lm.serving.limits import RequestLimits
+from hnet_lm.serving.limits import RateLimits, RequestLimits
 from hnet_lm.serving.server import listen, make_server, url
 
 MODEL = "tiny"
@@ -68,10 +68,12 @@ def running(
     limits: RequestLimits | None = None,
     engine: EngineLimits | None = None,
     keys: ApiKeys | None = None,
+    rates: RateLimits | None = None,
+    allow_origins: tuple[str, ...] = (),
 ) -> Iterator[Running]:
-    app = create_app(models, limits, engine, keys)
+    app = create_app(models, limits, engine, keys, rates, allow_origins)
     listener = listen("127.0.0.1", 0)
-    server = make_server(app, drain_seconds=5)
+    server = make_server(app, limits or RequestLimits(), drain_seconds=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

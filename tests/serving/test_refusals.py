@@ -44,7 +44,7 @@ def check_error(response: httpx.Response, status: int, *words: str) -> dict:
         ({"n": 0}, ["n: ", "greater than or equal to 1"]),
         ({"n": 1000}, ["n: ", "1000", "64"]),
         ({"best_of": 5}, ["best_of"]),
-        ({"max_tokens": -1}, ["max_new_bytes", "-1"]),
+        ({"max_tokens": -1}, ["max_tokens", "0"]),
         ({"max_tokens": 10**6}, ["max_tokens", "1,000,000", "4,000"]),
         ({"max_tokens": 10**30}, ["max_tokens"]),
         ({"stop": ""}, ["stop", "empty"]),
