@@ -7,7 +7,7 @@ import asyncio
 import difflib
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -73,11 +73,7 @@ def _misfit(error: ValidationError) -> ApiError:
         case "missing":
             message = "is missing"
         case "value_error":
-            message = str(first["ctx"]["error"])
+            message = first["msg"].removeprefix("Value error, ")
         case _:
-            message = _lower_first(first["msg"])
+            message = first["msg"][:1].lower() + first["msg"][1:]
     return ApiError(400, f"{'.'.join(path)}: {message}", param=path[0], code="invalid_value")
-
-
-def _lower_first(text: Any) -> str:
-    return text[:1].lower() + text[1:]

@@ -1,7 +1,7 @@
 """Connections: how many may be open, and how long one may be idle, slow or stalled.
 
-uvicorn bounds none of that but the time between two requests. Here a connection is closed when the head of a request, or
-the rest of a body that was refused, does not arrive in time, or when the client takes nothing of its answer for too
+uvicorn bounds none of that but the time between two requests. Here a connection is closed when the head of a request,
+or the rest of a body that was refused, does not arrive in time, or when the client takes nothing of its answer for too
 long. Where as many are open as may be, one that has no request running makes room for a newcomer, the one that has
 waited longest; where all are busy the newcomer is refused with 503.
 """
@@ -72,8 +72,8 @@ class Connections:
         if now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
             logger.warning(
-                "%d connections are open, as many as may be (--limits.max-connections, ulimit -n); idle ones are closed, "
-                "and new ones refused where none is idle. Said at most once a minute.",
+                "%d connections are open, as many as may be (--limits.max-connections, ulimit -n); idle ones are "
+                "closed, and new ones refused where none is idle. Said at most once a minute.",
                 self.max_open,
             )
 

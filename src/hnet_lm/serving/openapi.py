@@ -9,6 +9,7 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
 
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.protocol import Body, ChunksBody, CompletionBody, EmbeddingsBody
@@ -136,7 +137,7 @@ def _json_of(answer: type[BaseModel], **more: Any) -> dict[str, Any]:
 def _text(*statuses: int) -> dict[str, Any]:
     text = {"description": "Text", "content": {"text/plain": {"schema": {"type": "string"}}}}
     bad = {"model": ErrorAnswer, "description": "An error, with a message for people"}
-    return {"response_model": None, "responses": {**dict.fromkeys(statuses, text), "default": bad}}
+    return {"response_class": PlainTextResponse, "responses": {**dict.fromkeys(statuses, text), "default": bad}}
 
 
 COMPLETION = _json_of(CompletionAnswer, content={"text/event-stream": {"schema": {"type": "string"}}})
@@ -197,9 +198,8 @@ def _narrow(fields: dict[str, Any], runners: Runners, limits: RequestLimits) -> 
         fields["max_tokens"]["anyOf"][0]["maximum"] = limits.max_new_bytes
         fields["best_of"]["anyOf"][0]["const"] = 1
     if "dimensions" in fields:
-        fields["dimensions"]["anyOf"][0]["enum"] = sorted(
-            {runner.model.config.stages[-1].d_model for runner in runners}
-        )
+        widths = {runner.model.config.stages[-1].d_model for runner in runners}
+        fields["dimensions"]["anyOf"][0]["enum"] = sorted(widths)
     highest = 255
     if "prompt" in fields and any(runner.model.config.eos_id < 256 for runner in runners):
         highest = min(min(runner.model.config.bos_id, runner.model.config.eos_id) for runner in runners) - 1

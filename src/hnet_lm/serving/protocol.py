@@ -1,8 +1,8 @@
 """The bodies of requests. Fields that OpenAI's interface does not have are marked "ours"; counts are of bytes.
 
-Unknown fields are errors. What OpenAI's interface has and this server cannot do is refused only where it is asked for: an
-empty `logit_bias` asks for nothing. Ranges of sampling parameters are checked by `SamplingParams`, in one place for all
-callers; the ranges here are what the OpenAPI description says of them.
+Unknown fields are errors. What OpenAI's interface has and this server cannot do is refused only where it is asked for:
+an empty `logit_bias` asks for nothing. Ranges of sampling parameters are checked by `SamplingParams`, in one place for
+all callers; the ranges here are what the OpenAPI description says of them.
 """
 
 from typing import Annotated, Any, Literal
@@ -71,9 +71,9 @@ def nothing(value: Any) -> Any:
     return value
 
 
-def in_range(low: float, high: float | None = None) -> Any:
+def in_schema(**keywords: float) -> Any:
     """For the description alone."""
-    return Field(json_schema_extra={"minimum": low} if high is None else {"minimum": low, "maximum": high})
+    return Field(json_schema_extra={**keywords})
 
 
 BYTE_LIST = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}
@@ -96,7 +96,7 @@ STOP_SCHEMA = {
 Integer = Annotated[int, BeforeValidator(as_integer)]
 Texts = Annotated[list[bytes], BeforeValidator(as_texts), WithJsonSchema(TEXTS_SCHEMA)]
 Stops = Annotated[tuple[str, ...], BeforeValidator(as_stops), WithJsonSchema(STOP_SCHEMA)]
-Share = Annotated[float, in_range(0, 1)]
+Share = Annotated[float, in_schema(minimum=0, maximum=1)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 _DESCRIBED = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
@@ -128,21 +128,21 @@ class CompletionBody(Body):
     """Only 1, or as many as `n`: the completions are not ranked."""
     max_tokens: Annotated[Integer, Field(ge=0)] | None = None
     """New bytes."""
-    temperature: Annotated[float, in_range(0)] | None = None
+    temperature: Annotated[float, in_schema(minimum=0)] | None = None
     top_p: Share | None = None
-    top_k: Annotated[Integer, in_range(0)] | None = None
+    top_k: Annotated[Integer, in_schema(minimum=0)] | None = None
     """Ours: keep the k likeliest bytes; 0 keeps all."""
     min_p: Share | None = None
     """Ours: drop bytes less likely than this share of the likeliest one."""
-    repetition_penalty: Annotated[float, Field(json_schema_extra={"exclusiveMinimum": 0})] | None = None
+    repetition_penalty: Annotated[float, in_schema(exclusiveMinimum=0)] | None = None
     """Ours: 1 changes nothing."""
     valid_utf8: bool | None = None
     """Ours: bytes that cannot continue a valid character get no probability."""
     ignore_eos: bool | None = None
     """Ours: the end of the text gets no probability."""
-    seed: Annotated[Integer, in_range(-(2**63), 2**64 - 1)] | None = None
+    seed: Annotated[Integer, in_schema(minimum=-(2**63), maximum=2**64 - 1)] | None = None
     stop: Stops | None = None
-    logprobs: Annotated[Integer, in_range(0, MAX_LOGPROBS)] | None = None
+    logprobs: Annotated[Integer, in_schema(minimum=0, maximum=MAX_LOGPROBS)] | None = None
     echo: bool | None = None
     stream: bool | None = None
     stream_options: Annotated[StreamOptions, BeforeValidator(without_nulls)] | None = None
@@ -150,11 +150,9 @@ class CompletionBody(Body):
     """Only 0; `repetition_penalty` is what there is."""
     presence_penalty: Zero | None = None
     """Only 0; `repetition_penalty` is what there is."""
-    logit_bias: (
-        Annotated[dict[str, Any], AfterValidator(nothing), Field(json_schema_extra={"maxProperties": 0})] | None
-    ) = None
+    logit_bias: Annotated[dict[str, Any], AfterValidator(nothing), in_schema(maxProperties=0)] | None = None
     """Only an empty one."""
-    suffix: Annotated[str, AfterValidator(nothing), Field(json_schema_extra={"maxLength": 0})] | None = None
+    suffix: Annotated[str, AfterValidator(nothing), in_schema(maxLength=0)] | None = None
     """Only an empty one."""
     routing: bool | None = None
     """Ours: report each byte with its boundary probabilities."""

@@ -30,7 +30,7 @@ def check_work(requests: Sequence[Request], num_stages: int, limits: RequestLimi
     if found > limits.max_reported_numbers:
         param = "routing" if requests[0].params.logprobs is None else "logprobs"
         message = (
-            f"{param}: the answer would report {found:,} numbers (every byte of every prompt and completion times what is "
-            f"asked for of it), {limits.max_reported_numbers:,} are allowed; ask for fewer texts, or for less of each"
+            f"{param}: the answer would report {found:,} numbers (every byte of every prompt and completion times what "
+            f"is asked for of it), {limits.max_reported_numbers:,} are allowed; ask for fewer texts, or less of each"
         )
         raise ApiError(400, message, param=param, code="answer_too_large")

@@ -65,9 +65,8 @@ def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
         deadline = asyncio.get_running_loop().time() + limits.max_request_seconds
         found = [await runner.call(find, deadline, index, text, *args, **kwargs) for index, text in enumerate(texts)]
         usage = {"prompt_tokens": total, "total_tokens": total}
-        return JsonAnswer(
-            json_object({"object": "list", "model": runner.name, "usage": usage}, "data", json_list(found))
-        )
+        head = {"object": "list", "model": runner.name, "usage": usage}
+        return JsonAnswer(json_object(head, "data", json_list(found)))
 
     return router
 

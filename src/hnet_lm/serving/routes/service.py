@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from hnet_lm.serving.limits import RequestLimits
@@ -47,11 +47,9 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics) ->
     async def health() -> Response:
         """200 while every model's thread runs."""
         stopped = [runner.name for runner in runners if not runner.is_alive]
-        return Response(
-            "ok\n" if not stopped else f"stopped: {', '.join(stopped)}\n",
-            503 if stopped else 200,
-            media_type="text/plain",
-        )
+        if stopped:
+            return PlainTextResponse(f"stopped: {', '.join(stopped)}\n", 503)
+        return PlainTextResponse("ok\n")
 
     @router.get("/metrics", **METRICS)
     async def exposition() -> Response:
