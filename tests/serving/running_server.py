@@ -1,10 +1,12 @@
 """A server on a free port of the loopback, in a thread, with a tiny model that was saved and loaded."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 import torch
@@ -53,6 +55,16 @@ class Running:
         """One figure of /metrics, all labels added up."""
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.partition("{")[0] == f"hnet_lm_{name}")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return parts.hostname, parts.port
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=30)
 
     def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
         """Wait for a condition; fail when it does not come true."""

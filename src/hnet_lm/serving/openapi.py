@@ -127,20 +127,30 @@ class ModelsAnswer(BaseModel):
     data: list[Model]
 
 
+_ERROR = {
+    "description": "An error, with a message for people",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
+}
+_TEXT = {"description": "Text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
 def _json_of(answer: type[BaseModel], **more: Any) -> dict[str, Any]:
     """Arguments of a route that answers with this JSON, or an error."""
     good = {"model": answer, "description": "The answer", **more}
-    bad = {"model": ErrorAnswer, "description": "An error, with a message for people"}
-    return {"response_model": None, "responses": {200: good, "default": bad}}
+    return {"response_model": None, "responses": {200: good, "default": _ERROR}}
 
 
 def _text(*statuses: int) -> dict[str, Any]:
-    text = {"description": "Text", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    bad = {"model": ErrorAnswer, "description": "An error, with a message for people"}
-    return {"response_class": PlainTextResponse, "responses": {**dict.fromkeys(statuses, text), "default": bad}}
+    return {"response_class": PlainTextResponse, "responses": {**dict.fromkeys(statuses, _TEXT), "default": _ERROR}}
 
 
-COMPLETION = _json_of(CompletionAnswer, content={"text/event-stream": {"schema": {"type": "string"}}})
+_EVENT = {
+    "description": "A piece of the answer, an error, or [DONE]",
+    "type": "object",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
+}
+COMPLETION = _json_of(CompletionAnswer, content={"text/event-stream": {"schema": _EVENT}})
 CHUNKS = _json_of(ChunksAnswer)
 EMBEDDINGS = _json_of(EmbeddingsAnswer)
 MODELS = _json_of(ModelsAnswer)
@@ -163,6 +173,8 @@ def install_description(app: FastAPI, runners: Runners, limits: RequestLimits, n
 def _describe(app: FastAPI, runners: Runners, limits: RequestLimits, needs_key: bool) -> dict[str, Any]:
     found = get_openapi(title=app.title, version=app.version, routes=app.routes)
     schemas = found["components"]["schemas"]
+    schemas["ErrorAnswer"] = ErrorAnswer.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= schemas["ErrorAnswer"].pop("$defs")
     for path, kind in _BODIES.items():
         schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
         for name, part in {**schema.pop("$defs", {}), kind.__name__: schema}.items():

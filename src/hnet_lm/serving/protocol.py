@@ -40,9 +40,10 @@ def _as_text(value: Any, index: int) -> bytes:
 
 def _as_byte_list(value: Any) -> bytes | None:
     """The bytes that a list of numbers stands for; None for anything else."""
-    if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= 255 for item in value):
+    if not isinstance(value, list):
         return None
-    return bytes(value)
+    numbers = [as_integer(item) for item in value]
+    return bytes(numbers) if all(type(item) is int and 0 <= item <= 255 for item in numbers) else None
 
 
 def as_stops(value: Any) -> tuple[str, ...]:
@@ -122,11 +123,11 @@ class StreamOptions(BaseModel):
 
 class CompletionBody(Body):
     prompt: Texts = [b""]
-    n: Annotated[Integer, Field(ge=1)] | None = None
+    n: Annotated[Integer, Field(ge=1), in_schema(minimum=1)] | None = None
     """Completions per prompt; the i-th uses seed + i."""
     best_of: Integer | None = None
     """Only 1, or as many as `n`: the completions are not ranked."""
-    max_tokens: Annotated[Integer, Field(ge=0)] | None = None
+    max_tokens: Annotated[Integer, Field(ge=0), in_schema(minimum=0)] | None = None
     """New bytes."""
     temperature: Annotated[float, in_schema(minimum=0)] | None = None
     top_p: Share | None = None
