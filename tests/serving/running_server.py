@@ -1,5 +1,6 @@
 """A server on a free port of the loopback, in a thread, with a tiny model that was saved and loaded."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -50,6 +51,7 @@ def tiny_model(arch_layout: list) -> HNetLM:
 class Running:
     url: str
     app: object
+    loop: asyncio.AbstractEventLoop
 
     def figure(self, name: str) -> float:
         """One figure of /metrics, all labels added up."""
@@ -92,7 +94,7 @@ def running(
         while not server.started:
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.01)
-        yield Running(url(listener), app)
+        yield Running(url(listener), app, server.servers[0].get_loop())
     finally:
         server.should_exit = True
         thread.join()
