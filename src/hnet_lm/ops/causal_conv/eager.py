@@ -36,7 +36,7 @@ def _step(x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tenso
 
 
 class _Rows(NamedTuple):
-    """Rows of interest; `windows` and `last` count first the carried inputs, w-1 per sequence, and then the rows of x."""
+    """Rows of interest; `windows` and `last` count first the carried inputs, w-1 per sequence, then the rows of x."""
 
     heads: Tensor
     """m: rows of x within the first w-1 positions of their sequence."""
