@@ -14,6 +14,9 @@ PLAIN = ("errors", "extras")
 BASE = ("config", "chunker_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
+READING = (*BASE, "inputs")
+"""For parts that read files."""
+
 MODEL_INWARDS = (
     ("sizes",),
     ("lm",),
@@ -29,7 +32,8 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
-    "config": ("chunker_config", "layout", "errors"),
+    "inputs": PLAIN,
+    "config": ("chunker_config", "layout", "inputs", "errors"),
     "layout": ("errors",),
     "chunker_config": ("errors",),
     "sequences": ("errors",),
@@ -44,17 +48,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "model.flops": ("config", "chunker_config", "layout", "errors"),
     "losses": ("model.dynamic_chunking", *PLAIN),
     "hub": PLAIN,
-    "weights": ("model", *BASE),
-    "checkpoint": ("weights", "hub", "model", *BASE),
-    "official": ("weights", "model", *BASE),
+    "outputs": ("errors",),
+    "figures": (),
+    "weights": ("model", *READING),
+    "checkpoint": ("weights", "hub", "model", *READING),
+    "official": ("weights", "model", *READING),
     "baselines": ("model", *BASE),
-    "data": ("sequences", *PLAIN),
+    "data": ("sequences", "inputs", *PLAIN),
     "generation": ("model", *BASE),
     "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
-    "evaluation": ("model", "losses", "data", "generation", *BASE),
-    "training": ("model", "losses", "data", "checkpoint", "evaluation", *BASE),
-    "inspect": ("model", *BASE),
-    "serving": ("generation", "inspect", "model", *BASE),
+    "evaluation": ("figures", "model", "losses", "data", "generation", *READING),
+    "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", *READING),
+    "inspect": ("figures", "model", *READING),
+    "serving": ("generation", "inspect", "model", *READING),
     "cli": ("*",),
     "__main__": ("cli",),
     "": ("*",),
@@ -62,7 +68,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 ALLOWED["model.sizes"] += ("model.flops",)
 # Some files go further than their folder, each for one thing.
 ALLOWED["evaluation.harness"] = (*ALLOWED["evaluation"], "evaluation", "checkpoint")  # is told the path of a model
-ALLOWED["generation.rounded_weights"] = (*ALLOWED["generation"], "generation", "ops")  # is a linear map of its own
 ALLOWED["training.validation"] = (*ALLOWED["training"], "training", "generation")  # shows what the model writes
 
 LEAF_FOLDERS = ("hnet_lm.serving",)

@@ -23,7 +23,7 @@ def test_table_of_a_published_model(capsys: pytest.CaptureFixture[str]):
     rows = [" ".join(line.split()) for line in table.splitlines()]
     assert "1 main_network T22 622,923,264 308 M 924 M 440 MiB" in rows
     assert "total 679,405,312 434 M 1.3 G 448 MiB" in rows
-    assert "4.8 bytes a chunk" in table
+    assert "4.8 bytes per chunk (assumed, as in the published models)" in table
     assert max(map(len, table.splitlines())) <= 80
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
-from hnet_lm.generation.request import ByteBoundary
+from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
+from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.model import HNetLM
 
 FREE = SamplingParams(max_new_bytes=40, seed=0, ignore_eos=True)
@@ -91,6 +92,19 @@ def test_forced_utf8_is_valid_to_its_last_byte(model: HNetLM, seed: int):
         prompt = "中".encode()[: seed % 3]  # goes on inside the prompt's character
         request = with_params(prompt, seed=seed, max_new_bytes=max_new_bytes + 3, temperature=5.0, valid_utf8=True)
         (prompt + output(run(model, request))).decode("utf-8")
+
+
+def test_with_forced_utf8_the_end_comes_only_between_characters(model: HNetLM):
+    config = model.config
+
+    def may_end(prompt: bytes, **params: object) -> bool:
+        return bool(allowed_ids([ActiveRequest(0, with_params(prompt, **params), config)], config)[0, config.eos_id])
+
+    for prompt in ("中".encode()[:1], "😀".encode()[:3], b"a\xc3"):
+        assert not may_end(prompt, valid_utf8=True, ignore_eos=False)
+        assert may_end(prompt, valid_utf8=False, ignore_eos=False)
+    assert may_end("中".encode(), valid_utf8=True, ignore_eos=False)
+    assert not may_end("中".encode(), valid_utf8=True, ignore_eos=True)
 
 
 def test_log_probabilities_are_those_of_the_whole_text(model: HNetLM):

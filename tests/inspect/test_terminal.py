@@ -50,7 +50,7 @@ def test_no_line_is_wider_than_asked_and_no_character_is_lost(models: dict[int, 
     text = "The 中文字 😀 e\u0301 cat\tsat.\n" * 20
     found = chunks(models[3], text)
     *drawn, note = terminal.render(found, 40, probabilities=True)
-    assert note.plain.startswith(terminal.INSIDE)
+    assert note.plain.startswith(terminal.SIGNS.inside)
     assert max(cell_len(line.plain) for line in drawn) <= 40
     rows = [line.plain[len("stage 0 ") :] for line in drawn if line.plain[:8].strip().isdigit()]
     assert "".join(rows) == text.replace("\n", "⏎").replace("\t", "␉")

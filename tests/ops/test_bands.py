@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from hnet_lm.ops import KVState, attention
+from hnet_lm.ops.attention import KVState, attention
 from hnet_lm.sequences import Sequences
 
 bands = importlib.import_module("hnet_lm.ops.attention.eager")

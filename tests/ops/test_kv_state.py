@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from op_cases import contents
 from torch import Tensor
 
-from hnet_lm.ops import KVState, attention
+from hnet_lm.ops.attention import KVState, attention
 from hnet_lm.sequences import Sequences
 
 HEADS, WIDTH = 2, 3

@@ -141,7 +141,7 @@ def test_a_step_that_fails_ends_those_that_run_and_no_others(model: HNetLM, monk
 
 def test_of_requests_that_come_together_all_are_taken_or_none(model: HNetLM):
     async def submit() -> None:
-        runner = ModelRunner(MODEL, model, EngineLimits(), 0, Metrics())
+        runner = ModelRunner(MODEL, model, EngineLimits(), RequestLimits(max_waiting=0), Metrics())
         runner.start()
         deadline = asyncio.get_running_loop().time() + 5
         params = SamplingParams(max_new_bytes=2)

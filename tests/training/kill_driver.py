@@ -37,7 +37,7 @@ def kill_at_file_event(number: int, directory: str) -> None:
 def attempt(table: dict[str, Any], batches: Path) -> None:
     """Train, or go on training, and append what is read to a file."""
     from hnet_lm.data import DataLoader
-    from hnet_lm.training import loop
+    from hnet_lm.training import loop, run
     from hnet_lm.training.config import RunConfig
     from hnet_lm.training.tables import from_table
 
@@ -49,7 +49,7 @@ def attempt(table: dict[str, Any], batches: Path) -> None:
                 file.write(json.dumps([number, batch.origin.tolist(), batch.input_ids.tolist()]) + "\n")
             return batch
 
-    loop.open_loader = RecordingLoader
+    run.open_loader = RecordingLoader
     loop.train(from_table(RunConfig, table))
 
 

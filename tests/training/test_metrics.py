@@ -12,7 +12,7 @@ from training_runs import Listener, run_config, updates
 
 from hnet_lm.errors import UserError
 from hnet_lm.training.loop import train
-from hnet_lm.training.metrics import MetricsLog, open_tracker, read_metrics
+from hnet_lm.training.metrics import MetricsLog, read_metrics, tracker_module
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -91,9 +91,7 @@ def test_tensorboard_gets_real_events(tmp_path: Path) -> None:
     ("name", "package", "extra"),
     [("tensorboard", "tensorboard", "track"), ("wandb", "wandb", "wandb"), ("trackio", "trackio", "trackio")],
 )
-def test_a_missing_package_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
-) -> None:
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str) -> None:
     class NotInstalled:
         def find_spec(self, fullname: str, *_: object) -> None:
             if fullname.partition(".")[0] == package:
@@ -106,7 +104,7 @@ def test_a_missing_package_is_one_line(
     monkeypatch.setattr(sys, "meta_path", [NotInstalled(), *sys.meta_path])
     importlib.invalidate_caches()
     with pytest.raises(UserError) as caught:
-        open_tracker(name, "project", tmp_path, {})
+        tracker_module(name)
     assert str(caught.value) == (
         f"logging.trackers {name!r} needs the package {package}: pip install 'hnet-lm[{extra}]'"
     )

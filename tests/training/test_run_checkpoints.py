@@ -164,13 +164,13 @@ def test_allowed_changes_count(finished: Path, copy: Path) -> None:
     assert len(run.optimizer.state) == len(list(run.model.parameters()))
 
 
-def test_a_measured_precision_stays_and_a_named_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured again, "auto" might find the other type faster."""
-    measured = {"auto": torch.bfloat16, "float32": torch.float32, "bfloat16": torch.bfloat16}
-    monkeypatch.setattr(loop, "choose_precision", lambda name, device: measured[name])
+def test_a_chosen_precision_stays_and_a_named_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another machine "auto" may mean the other type."""
+    chosen = {"auto": torch.bfloat16, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    monkeypatch.setattr("hnet_lm.training.run.choose_precision", lambda name, device: chosen[name])
     monkeypatch.setattr("hnet_lm.training.records.matmul_peak", lambda *_: 1e9)  # slow in bfloat16 on some CPUs
     train(run_config(tmp_path, run={"num_steps": 1, "precision": "auto"}))
-    measured["auto"] = torch.float32
+    chosen["auto"] = torch.float32
     for name, wanted in (("auto", torch.bfloat16), ("float32", torch.float32)):
         run = loop.build(run_config(tmp_path, run={"num_steps": 2, "precision": name}), ALONE)
         loop.resume(run, Listener(), allow_changes=True)

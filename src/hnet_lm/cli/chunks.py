@@ -1,28 +1,26 @@
 """`hnet-lm chunks`: where a model cuts a text, as a picture, a page, figures or numbers."""
 
-import json
+import io
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from hnet_lm.checkpoint import load
-from hnet_lm.cli.input import STANDARD_INPUT, read_bytes, read_text
-from hnet_lm.data import DataConfig, FastaConfig, SourceConfig, documents
-from hnet_lm.data.files import content_suffix
-from hnet_lm.data.formats import FORMAT_OF_SUFFIX
+from hnet_lm.cli.loading import load_model
+from hnet_lm.cli.sources import SourceOptions
+from hnet_lm.cli.tables import print_table
+from hnet_lm.cli.terminal import print_json, printable, typed_bytes
+from hnet_lm.data import DataConfig, FastaConfig, documents, open_byte_pairs
+from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.errors import DataError, UserError
 from hnet_lm.extras import import_leaf
-from hnet_lm.generation.params import as_bytes
+from hnet_lm.inputs import STANDARD_INPUT, read_bytes, read_text
 from hnet_lm.inspect import (
     Agreement,
     Chunks,
@@ -34,6 +32,7 @@ from hnet_lm.inspect import (
     summarize,
     terminal,
 )
+from hnet_lm.outputs import Output, OutputError, tried, write_all
 
 
 @dataclass(frozen=True)
@@ -84,45 +83,68 @@ class Command:
     text: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="TEXT")] = None
     """The text; without it --file or standard input."""
     file: str | None = None
-    """A file of text, FASTA, JSONL or any bytes, compressed or not; or sample:english (chinese, code, dna)."""
+    """A file of text, FASTA, JSONL or any bytes, compressed or not; - for standard input; or sample:english (chinese,
+    code, dna)."""
     document: int = 0
     """Which document of the file, counted from 0: a line of JSONL, of FASTA a stretch of --max-bytes bases."""
     max_bytes: int = 1_000_000
-    """Look at so many bytes from the beginning at most."""
+    """Look at no more than this many bytes, from the beginning."""
     probabilities: bool = False
     """In the terminal: a row of bars with the boundary probability of every position as well."""
-    html: Path | None = None
-    """Write a page for the browser, with the probabilities under the pointer."""
-    png: Path | None = None
-    """Write a picture of the beginning, and of the chunk lengths."""
+    html: str | None = None
+    """Write a page for the browser, with the probabilities under the pointer; - is standard output."""
+    png: str | None = None
+    """Write a picture of the beginning, and of the chunk lengths; .pdf and .svg are written as such."""
     statistics: bool = False
     """Print chunk lengths, and how the boundaries agree with spaces and with what else is asked for."""
     json: bool = False
     """Print all probabilities, chunk starts and figures as JSON."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
+    sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
     compare: tyro.conf.OmitArgPrefixes[Compare] = field(default_factory=Compare)
 
     def run(self) -> None:
         for name, value, least in (("max-bytes", self.max_bytes, 1), ("document", self.document, 0)):
             if value < least:
                 raise UserError(f"--{name} must be {least} or more, got {value}")
-        data, title = self._read()
-        found = chunks(load(self.model, device=self.device), data)
         wants_statistics = self.statistics or self.compare.is_asked_for
-        if self.html is not None:
-            with _naming(self.html):
-                self.html.write_text(render_html(found, title), encoding="utf-8")
-        if self.png is not None:
-            leaf = import_leaf("hnet_lm.inspect.png", "plot", "--png")
-            with _naming(self.png):
-                leaf.save_png(found, self.png, title)
+        figures = import_leaf("hnet_lm.figures", "plot", "--png") if self.png else None
+        html, png = tried((self.html, ("html", "htm")), (self.png, figures.KINDS if figures else ()))
+        if (self.json or wants_statistics) and any(output and output.is_standard_output for output in (html, png)):
+            raise UserError("--json and --statistics print to standard output; write --html and --png to files")
+        text = self._read()
+        model = load_model(self.model, self.device)
+        found = _tokens(self.model, text.data) if model.config.reads_tokens else chunks(model, text.data)
         if self.json:
-            print(json.dumps(self._facts(found)))
+            print_json(self._facts(found) | {"is_whole_text": text.is_whole})
         elif wants_statistics:
-            _print_statistics(summarize(found), self._agreements(found))
-        elif self.html is None and self.png is None:
+            _print_statistics(text, summarize(found), self._agreements(found))
+        elif html is None and png is None:
             _draw(found, self.probabilities)
+        if text.part:
+            print(f"chunks: {text.part} looked at; --max-bytes looks at more", file=sys.stderr)
+        try:
+            write_all(self._pictures(found, text.title, html, png))
+        except OutputError:
+            if not self.json and not wants_statistics:
+                _draw(found, self.probabilities)
+            raise
+
+    def _pictures(
+        self, found: Chunks, title: str, html: Output | None, png: Output | None
+    ) -> dict[Output, str | bytes]:
+        contents: dict[Output, str | bytes] = {}
+        if html is not None:
+            contents[html] = render_html(found, title)
+        if png is not None:
+            picture = io.BytesIO()
+            missing = import_leaf("hnet_lm.inspect.png", "plot", "--png").save_png(found, picture, title, kind=png.kind)
+            contents[png] = picture.getvalue()
+            if missing:
+                note = import_leaf("hnet_lm.figures", "plot", "--png").boxes_note(missing)
+                print(f"{png.given}: {note}", file=sys.stderr)
+        return contents
 
     def _agreements(self, found: Chunks) -> list[list[Agreement]]:
         """For every stage the agreement with every reference."""
@@ -137,55 +159,87 @@ class Command:
             stage["agreement"] = [item.to_json() for item in agreements]
         return facts
 
-    def _read(self) -> tuple[bytes, str]:
-        """The text, and what to call it."""
+    def _read(self) -> "_Text":
         if self.text is not None:
             if self.file is not None:
                 raise UserError("a text and --file are given; leave out one")
-            return as_bytes(self.text, "text")[: self.max_bytes], "text"
+            return self._first(typed_bytes(self.text), "text")
         if self.file is None:
             if sys.stdin.isatty():
                 raise UserError("no text: give one as an argument, by --file or on standard input")
-            return read_bytes(STANDARD_INPUT)[: self.max_bytes], "standard input"
-        is_known = content_suffix(self.file) in FORMAT_OF_SUFFIX or ":" in self.file
+            return self._first(read_bytes(STANDARD_INPUT), "standard input")
         fasta = FastaConfig(n_runs="keep", window=self.max_bytes)  # so that offsets are the record's own
-        source = SourceConfig(self.file, format="auto" if is_known else "bytes", fasta=fasta)
-        document = next(islice(documents(DataConfig((source,))), self.document, None), None)
+        source = self.sources.source(self.file, "train", fasta=fasta)
+        two = islice(documents(DataConfig((source,)), report=self.sources.report()), self.document, self.document + 2)
+        document, following = next(two, None), next(two, None)
         if document is None:
             raise DataError(f"{self.file}: has no document {self.document} (they are counted from 0)")
-        return document.data[: self.max_bytes], self.file
+        goes_on = following is not None and (following.path, following.record) == (document.path, document.record)
+        return self._first(document.data, printable(self.file), goes_on)
+
+    def _first(self, data: bytes, name: str, goes_on: bool = False) -> "_Text":
+        """As much of the text as is looked at; `goes_on` says that there is more than `data`."""
+        if len(data) <= self.max_bytes and not goes_on:
+            return _Text(data, name, "")
+        whole = "" if goes_on else f" of {len(data):,}"
+        return _Text(data[: self.max_bytes], name, f"only the first {self.max_bytes:,}{whole} bytes are")
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """A file that cannot be written is the user's to mend."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+class _Text(NamedTuple):
+    """A text, or its beginning; `part` says which, and is empty for the whole."""
+
+    data: bytes
+    name: str
+    part: str
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.part
+
+    @property
+    def title(self) -> str:
+        return self.name if self.is_whole else f"{self.name} (the first {len(self.data):,} bytes)"
+
+
+def _tokens(source: str, data: bytes) -> Chunks:
+    """What a model of tokens reads, drawn as the chunks of one stage."""
+    tokenizer = Path(source) / TOKENIZER
+    if not tokenizer.is_file():
+        raise UserError(f"{source}: the model reads tokens; put their {TOKENIZER} into its folder to see them")
+    print(f"{source}: the model reads tokens and has no chunks; shown are its tokens, as stage 0", file=sys.stderr)
+    is_start = np.zeros(len(data), dtype=bool)
+    is_start[open_byte_pairs(str(tokenizer)).encode(data).starts] = True
+    return Chunks.from_positions(data, [(is_start.astype(np.float32), is_start)])
 
 
 def _draw(found: Chunks, probabilities: bool) -> None:
     console = Console(highlight=False)
-    for line in terminal.render(found, console.width, probabilities):
+    for line in terminal.render(found, console.width, probabilities, console.encoding):
         console.print(line, soft_wrap=True)
 
 
-def _print_statistics(summaries: Sequence[StageSummary], agreements: Sequence[Sequence[Agreement]]) -> None:
+def _print_statistics(
+    text: _Text, summaries: Sequence[StageSummary], agreements: Sequence[Sequence[Agreement]]
+) -> None:
     console = Console(highlight=False)
+    if not text.is_whole:
+        console.print(f"{text.part} counted", markup=False, soft_wrap=True)
     if not summaries:
         console.print("The model has no chunking stage.")
     for stage, (summary, compared) in enumerate(zip(summaries, agreements, strict=True)):
         console.print(
             f"stage {stage}: {summary.num_chunks:,} chunks of {summary.bytes_per_chunk:.2f} bytes "
-            f"(median {summary.median_length:g}, longest {summary.max_length:,})"
+            f"(median {summary.median_length:g}, longest {summary.max_length:,})",
+            soft_wrap=True,
         )
-        for line in terminal.histogram(summary, min(console.width, 80)):
+        for line in terminal.histogram(summary, min(console.width, 80), encoding=console.encoding):
             console.print(line)
-        table = Table("boundaries of", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading in ("count", "precision", "by chance", "recall", "F1"):
-            table.add_column(heading, justify="right")
-        for item in compared:
-            figures = (item.precision, item.chance_precision, item.recall, item.f1)
-            table.add_row(item.reference, f"{item.num_reference:,}", *(f"{value:.3f}" for value in figures))
-        console.print(table)
+        rows = [
+            [
+                item.reference,
+                f"{item.num_reference:,}",
+                *(f"{value:.3f}" for value in (item.precision, item.chance_precision, item.recall, item.f1)),
+            ]
+            for item in compared
+        ]
+        print_table(("boundaries of", "count", "precision", "by chance", "recall", "F1"), rows)

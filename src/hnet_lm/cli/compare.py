@@ -1,22 +1,25 @@
 """`hnet-lm compare RUN...`: one table of several trained models, in the terminal, Markdown, PNG or JSON."""
 
-import json
+import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
+from hnet_lm.cli.architecture import METRICS, PUBLISHED_LENGTH, read_architecture
 from hnet_lm.cli.evaluate.reading import Reading, documents
-from hnet_lm.cli.evaluate.tables import print_table
+from hnet_lm.cli.options import names_of, require_at_least
+from hnet_lm.cli.tables import print_table
+from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation.comparison import Compared, compared, table, to_markdown
 from hnet_lm.evaluation.multiple_choice import read_questions
 from hnet_lm.extras import import_leaf
+from hnet_lm.outputs import Output, tried, write_all
 from hnet_lm.training.metrics import read_metrics
-
-DEFAULT_LENGTH = 8192
 
 
 @dataclass(frozen=True)
@@ -37,58 +40,63 @@ class Command:
     """Measure bits per byte under the five perturbations of the text as well."""
     questions: Path | None = None
     """Multiple-choice questions (as for `evaluate robustness`): adds the robustness score."""
-    markdown: Path | None = None
-    """Write the table in Markdown."""
-    png: Path | None = None
-    """Write a figure."""
+    markdown: str | None = None
+    """Write the table in Markdown; - is standard output."""
+    png: str | None = None
+    """Write a figure; .pdf and .svg are written as such."""
     json: bool = False
     """Print JSON instead of a table."""
-    reading: Annotated[Reading, tyro.conf.arg(prefix_name=False)] = field(default_factory=Reading)
+    reading: tyro.conf.OmitArgPrefixes[Reading] = field(default_factory=Reading)
 
     def run(self) -> None:
         if not self.runs:
             raise UserError("compare needs the folders of one run or more")
-        figure = import_leaf("hnet_lm.evaluation.comparison_figure", "plot", "--png") if self.png else None
-        texts = list(self._texts())
+        sizes = {"max_bytes": self.max_bytes, "document_bytes": self.document_bytes}
+        require_at_least(1, **sizes, sequence_length=self.sequence_length)
+        figures = import_leaf("hnet_lm.figures", "plot", "--png") if self.png else None
+        markdown, png = tried((self.markdown, ()), (self.png, figures.KINDS if figures else ()))
+        is_table_taken = any(output is not None and output.is_standard_output for output in (markdown, png))
+        if self.json and is_table_taken:
+            raise UserError("--json prints to standard output; write --markdown and --png to files")
         questions = [] if self.questions is None else read_questions(self.questions)
+        runs = names_of(self.runs)
+        lengths = {run: self.sequence_length or read_architecture(run).max_length or PUBLISHED_LENGTH for run in runs}
+        texts = list(self._texts())
         rows: list[Compared] = []
-        for run, name in zip(self.runs, _names(self.runs), strict=True):
-            rows.append(
-                compared(
-                    name,
-                    self.reading.scorer(run, unit_starts=True),
-                    texts,
-                    self.sequence_length or _trained_length(Path(run)) or DEFAULT_LENGTH,
-                    records=read_metrics(Path(run) / "metrics.jsonl"),
-                    perturb=self.perturb,
-                    questions=questions,
+        try:
+            for run, name in runs.items():
+                scorer = self.reading.scorer(run, unit_starts=True)
+                records = read_metrics(Path(run) / METRICS)
+                found = compared(
+                    name, scorer, texts, lengths[run], records=records, perturb=self.perturb, questions=questions
                 )
-            )
-        if self.markdown is not None:
-            self.markdown.write_text(to_markdown(rows), encoding="utf-8")
-        if figure is not None:
-            figure.save_figure(rows, self.png)
+                rows.append(found)
+        finally:  # what was measured before a run that cannot be is not lost
+            if rows and not is_table_taken:
+                self._print(rows)
+        write_all(self._files(rows, markdown, png))
+
+    def _print(self, rows: list[Compared]) -> None:
         if self.json:
-            print(json.dumps({found.name: found.to_json() for found in rows}))
+            print_json({found.name: found.to_json() for found in rows})
         else:
             headings, *body = table(rows)
             print_table(headings, body)
 
+    def _files(self, rows: list[Compared], markdown: Output | None, png: Output | None) -> dict[Output, str | bytes]:
+        contents: dict[Output, str | bytes] = {}
+        if markdown is not None:
+            contents[markdown] = to_markdown(rows)
+        if png is not None:
+            picture = io.BytesIO()
+            figure = import_leaf("hnet_lm.evaluation.comparison_figure", "plot", "--png")
+            if missing := figure.save_figure(rows, picture, png.kind):
+                note = import_leaf("hnet_lm.figures", "plot", "--png").boxes_note(missing)
+                print(f"{png.given}: {note}", file=sys.stderr)
+            contents[png] = picture.getvalue()
+        return contents
+
     def _texts(self) -> Iterator[bytes]:
-        for data in documents(self.text, self.max_bytes):
+        for data in documents(self.text, self.max_bytes, self.reading):
             size = self.document_bytes or max(len(data), 1)
             yield from (data[start : start + size] for start in range(0, len(data), size))
-
-
-def _names(runs: tuple[str, ...]) -> list[str]:
-    """The last part of each path, or all of it where that is not enough to tell them apart."""
-    short = [Path(run).name for run in runs]
-    return short if len(set(short)) == len(short) else list(runs)
-
-
-def _trained_length(run: Path) -> int | None:
-    """The longest sequence of the run's training, from its newest checkpoint."""
-    for path in sorted(run.glob("checkpoints/step_*/trainer.json"), reverse=True):
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["config"]
-        return config["data"]["max_length"]
-    return None

@@ -1,6 +1,5 @@
 """`hnet-lm generate`: continue prompts from arguments, a file or standard input, or one after the other as you type."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,11 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from hnet_lm.cli.input import STANDARD_INPUT, read_bytes
 from hnet_lm.cli.loading import WeightsOption, load_model
+from hnet_lm.cli.terminal import print_json, typed_bytes
 from hnet_lm.errors import UserError
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
-from hnet_lm.generation.params import as_bytes
+from hnet_lm.inputs import STANDARD_INPUT, read_bytes
 from hnet_lm.model import HNetLM
 
 # what a terminal would obey instead of showing it: control characters, except tab and line feed
@@ -38,7 +37,7 @@ class Command:
     echo: bool = False
     """Print each prompt before its continuation."""
     json: bool = False
-    """Print a JSON object a prompt: prompt, text, num_bytes, finish_reason, and the log-probabilities asked for."""
+    """Print a JSON object per prompt: prompt, text, num_bytes, finish_reason, and the log-probabilities asked for."""
     raw: bool = False
     """Write the bytes of the continuations, one behind the other, and nothing else."""
     device: str = "cpu"
@@ -71,7 +70,7 @@ class Command:
         if self.prompts:
             if self.file or self.lines:
                 raise UserError("prompts are given as arguments, so leave out --file and --lines")
-            return [as_bytes(prompt, f"prompt {number}") for number, prompt in enumerate(self.prompts, start=1)]
+            return [typed_bytes(prompt) for prompt in self.prompts]
         if self.file is None and sys.stdin.isatty():
             raise UserError("no prompt: give one as an argument, --file FILE, text on standard input, or --interactive")
         data = read_bytes(self.file or STANDARD_INPUT)
@@ -115,7 +114,7 @@ def _write_json(engine: Engine, requests: Mapping[int, bytes]) -> None:
     for event in _in_order(engine, requests):
         collected.append(event)
         if event.finish_reason is not None:
-            print(json.dumps(_summary(requests[event.handle], collected), ensure_ascii=False), flush=True)
+            print_json(_summary(requests[event.handle], collected))
             collected.clear()
 
 
@@ -134,7 +133,7 @@ def _converse(model: HNetLM, sampling: SamplingParams, limits: EngineLimits) -> 
     engine = Engine(model, limits.for_requests(1))
     while True:
         try:
-            prompt = as_bytes(input("> "), "prompt")
+            prompt = typed_bytes(input("> "))
         except EOFError:
             print()
             return

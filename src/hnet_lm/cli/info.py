@@ -1,22 +1,20 @@
 """`hnet-lm info`: what a model is made of and what it costs, from its configuration alone."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from hnet_lm.checkpoint import CONFIG
+from hnet_lm.cli.architecture import PUBLISHED_LENGTH, Architecture, read_architecture
+from hnet_lm.cli.options import require_at_least
+from hnet_lm.cli.tables import print_table
+from hnet_lm.cli.terminal import print_json
 from hnet_lm.config import HNetConfig
 from hnet_lm.model.flops import FORWARD_AND_BACKWARD, forward_flops_per_byte
 from hnet_lm.model.sizes import parameters_by_part, state_bytes_by_part
+from hnet_lm.training.optimizer import lr_multipliers
 from hnet_lm.weights import meta_model
 
 PARTS = (
@@ -35,39 +33,45 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Command:
-    """Parameters, FLOPs a byte and bytes of state a sequence, by stage and part. No weights are read."""
+    """Parameters, FLOPs per byte and bytes of state per sequence, by stage and part. No weights are read."""
 
-    config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
-    """A config (JSON), or a directory that has a config.json."""
+    config: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
+    """A config (JSON), a saved model or a run's folder, hf:owner/name, or a run file (TOML): then its training too."""
     bytes_per_chunk: Annotated[tuple[float, ...], tyro.conf.arg(metavar="BYTES ...")] = ()
-    """Bytes of input a chunk of each chunking stage, outermost first. Default: about what the published models make,
-    4.8 in one stage, 2.65 and 7.02 in two."""
-    sequence_length: int = 8192
-    """Bytes of a sequence."""
+    """Bytes of input per chunk of each chunking stage, outermost first. Default: what a run measured, or its file aims
+    at; else about what the published models make, 4.8 in one stage, 2.65 and 7.02 in two."""
+    sequence_length: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Bytes of a sequence (for a model of tokens, tokens); default: the longest of the run, or 8192."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights, and so of keys and values in the state."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def run(self) -> None:
-        config = HNetConfig.load(self.config / CONFIG if self.config.is_dir() else self.config)
-        bytes_per_chunk = self.bytes_per_chunk or default_bytes_per_chunk(config.num_stages)
-        facts = describe(config, bytes_per_chunk, self.sequence_length, getattr(torch, self.dtype))
+        require_at_least(1, sequence_length=self.sequence_length)
+        found = read_architecture(self.config)
+        bytes_per_chunk, origin = found.bytes_per_chunk
+        if self.bytes_per_chunk:
+            bytes_per_chunk, origin = self.bytes_per_chunk, "as given"
+        trained_length = None if found.config.reads_tokens else found.max_length  # in bytes
+        length = self.sequence_length or trained_length or PUBLISHED_LENGTH
+        facts = describe(found.config, bytes_per_chunk, length, getattr(torch, self.dtype))
+        if found.run is not None and self.config.endswith(".toml"):
+            facts["training"] = _training(found, facts)
         if self.json:
-            print(json.dumps(facts, indent=2))
+            print_json(facts, indent=2)
         else:
-            _print_tables(str(self.config), facts)
-
-
-def default_bytes_per_chunk(num_stages: int) -> tuple[float, ...]:
-    """What the published models make of text (paper, table 1): 4.7 to 4.8 in one stage, 6.9 to 7.0 in two."""
-    return (4.8,) if num_stages == 1 else tuple(round(2.65 ** (s + 1), 2) for s in range(num_stages))
+            _print_tables(self.config, facts, origin)
 
 
 def describe(
     config: HNetConfig, bytes_per_chunk: Sequence[float], sequence_length: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """All figures, as `--json` prints them. Raises ConfigError for chunks that cannot be."""
+    """All figures, as `--json` prints them. Raises ConfigError for chunks that cannot be.
+
+    A model of tokens is described per token: nothing here says how many bytes a token has.
+    """
+    unit = _unit(config)
     model = meta_model(config).to(dtype)
     parameters = parameters_by_part(model)
     flops = forward_flops_per_byte(config, bytes_per_chunk, sequence_length)
@@ -79,15 +83,16 @@ def describe(
             "part": part,
             "layout": config.stages[stage].layouts.get(part),
             "parameters": parameters.get((stage, part), 0),
-            "forward_flops_per_byte": flops.get((stage, part), 0.0),
-            "training_flops_per_byte": FORWARD_AND_BACKWARD * flops.get((stage, part), 0.0),
+            f"forward_flops_per_{unit}": flops.get((stage, part), 0.0),
+            f"training_flops_per_{unit}": FORWARD_AND_BACKWARD * flops.get((stage, part), 0.0),
             "state_bytes": state_bytes.get((stage, part), 0),
         }
         for stage, part in keys
     ]
-    figures = ("parameters", "forward_flops_per_byte", "training_flops_per_byte", "state_bytes")
+    figures = ("parameters", f"forward_flops_per_{unit}", f"training_flops_per_{unit}", "state_bytes")
     return {
         "config": config.to_dict(),
+        "unit": unit,
         "bytes_per_chunk": list(bytes_per_chunk),
         "sequence_length": sequence_length,
         "dtype": str(dtype).removeprefix("torch."),
@@ -96,39 +101,54 @@ def describe(
     }
 
 
-def _print_tables(name: str, facts: dict[str, Any]) -> None:
-    config = HNetConfig.from_dict(facts["config"])
+def _training(found: Architecture, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the run will do on one rank, and at what rates. Bytes are counted with the ends of documents."""
+    run, config = found.run, found.config
+    assert run is not None
+    bytes_per_step = run.run.accumulation * run.data.tokens_per_batch
+    multipliers = run.optimizer.lr_multipliers or lr_multipliers(config, run.loss.target_ratios)
+    per_byte = None if config.reads_tokens else facts["total"]["training_flops_per_byte"]
+    num_bytes = run.run.num_steps * bytes_per_step
+    return {
+        "num_steps": run.run.num_steps,
+        "bytes_per_step_and_rank": bytes_per_step,
+        "bytes_per_rank": num_bytes,
+        "flops_per_rank": None if per_byte is None else per_byte * num_bytes,
+        "learning_rates": [run.optimizer.lr * multiplier for multiplier in multipliers],
+    }
+
+
+def _unit(config: HNetConfig) -> str:
+    return "token" if config.reads_tokens else "byte"
+
+
+def _print_tables(name: str, facts: dict[str, Any], origin: str) -> None:
+    config, unit = HNetConfig.from_dict(facts["config"]), facts["unit"]
+    print(f"{name}: widths {', '.join(str(stage.d_model) for stage in config.stages)}")
+    headings = ("stage", "part", "layout", "parameters", f"FLOPs/{unit}", "training", "state")
+    rows = [[str(part["stage"]), part["part"], part["layout"] or "", *_figures(part, unit)] for part in facts["parts"]]
+    rows.append(["", "total", "", *_figures(facts["total"], unit)])
+    print_table(headings, rows, text_columns=(0, 1, 2))
     chunks = ", ".join(f"{size:g}" for size in facts["bytes_per_chunk"])
-    at = [
-        f"{facts['sequence_length']} bytes a sequence",
-        *([f"{chunks} bytes a chunk"] if chunks else []),
-        facts["dtype"],
-    ]
-    table = Table(
-        title=Text(f"{name}: widths {', '.join(str(stage.d_model) for stage in config.stages)}"),
-        caption=f"at {', '.join(at)}\nFLOPs a byte of a forward pass, and of training; state of one sequence",
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("stage")
-    table.add_column("part", no_wrap=True)
-    table.add_column("layout", overflow="fold")
-    for heading in ("parameters", "FLOPs/byte", "training", "state"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for part in facts["parts"]:
-        table.add_row(str(part["stage"]), part["part"], part["layout"] or "", *_figures(part))
-    table.add_section()
-    table.add_row("", "total", "", *_figures(facts["total"]))
-    Console().print(table)
+    print(f"at {facts['sequence_length']} {unit}s per sequence, {facts['dtype']}")
+    if chunks:
+        print(f"and {chunks} bytes per chunk ({origin})")
+    print(f"FLOPs per {unit} of a forward pass, and of training; state of one sequence")
+    if training := facts.get("training"):
+        rates = ", ".join(f"{rate:.3g}" for rate in training["learning_rates"])
+        flops = "" if training["flops_per_rank"] is None else f", {training['flops_per_rank']:.3g} FLOPs"
+        print(
+            f"training, per rank: {training['num_steps']:,} updates of {training['bytes_per_step_and_rank']:,} bytes = "
+            f"{training['bytes_per_rank']:,} bytes{flops}\n"
+            f"peak learning rate of each stage, outermost first: {rates}"
+        )
 
 
-def _figures(part: dict[str, Any]) -> list[str]:
+def _figures(part: dict[str, Any], unit: str) -> list[str]:
     return [
         f"{part['parameters']:,}" if part["parameters"] else "",
-        _scaled(part["forward_flops_per_byte"], 1000, ("", "k", "M", "G", "T")),
-        _scaled(part["training_flops_per_byte"], 1000, ("", "k", "M", "G", "T")),
+        _scaled(part[f"forward_flops_per_{unit}"], 1000, ("", "k", "M", "G", "T")),
+        _scaled(part[f"training_flops_per_{unit}"], 1000, ("", "k", "M", "G", "T")),
         _scaled(part["state_bytes"], 1024, ("B", "KiB", "MiB", "GiB", "TiB")),
     ]
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import tyro
 
 from hnet_lm.checkpoint import load
+from hnet_lm.cli.device import find_device
 from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.model import HNetLM
 
@@ -16,7 +17,7 @@ WeightsOption = Annotated[
 ]
 
 
-def load_model(source: str, device: str, weights: WeightsOption) -> HNetLM:
-    """A saved or a hub model. Raises CheckpointError or ConfigError."""
-    model = load(source, device=device)
+def load_model(source: str, device: str, weights: WeightsOption = None) -> HNetLM:
+    """A saved or a hub model. Raises CheckpointError or ConfigError, and UserError for a device that is not there."""
+    model = load(source, device=find_device(device))
     return model if weights is None else with_weights(model, weights)

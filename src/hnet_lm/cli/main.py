@@ -7,6 +7,7 @@ code. The table here has one line a command; neither its file nor torch is impor
 
 import contextlib
 import difflib
+import errno
 import functools
 import importlib
 import io
@@ -14,43 +15,78 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
+from hnet_lm.cli.mistakes import MISTAKE, explain
 from hnet_lm.errors import UserError
 
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "train": "train a model, or go on with a run that was stopped",
     "serve": "serve models over HTTP, with a page to try them",
-    "info": "parameters, FLOPs a byte and state of a model, by stage and part",
+    "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
     "evaluate": "bits per byte, robustness, DNA, benchmarks, data efficiency",
-    "match": "configs of the baseline families that cost as many FLOPs a byte as a model",
+    "match": "configs of the baseline families that cost as many FLOPs per byte as a model",
     "compare": "one table of several runs: cost, chunks, bits per byte, robustness, speed",
 }
 
-MISTAKE, INTERRUPTED, READER_GONE = 2, 130, 141
+INTERRUPTED, READER_GONE = 130, 141
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code is 0, 2 for a user's mistake, 130 when interrupted."""
     # Before torch is imported: its idle threads would keep a core from the compiled loops, and from everybody else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _open_standard_streams()
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        print(f"hnet-lm: error: {error}", file=sys.stderr)
-        return MISTAKE
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has left, as `| head` does; nothing may be written to it on the way out either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has left, as `| head` does
+        _give_up(sys.stdout)
         return READER_GONE
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        if _is_of_standard_output(error):
+            line = f"standard output cannot be written: {line}"
+            _give_up(sys.stdout)
+        print(f"hnet-lm: error: {line}", file=sys.stderr)
+        return MISTAKE
+
+
+def _open_standard_streams() -> None:
+    """Streams that are there, and show `?` for what their encoding does not have: nothing shown may end a training."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who started us, as by `>&-`
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole process
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def _is_of_standard_output(error: Exception) -> bool:
+    """Whether it was standard output that could not be written: such an error has no path, and a further line fails."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in FULL:
+        return False
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what is still in the buffer go nowhere, or the interpreter would complain of it on the way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(arguments: list[str]) -> int:

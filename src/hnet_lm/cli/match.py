@@ -1,10 +1,12 @@
 """`hnet-lm match`: configurations of the baseline families that cost as many FLOPs a byte as a given model."""
 
 import json
-from collections.abc import Iterator
+import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hnet_lm.baselines import (
     FAMILIES,
@@ -16,42 +18,63 @@ from hnet_lm.baselines import (
     match,
     space_bytes_per_chunk,
 )
-from hnet_lm.checkpoint import CONFIG, load
+from hnet_lm.checkpoint import load
 from hnet_lm.chunker_config import EntropyChunkerConfig, PoolChunkerConfig, RandomChunkerConfig, SpaceChunkerConfig
-from hnet_lm.cli.evaluate.tables import print_table
-from hnet_lm.cli.info import default_bytes_per_chunk
+from hnet_lm.cli.architecture import PUBLISHED_LENGTH, Architecture, published_bytes_per_chunk, read_architecture
+from hnet_lm.cli.mistakes import MISTAKE
+from hnet_lm.cli.options import require_at_least
+from hnet_lm.cli.run_file import matched_run, plain_run, to_toml
+from hnet_lm.cli.tables import print_table
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER
-from hnet_lm.errors import UserError, unknown_key
+from hnet_lm.errors import ConfigError, UserError, unknown_key
 from hnet_lm.extras import import_leaf
 from hnet_lm.model.flops import total_flops_per_byte
 from hnet_lm.model.sizes import parameters_by_part
+from hnet_lm.outputs import OutputFolder
 from hnet_lm.weights import meta_model
+
+if TYPE_CHECKING:
+    from hnet_lm.data.byte_pairs import BytePairs
+
+BYTE_VOCABULARY = 256
+
+
+class Target(NamedTuple):
+    """What is matched: forward FLOPs per byte, and the lengths at which they are counted."""
+
+    flops_per_byte: float
+    sequence_length: int
+    bytes_per_chunk: tuple[float, ...]
+    lines: list[str]
+    """What to say about it; the first line has what was assumed, if anything was."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Find layer counts and widths of other families that cost as many FLOPs a byte as a model; write their configs."""
+    """Find layer counts and widths of other families that cost as many FLOPs per byte as a model; write configs and run
+    files."""
 
-    to: Path
-    """The model: a config (JSON), or a directory that has a config.json."""
+    to: str
+    """The model: the folder of a run, a run file (TOML), a saved model, a config (JSON), or hf:owner/name."""
     family: tuple[str, ...] = ()
     """llamabyte, llamabyte-windowed, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool, hnet-random,
     hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe. Default: all that need nothing more."""
-    output: Path = Path("configs/matched")
-    """Folder of the configs, one FAMILY.json each, and of the tokenizer."""
+    output: str = "configs/matched"
+    """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()
-    """Bytes of input a chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints them).
-    Without it, and for H-Nets of another number of stages: about those of the published models, 4.8, or 2.65, 7.02."""
-    sequence_length: int = 8192
-    """Bytes of a sequence."""
+    """Bytes of input per chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints
+    them). Default: the last that its run measured. H-Nets of other numbers of stages: 4.8, or 2.65, 7.02, as published.
+    """
+    sequence_length: int | None = None
+    """Bytes of a sequence; default: the longest of its run, or 8192."""
     text: str = "sample:english"
     """Text on which chunks cut at spaces, tokens and entropies are measured, and a tokenizer is trained."""
     max_bytes: int = 2_000_000
-    """Read so much of it."""
+    """Read no more than this many bytes of it."""
     stride: int = 6
-    """Bytes a chunk of hnet-pool, hnet-random and hnet-entropy."""
+    """Bytes per chunk of hnet-pool, hnet-random and hnet-entropy."""
     byte_model: str | None = None
     """A saved byte model that says where hnet-entropy cuts."""
     tokenizer: Path | None = None
@@ -61,84 +84,164 @@ class Command:
     tolerance: float = TOLERANCE
     """How far the cost may be off."""
 
-    def run(self) -> None:
-        reference = HNetConfig.load(self.to / CONFIG if self.to.is_dir() else self.to)
-        own_chunks = self.bytes_per_chunk or default_bytes_per_chunk(reference.num_stages)
-        target = total_flops_per_byte(reference, self.sequence_length, own_chunks)
-        self.output.mkdir(parents=True, exist_ok=True)
-        rows = []
-        for name in self._families():
-            found, notes = self._match(FAMILIES[name], reference, target, own_chunks)
-            path = self.output / f"{name}.json"
-            path.write_text(json.dumps(found.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    def run(self) -> int:
+        require_at_least(1, sequence_length=self.sequence_length, max_bytes=self.max_bytes)
+        require_at_least(2, stride=self.stride)
+        require_at_least(0, tolerance=self.tolerance)
+        families = self._families()
+        folder = OutputFolder.tried(self.output)
+        model = read_architecture(self.to)
+        target = self._target(model)
+        run = model.run or plain_run(self.text, target.sequence_length)
+        heading = (
+            f"Written by: hnet-lm match --to {self.to}\n"
+            f"Costs as many FLOPs per byte as {self.to} at sequences of {target.sequence_length} bytes.\n"
+            + ("" if model.run else "Its steps, batches and rates are plain defaults: set them before a comparison.\n")
+            + "Paths of data and run are seen from the folder in which the training is started."
+        )
+        rows: list[list[str]] = []
+        files: dict[str, str | bytes] = {}
+        unmatched: list[ConfigError] = []
+        for name in families:
+            try:
+                found, notes = self._match(FAMILIES[name], model.config, target)
+            except ConfigError as error:
+                unmatched.append(error)
+                continue
+            matched = matched_run(
+                run,
+                found.config,
+                config_path=f"{name}.json",
+                directory=f"{run.run.directory}-{name}" if model.run else f"runs/{name}",
+                bytes_per_chunk=found.bytes_per_chunk,
+                tokenizer=str(folder.path.absolute() / TOKENIZER) if found.config.reads_tokens else "",
+                byte_model=str(Path(self.byte_model).absolute()) if name == "hnet-entropy" and self.byte_model else "",
+            )
+            files[f"{name}.json"] = json.dumps(found.config.to_dict(), indent=2) + "\n"
+            files[f"{name}.toml"] = to_toml(matched, heading)
+            if found.config.reads_tokens:
+                _, files[TOKENIZER] = self._tokenizer
             rows.append([name, *_columns(found), notes])
-        print(f"{self.to}: {target / 1e6:.4g} MFLOPs a byte, sequences of {self.sequence_length} bytes")
-        print_table(("family", "layout", "widths", "parameters", "MFLOPs/byte", "of target", "bytes/chunk"), rows)
-        print(f"written to {self.output}/")
+        if not rows:
+            raise unmatched[0]
+        for line in target.lines:
+            print(line)
+        headings = ("family", "layout", "widths", "parameters", "MFLOPs/byte", "of target", "bytes/chunk")
+        print_table(headings, rows, text_columns=(0, 1))
+        if "_documents" in vars(self) and not self._documents[1]:  # only if they were asked for
+            print(f"chunks at spaces and tokens are measured on the first {self.max_bytes:,} bytes of {self.text}")
+        folder.write(files)
+        print(f"written to {self.output}/; train one by: hnet-lm train {self.output}/{rows[0][0]}.toml")
+        for error in unmatched:
+            print(f"left out: {error}", file=sys.stderr)
+        return MISTAKE if unmatched and self.family else 0
+
+    def _target(self, model: Architecture) -> Target:
+        """What the model costs, and what was assumed to say so."""
+        config, name = model.config, self.to
+        length = self.sequence_length or model.max_length or PUBLISHED_LENGTH
+        length_origin = "as given" if self.sequence_length else "its data.max_length"
+        chunks, chunks_origin = (self.bytes_per_chunk, "as given") if self.bytes_per_chunk else model.bytes_per_chunk
+        per_token = self._bytes_per_token_of(model) if config.reads_tokens else 1.0
+        cost = total_flops_per_byte(config, length, chunks, per_token)
+        sizes = ", ".join(f"{size:.4g}" for size in chunks)
+        assumed = []
+        if not (self.sequence_length or model.max_length):
+            length_origin = "assumed"
+            assumed.append(f"sequences of {length} bytes (--sequence-length)")
+        if chunks and chunks_origin.startswith("assumed"):
+            assumed.append(f"{sizes} bytes per chunk{chunks_origin.removeprefix('assumed')} (--bytes-per-chunk)")
+        lines = [f"{name}: {cost / 1e6:.4g} MFLOPs per byte, at sequences of {length} bytes ({length_origin})"]
+        lines[0] += f" and {sizes} bytes per chunk ({chunks_origin.partition(',')[0]})" if chunks else ""
+        if assumed:
+            lines.insert(0, f"assumed: {' and '.join(assumed)}; give what is true, or --to the folder of a trained run")
+        return Target(cost, length, tuple(chunks), lines)
 
     def _families(self) -> list[str]:
         for name in self.family:
             if name not in FAMILIES:
                 raise unknown_key(name, FAMILIES, "--family")
-        return list(self.family) or [name for name in FAMILIES if name != "hnet-entropy"]
+        if "hnet-entropy" in self.family and self.byte_model is None:
+            raise UserError("hnet-entropy needs --byte-model, a saved byte model whose entropy says where to cut")
+        return list(dict.fromkeys(self.family)) or [name for name in FAMILIES if name != "hnet-entropy"]
 
-    def _match(
-        self, family: Family, reference: HNetConfig, target: float, own_chunks: tuple[float, ...]
-    ) -> tuple[Match, str]:
-        """The match, and the bytes a chunk (or a token) in words."""
+    def _match(self, family: Family, reference: HNetConfig, target: Target) -> tuple[Match, str]:
+        """The match, and the bytes per chunk (or token) in words."""
         options: dict[str, Any] = {}
+        notes = ""
+        if reference.reads_tokens:  # its vocabulary is of tokens
+            options["vocab_size"] = BYTE_VOCABULARY
         if family.reads_tokens:
-            options, notes = self._tokens()
+            pairs, _ = self._tokenizer
+            length = self._bytes_per_token(pairs)
+            options |= {"bytes_per_token": length, "vocab_size": pairs.vocab_size}
+            notes = f"{length:.3g}"
         elif family.cut != "dynamic":
-            options, notes = self._cutting(family, reference)
+            cutting, length = self._cutting(family, reference)
+            options |= {"cutting": cutting, "bytes_per_chunk": (length,)}
+            notes = f"{length:.3g}"
         elif family.num_stages:
-            is_like = family.num_stages == reference.num_stages
-            chunks = own_chunks if is_like else default_bytes_per_chunk(family.num_stages)
-            options, notes = {"bytes_per_chunk": chunks}, ", ".join(f"{n:.3g}" for n in chunks)
-        else:
-            notes = ""
-        return match(family, reference, target, self.sequence_length, tolerance=self.tolerance, **options), notes
+            is_like = family.num_stages == len(target.bytes_per_chunk)
+            chunks = target.bytes_per_chunk if is_like else published_bytes_per_chunk(family.num_stages)
+            options["bytes_per_chunk"] = chunks
+            notes = ", ".join(f"{n:.3g}" for n in chunks) + ("" if is_like else " (assumed)")
+        matched = match(
+            family, reference, target.flops_per_byte, target.sequence_length, tolerance=self.tolerance, **options
+        )
+        return matched, notes
 
-    def _cutting(self, family: Family, reference: HNetConfig) -> tuple[dict[str, Any], str]:
-        length = float(self.stride)
+    def _cutting(self, family: Family, reference: HNetConfig) -> tuple[Cutting, float]:
         match family.cut:
             case "space":
-                cutting = Cutting(SpaceChunkerConfig())
-                length = space_bytes_per_chunk(self._documents(), reference.bos_id)
+                bos_id = BYTE_VOCABULARY - 2 if reference.reads_tokens else reference.bos_id
+                length = space_bytes_per_chunk(self._documents[0], bos_id)
+                return Cutting(SpaceChunkerConfig()), length
             case "pool":
-                cutting = Cutting(PoolChunkerConfig(self.stride))
+                return Cutting(PoolChunkerConfig(self.stride)), float(self.stride)
             case "random":
-                cutting = Cutting(RandomChunkerConfig(1 / self.stride))
-            case _:
-                cutting = self._entropy_cutting(length)
-        return {"cutting": cutting, "bytes_per_chunk": (length,)}, f"{length:.3g}"
-
-    def _entropy_cutting(self, length: float) -> Cutting:
-        if self.byte_model is None:
-            raise UserError("hnet-entropy needs --byte-model, a saved byte model whose entropy says where to cut")
+                return Cutting(RandomChunkerConfig(1 / self.stride)), float(self.stride)
+        assert self.byte_model is not None  # `_families` asks for it
         model = load(self.byte_model)
-        threshold = entropy_threshold(model, self._documents(), length)
-        return Cutting(EntropyChunkerConfig(threshold), model.config)
+        threshold = entropy_threshold(model, self._documents[0], float(self.stride))
+        return Cutting(EntropyChunkerConfig(threshold), model.config), float(self.stride)
 
-    def _tokens(self) -> tuple[dict[str, Any], str]:
-        path = self.tokenizer
-        if path is None:
-            path = self.output / TOKENIZER
-            leaf = import_leaf("hnet_lm.data.byte_pairs", "eval", "the bpe family")
-            leaf.train_byte_pairs(self._documents(), self.num_tokens, path)
-        pairs = open_byte_pairs(str(path))
-        texts = list(self._documents())
-        length = sum(map(len, texts)) / sum(len(pairs.encode(text).ids) for text in texts)
-        return {"bytes_per_token": length, "vocab_size": pairs.vocab_size}, f"{length:.3g}"
+    def _bytes_per_token_of(self, model: Architecture) -> float:
+        path = self.tokenizer or Path(self.to) / TOKENIZER
+        if not path.is_file():
+            raise UserError(f"{self.to}: the model reads tokens; give its --tokenizer, which says how long they are")
+        return self._bytes_per_token(open_byte_pairs(str(path)))
 
-    def _documents(self) -> Iterator[bytes]:
-        """The text, up to `max_bytes`."""
+    def _bytes_per_token(self, pairs: "BytePairs") -> float:
+        texts, _ = self._documents
+        return sum(map(len, texts)) / sum(len(pairs.encode(text).ids) for text in texts)
+
+    @cached_property
+    def _tokenizer(self) -> "tuple[BytePairs, bytes]":
+        """The tokenizer that is given, or one trained on the text; with its tokenizer.json."""
+        if self.tokenizer is not None:
+            return open_byte_pairs(str(self.tokenizer)), self.tokenizer.read_bytes()
+        leaf = import_leaf("hnet_lm.data.byte_pairs", "eval", "the bpe family")
+        texts, _ = self._documents
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / TOKENIZER
+            leaf.train_byte_pairs(texts, self.num_tokens, path)
+            return open_byte_pairs(str(path)), path.read_bytes()
+
+    @cached_property
+    def _documents(self) -> tuple[list[bytes], bool]:
+        """The text, up to `max_bytes`; and whether that is all of it. Raises UserError where there is no byte."""
+        texts: list[bytes] = []
         room = self.max_bytes
         for document in documents(DataConfig((SourceConfig(self.text),))):
-            yield document.data[:room]
+            if not room:
+                return texts, False
+            texts.append(document.data[:room])
+            if len(document.data) > room:
+                return texts, False
             room -= len(document.data)
-            if room <= 0:
-                return
+        if not any(texts):
+            raise UserError(f"{self.text}: has no byte to measure chunks and tokens on")
+        return texts, True
 
 
 def _columns(found: Match) -> list[str]:

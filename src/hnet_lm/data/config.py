@@ -55,7 +55,7 @@ class SourceConfig:
     Attributes:
         path: A file, a glob, a URL that fsspec knows (`s3://...`), `sample:english` (chinese, code, dna) for a bundled
             sample, or `hf:NAME` for a dataset of the Hugging Face hub or a local dataset directory.
-        format: `auto` goes by the file's suffix, below `.gz`, `.xz` or `.zst`.
+        format: `auto` goes by the file's suffix, below one of a compression; a file of another suffix is its bytes.
         weight: This source's share of the bytes, relative to the other sources' weights.
         field: The JSONL field or the parquet or hub column that holds the text.
         separator: Text files are cut into documents at this string; empty: a file is one document.
@@ -76,6 +76,8 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("data.sources.path is empty; name a file, a glob, a URL, sample:NAME or hf:NAME")
+        if self.path == "hf:":
+            raise ConfigError("data.sources.path is 'hf:' without a name; write hf:OWNER/NAME of a dataset")
         _require_choice("data.sources", "format", self.format, Format)
         if not 0 < self.weight < float("inf"):
             raise ConfigError(f"data.sources.weight must be above 0; {self.path!r} has {self.weight!r}")

@@ -59,7 +59,9 @@ class Curve:
         best = self.best[: self.num_before_decay]
         if not len(best) or not best[-1] <= level <= best[0]:
             return None
-        i = max(int((best <= level).argmax()), 1)
+        i = int((best <= level).argmax())
+        if i == 0:  # reached with the first point
+            return float(self.bytes_seen[0])
         share = (best[i - 1] - level) / (best[i - 1] - best[i])
         start, end = np.log(self.bytes_seen[i - 1 : i + 1])
         return float(np.exp(start + share * (end - start)))
@@ -80,7 +82,7 @@ def read_curve(path: str | Path, key: str = VALIDATION) -> Curve:
     path = Path(path)
     name, file = (path.name, path / METRICS) if path.is_dir() else (path.parent.name, path)
     records = _records(file)
-    training = [r for r in records if "bytes_seen" in r and "lr" in r]
+    training = [r for r in records if all(isinstance(r.get(name), int | float) for name in ("bytes_seen", "lr"))]
     measured = [r for r in records if isinstance(r.get(key), int | float)]
     if not measured or not training:
         what = f"values of {key!r}" if training else "records of training (with 'bytes_seen' and 'lr')"
@@ -109,15 +111,18 @@ def data_efficiency(run: Curve, baseline: Curve, *, before_decay: bool) -> Effic
 
 def _records(path: Path) -> list[dict]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
             if number == len(lines):  # the run was stopped while it wrote
                 break
             raise DataError(f"{path}, line {number}: not JSON") from error
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            raise DataError(f"{path}, line {number}: not a record of a run, which has a step")
+        records.append(record)
     return records

@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from matplotlib.figure import Figure
 
 from hnet_lm.evaluation.curves import Curve, Efficiency
+from hnet_lm.figures import write_figure
 
 
-def save_figure(curves: Sequence[Curve], efficiencies: Sequence[Efficiency], path: str | Path) -> None:
-    """Draw the curves, and for each factor before decay an arrow at its level from the baseline to the run."""
+def save_figure(
+    curves: Sequence[Curve], efficiencies: Sequence[Efficiency], file: str | Path | IO[bytes], kind: str = "png"
+) -> str:
+    """Draw the curves, and for each factor before decay an arrow at its level from the baseline to the run.
+
+    Returns the characters of names that no font has, which are boxes.
+    """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     by_name = {curve.name: curve for curve in curves}
@@ -31,5 +38,6 @@ def save_figure(curves: Sequence[Curve], efficiencies: Sequence[Efficiency], pat
     axes.set_xscale("log")
     axes.set_xlabel("bytes seen")
     axes.set_ylabel("bits per byte")
-    axes.legend()
-    figure.savefig(path, dpi=150)
+    for entry in axes.legend().get_texts():
+        entry.set_parse_math(False)  # a name may hold dollars
+    return write_figure(figure, file, kind=kind)

@@ -9,7 +9,9 @@ truncated, because the state is carried through texts of any length; and a task'
 A leaf: the only file that needs `lm_eval`.
 """
 
-from collections.abc import Callable, Sequence
+import difflib
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import torch
@@ -22,7 +24,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import simple_parse_args_string
 
 from hnet_lm.checkpoint import load
-from hnet_lm.errors import ConfigError
+from hnet_lm.errors import ConfigError, UserError
 from hnet_lm.evaluation.byte_scorer import ByteScorer
 from hnet_lm.evaluation.scorer import Passage, Scorer
 from hnet_lm.generation import Engine, EngineLimits, Request, SamplingParams
@@ -31,6 +33,29 @@ from hnet_lm.model import HNetLM
 BATCH_SIZE = 16
 BYTES_PER_TOKEN = 5  # about what a byte-pair token of English holds, rounded up
 BYTE_ACCURACY = "acc_bytes"
+
+NO_EFFECT: dict[str, tuple[Any, ...] | None] = {
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "num_return_sequences": (1,),
+    "early_stopping": None,
+    "length_penalty": None,
+    "use_cache": None,
+    "return_dict_in_generate": None,
+    "skip_special_tokens": None,
+    "spaces_between_special_tokens": None,
+    "pad_token_id": None,
+    "eos_token_id": None,
+    "top_k": (-1,),
+    "typical_p": (1,),
+    "no_repeat_ngram_size": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "min_new_tokens": (0,),
+    "min_tokens": (0,),
+    "min_length": (0,),
+}
+"""Generation options of other back ends that change nothing here, with the values of which that is true; None: any."""
 
 Write = Callable[[Sequence[tuple[bytes, SamplingParams]]], list[str]]
 """Continues prompts, each in its own way."""
@@ -46,6 +71,7 @@ class HarnessLM(LM):
         self.scorer = scorer
         self.write = write
         self.bytes_per_token = bytes_per_token
+        self._said: set[str] = set()
 
     @classmethod
     def of_model(cls, model: HNetLM, *, batch_size: int = BATCH_SIZE, **options: Any) -> Self:
@@ -86,23 +112,40 @@ class HarnessLM(LM):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """For each (context, options): the continuation before the first stop string."""
-        prompts = [
-            (context.encode(), self._params(options, seed))
-            for seed, (context, options) in enumerate(map(_arguments, requests))
-        ]
+        prompts = []
+        for seed, request in enumerate(requests):
+            context, options = _arguments(request)
+            task = f"task {request.task_name}" if request.task_name else "generation"
+            try:
+                prompts.append((context.encode(), self._params(options, seed)))
+            except UserError as error:
+                raise ConfigError(f"{task}: {error}") from error
+            if passed_over := _without_effect(options):
+                self._say(f"{task}: {', '.join(passed_over)} changes nothing for this model and is passed over")
         return self._remember("generate_until", requests, self.write(prompts))
 
+    def _say(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            logging.getLogger(__name__).warning(line)
+
     def _params(self, options: dict[str, Any], seed: int) -> SamplingParams:
-        """The harness's generation options as ours; greedy unless sampling is asked for."""
-        given: dict[str, Any] = {"temperature": 0.0} | normalize_gen_kwargs(options)
-        given.pop("do_sample", None)
+        """The harness's generation options as ours; greedy unless sampling is asked for. A task's own seed counts."""
+        passed_over = _without_effect(options)
+        given: dict[str, Any] = {
+            key: value
+            for key, value in normalize_gen_kwargs(options).items()
+            if value is not None and key not in passed_over
+        }
+        is_sampling = given.pop("do_sample")
         num_tokens = given.pop("max_gen_toks")
         stops = given.pop("until", None) or []
+        for name in NO_EFFECT.keys() & given.keys() - {"top_k"}:
+            raise ConfigError(f"the generation option {name}: {given[name]} cannot be done; bytes are drawn one by one")
         return SamplingParams.from_options(
             max_new_bytes=round(num_tokens * self.bytes_per_token),
             stop=tuple(stop for stop in stops if stop),
-            seed=seed,
-            **given,
+            **({"temperature": 1.0 if is_sampling else 0.0, "seed": seed} | given),
         )
 
     def _remember(self, kind: str, requests: list[Instance], answers: list[Any]) -> list[Any]:
@@ -118,7 +161,10 @@ class ByteTaskManager(TaskManager):
     """
 
     def load(self, *args: Any, **kwargs: Any) -> Any:
-        loaded = super().load(*args, **kwargs)
+        try:
+            loaded = super().load(*args, **kwargs)
+        except (ValueError, KeyError, TypeError) as error:  # a task's file that is none, or a task named twice
+            raise ConfigError(f"tasks cannot be loaded: {' '.join(str(error).split())}") from error
         for task in loaded["tasks"].values():
             if task.OUTPUT_TYPE == "multiple_choice" and BYTE_ACCURACY not in task._metric_fn_list:
                 task._metric_fn_list[BYTE_ACCURACY] = get_metric(BYTE_ACCURACY)
@@ -136,11 +182,36 @@ def run_tasks(
     The harness's own tasks, or also those of a directory of YAML files: `ByteTaskManager(include_path=directory)`.
     """
     manager = manager or ByteTaskManager()
-    unknown = [task for task in tasks if task not in manager.all_tasks]
-    if unknown:
-        raise ConfigError(f"the harness knows no task {unknown[0]!r}")
-    found: Any = simple_evaluate(lm, tasks=list(tasks), task_manager=manager, log_samples=False, **options)
+    names = find_tasks(tasks, manager)
+    found: Any = simple_evaluate(lm, tasks=[*names], task_manager=manager, log_samples=False, **options)
     return found["results"]
+
+
+def find_tasks(tasks: Iterable[str], manager: TaskManager) -> list[str]:
+    """The names that are meant, each once: `a,b` are two, `mmlu_*` all that match, `x.yaml` a task's file.
+
+    Raises ConfigError for none, and for one that the harness does not know.
+    """
+    found: list[str] = []
+    for name in [name for given in tasks for name in given.split(",") if name]:
+        matches = [name] if name in manager.all_tasks or name.endswith(".yaml") else manager.match_tasks([name])
+        if not matches:
+            near = difflib.get_close_matches(name, manager.all_tasks, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"the harness knows no task {name!r}{hint}")
+        found += matches
+    if not found:
+        raise ConfigError("name at least one task, such as hellaswag")
+    return list(dict.fromkeys(found))
+
+
+def _without_effect(options: dict[str, Any]) -> list[str]:
+    """The options that are there and change nothing."""
+    return [
+        name
+        for name, values in NO_EFFECT.items()
+        if name in options and (values is None or options[name] is None or options[name] in values)
+    ]
 
 
 def _arguments(request: Instance) -> tuple[Any, ...]:

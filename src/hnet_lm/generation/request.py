@@ -8,7 +8,8 @@ from hnet_lm.generation.params import SamplingParams
 from hnet_lm.generation.sampling import ByteLogprob
 
 FinishReason = Literal["eos", "stop", "length", "error"]
-"""The model ended the text; a stop string came; `max_new_bytes` are there; the logits were not finite."""
+"""The model ended the text; a stop string came; `max_new_bytes` are there, or the request alone outgrew the pool of keys
+and values; the logits were not finite."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Event:
     text: str = ""
     """The text they complete; a character whose last byte is still to come is held back."""
     logprobs: tuple[ByteLogprob, ...] = ()
-    """One for each byte of `data`, if asked for."""
+    """One for each byte of `data`, and one for the end of the text where the model chose it, if asked for."""
     prompt_logprobs: tuple[ByteLogprob, ...] = ()
     boundaries: tuple[ByteBoundary, ...] = ()
     finish_reason: FinishReason | None = None

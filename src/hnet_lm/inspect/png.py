@@ -1,33 +1,38 @@
 """Chunks as a picture file: the first rows of the text with a band a stage, and the chunk lengths of the whole text.
 
 A dotted line through a character says that a chunk starts inside it. A character for which no font of the machine has a
-glyph is drawn as a box. Needs matplotlib.
+glyph is drawn as a box, and returned. Needs matplotlib.
 """
 
-import warnings
 from itertools import groupby, islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font_names
 from matplotlib.patches import Rectangle
 
+from hnet_lm.figures import FONTS, write_figure
 from hnet_lm.inspect.characters import Characters, characters
 from hnet_lm.inspect.statistics import StageSummary, summarize
 from hnet_lm.inspect.structure import Chunks
 
 # In stage 0, where they lie behind the text, soft enough to read it; stages beyond the last begin again.
 _COLOURS = (("#bfd7ff", "#ffe2b8"), ("#10b981", "#ec4899"), ("#8b5cf6", "#84cc16"), ("#06b6d4", "#ef4444"))
-_FONTS = ("DejaVu Sans Mono", "Noto Sans Mono CJK SC", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Noto Emoji")
+_FONTS = ("DejaVu Sans Mono", "Noto Sans Mono CJK SC", *FONTS)
 _HISTOGRAM_BARS = 24
 _CELL = 0.115  # inches that a terminal cell is wide; heights below are in cells too
 _TEXT_HEIGHT, _BAND_HEIGHT, _BAND_STEP, _ROW_GAP = 1.9, 0.4, 0.6, 0.7
 
 
-def save_png(chunks: Chunks, path: Path, title: str, columns: int = 100, max_rows: int = 24) -> None:
-    """Write the picture. The histograms count the whole text, also what is beyond `max_rows`; the title says so."""
+def save_png(
+    chunks: Chunks, file: str | Path | IO[bytes], title: str, columns: int = 100, max_rows: int = 24, kind: str = "png"
+) -> str:
+    """Write the picture, as png, pdf or svg; the characters that no font has, which are boxes.
+
+    The histograms count the whole text, also what is beyond `max_rows`; the title says so.
+    """
     drawn = characters(chunks.data)
     rows = list(islice(drawn.rows(columns), max_rows))
     num_stages = len(chunks.stages)
@@ -41,9 +46,7 @@ def save_png(chunks: Chunks, path: Path, title: str, columns: int = 100, max_row
     num_shown = rows[-1].stop if rows else 0
     part = "" if num_shown == len(drawn) else f" (the first {num_shown:,} of {len(drawn):,} characters)"
     figure.suptitle(title + part, fontsize=10, parse_math=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=150)
+    return write_figure(figure, file, kind=kind, fonts=_FONTS)
 
 
 def _draw_text(
@@ -51,8 +54,6 @@ def _draw_text(
 ) -> None:
     axes.set(xlim=(0, columns), ylim=(max(len(rows), 1) * row_height, 0))
     axes.set_axis_off()
-    present = set(get_font_names())
-    fonts = [font for font in _FONTS if font in present]
     chunk_ids = [drawn.chunk_ids(stage.starts) for stage in chunks.stages]
     torn = drawn.torn(chunks.stages[0].starts) if chunks.stages else np.zeros(len(drawn), dtype=bool)
     for number, row in enumerate(rows):
@@ -68,7 +69,7 @@ def _draw_text(
                 axes.add_patch(Rectangle((left[members[0] - row.start], y), width, height, color=colour, linewidth=0))
         for x, index in zip(left, row, strict=True):
             glyph = drawn.glyphs[index]
-            axes.text(x, top + 0.72 * _TEXT_HEIGHT, glyph, fontsize=9, family=fonts, parse_math=False)
+            axes.text(x, top + 0.72 * _TEXT_HEIGHT, glyph, fontsize=9, family="monospace", parse_math=False)
             if torn[index]:
                 axes.vlines(x + drawn.widths[index] / 2, top, top + _TEXT_HEIGHT, "black", "dotted", linewidth=1)
 

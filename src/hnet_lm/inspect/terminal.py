@@ -5,60 +5,105 @@
     ┗━━━━━━━┗━━━     the next stage
 
 Without colour the bands say the same. A wide character has two cells, a combining mark none; a line break of the text
-is drawn as ⏎ and starts a new row.
+is drawn as ⏎ and starts a new row. Where the output's encoding does not have these signs, the bands are drawn with
+`|`, `+` and `-`, and each character that it does not have as question marks of the same width.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 from rich.text import Text
 
-from hnet_lm.inspect.characters import Characters, characters
+from hnet_lm.inspect.characters import NEWLINE, Characters, characters
 from hnet_lm.inspect.statistics import StageSummary
 from hnet_lm.inspect.structure import Chunks
 
 TEXT_STYLES = ("black on #bfd7ff", "black on #ffe2b8")
 BAND_STYLES = (("#3b82f6", "#f59e0b"), ("#10b981", "#ec4899"), ("#8b5cf6", "#84cc16"), ("#06b6d4", "#ef4444"))
-PROB_LEVELS = " ▁▂▃▄▅▆▇█"
-START, INSIDE, REST = "┗", "╋", "━"
 
 
-def render(chunks: Chunks, width: int, probabilities: bool = False) -> Iterator[Text]:
-    """The lines of the picture, `width` cells at most; `probabilities` adds a row of bars (1/8 steps) to each stage."""
+@dataclass(frozen=True)
+class Signs:
+    """What bands and bars are drawn with."""
+
+    start: str
+    """A chunk starts with the character above."""
+    inside: str
+    """A chunk starts inside it."""
+    rest: str
+    levels: str
+    """Bars of a probability, from 0 to 1."""
+    bar: str
+    newline: str = NEWLINE
+
+
+SIGNS = Signs("┗", "╋", "━", " ▁▂▃▄▅▆▇█", "█")
+ASCII_SIGNS = Signs("|", "+", "-", " .:-=+*%#", "#", "$")
+
+
+def render(chunks: Chunks, width: int, probabilities: bool = False, encoding: str = "utf-8") -> Iterator[Text]:
+    """The lines of the picture, `width` cells at most; `probabilities` adds a row of bars (1/8 steps) to each stage.
+
+    `encoding` is that of the output, for which the signs are chosen.
+    """
+    signs = _signs(encoding)
     drawn = characters(chunks.data)
-    bands = [_Band(chunks, stage, drawn, probabilities) for stage in range(len(chunks.stages))]
+    glyphs = [
+        _shown(glyph, int(cells), encoding, signs) for glyph, cells in zip(drawn.glyphs, drawn.widths, strict=True)
+    ]
+    bands = [_Band(chunks, stage, drawn, signs, probabilities) for stage in range(len(chunks.stages))]
     gutter = max(len("stage 0"), len(str(len(chunks.data)))) + 1
     for row in drawn.rows(max(width - gutter, 8)):
-        yield _text_row(drawn, bands[0].chunk_ids if bands else None, row, gutter)
+        yield _text_row(drawn, glyphs, bands[0].chunk_ids if bands else None, row, gutter)
         for band in bands:
             yield from band.render(row, gutter)
     if any(band.torn.any() for band in bands):
-        yield Text(f"{INSIDE}: a chunk starts inside the character, between its bytes", style="dim")
+        yield Text(f"{signs.inside}: a chunk starts inside the character, between its bytes", style="dim")
 
 
-def histogram(summary: StageSummary, width: int, max_bars: int = 24) -> Iterator[Text]:
+def histogram(summary: StageSummary, width: int, max_bars: int = 24, encoding: str = "utf-8") -> Iterator[Text]:
     """One bar for each chunk length in bytes; the longest ones share the last."""
     counts = summary.capped_histogram(max_bars)
     greatest = max(counts, default=0)
     for length, count in enumerate(counts, start=1):
         label = summary.length_label(length, max_bars)
-        bar = "█" * round((width - 30) * count / greatest)
+        bar = _signs(encoding).bar * round((width - 30) * count / greatest)
         yield Text.assemble(f"{label:>6} ", (bar, BAND_STYLES[0][0]), f" {count:,} ({count / summary.num_chunks:.1%})")
+
+
+def _signs(encoding: str) -> Signs:
+    return SIGNS if _has(encoding, "".join(vars(SIGNS).values())) else ASCII_SIGNS
+
+
+def _has(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(glyph: str, cells: int, encoding: str, signs: Signs) -> str:
+    if glyph == NEWLINE:
+        return signs.newline
+    return glyph if _has(encoding, glyph) else "?" * cells
 
 
 class _Band:
     """What one stage shows of every character."""
 
-    def __init__(self, chunks: Chunks, stage: int, drawn: Characters, probabilities: bool) -> None:
+    def __init__(self, chunks: Chunks, stage: int, drawn: Characters, signs: Signs, probabilities: bool) -> None:
         found = chunks.stages[stage]
         self.stage = stage
+        self.signs = signs
         self.styles = BAND_STYLES[stage % len(BAND_STYLES)]
         self.widths = drawn.widths
         self.chunk_ids = drawn.chunk_ids(found.starts)
         self.opens = drawn.opens(found.starts)
         self.torn = drawn.torn(found.starts)
-        self.levels = _levels(found.prob_at_bytes(), drawn) if probabilities else None
+        self.levels = _levels(found.prob_at_bytes(), drawn, len(signs.levels) - 1) if probabilities else None
 
     def render(self, row: range, gutter: int) -> Iterator[Text]:
         line = Text(f"stage {self.stage}".ljust(gutter), style="dim")
@@ -66,20 +111,21 @@ class _Band:
             line.append("".join(self._cells(index) for index in run), self.styles[parity])
         yield line
         if self.levels is not None:
-            bars = "".join(PROB_LEVELS[self.levels[index]].ljust(self.widths[index]) for index in row)
+            bars = "".join(self.signs.levels[self.levels[index]].ljust(self.widths[index]) for index in row)
             yield Text("p".rjust(gutter - 1) + " ", style="dim").append(bars, self.styles[0])
 
     def _cells(self, index: int) -> str:
-        mark = INSIDE if self.torn[index] else START if self.opens[index] else REST
-        return mark + REST * (int(self.widths[index]) - 1)
+        signs = self.signs
+        mark = signs.inside if self.torn[index] else signs.start if self.opens[index] else signs.rest
+        return mark + signs.rest * (int(self.widths[index]) - 1)
 
 
-def _levels(probs: np.ndarray, drawn: Characters) -> np.ndarray:
-    """The greatest probability of each character's bytes, in eighths."""
+def _levels(probs: np.ndarray, drawn: Characters, num_levels: int) -> np.ndarray:
+    """The greatest probability of each character's bytes, in steps of 1 / `num_levels`."""
     if not len(drawn):
         return np.zeros(0, dtype=np.int64)
     greatest = np.maximum.reduceat(np.nan_to_num(probs), drawn.starts)
-    return np.ceil(greatest * (len(PROB_LEVELS) - 1)).astype(np.int64)
+    return np.ceil(greatest * num_levels).astype(np.int64)
 
 
 def _runs(chunk_ids: np.ndarray, row: range) -> Iterator[tuple[int, list[int]]]:
@@ -88,10 +134,10 @@ def _runs(chunk_ids: np.ndarray, row: range) -> Iterator[tuple[int, list[int]]]:
         yield int(chunk) % 2, list(run)
 
 
-def _text_row(drawn: Characters, chunk_ids: np.ndarray | None, row: range, gutter: int) -> Text:
+def _text_row(drawn: Characters, glyphs: list[str], chunk_ids: np.ndarray | None, row: range, gutter: int) -> Text:
     line = Text(f"{int(drawn.starts[row.start])}".rjust(gutter - 1) + " ", style="dim")
     if chunk_ids is None:
-        return line.append("".join(drawn.glyphs[row.start : row.stop]), "not dim")
+        return line.append("".join(glyphs[row.start : row.stop]), "not dim")
     for parity, run in _runs(chunk_ids, row):
-        line.append("".join(drawn.glyphs[run[0] : run[-1] + 1]), f"not dim {TEXT_STYLES[parity]}")
+        line.append("".join(glyphs[run[0] : run[-1] + 1]), f"not dim {TEXT_STYLES[parity]}")
     return line

@@ -78,8 +78,9 @@ class HNetLM(nn.Module):
             out = self.forward(padding.pack(input_ids), padding.seqs, state)
             routings = padding.unpack_routings(out.routings)
             return HNetOutput(padding.unpack(out.logits), routings, out.state, padding.unpack(out.hidden))
-        if attention_mask is not None:
-            raise ValueError("an attention_mask goes with (b, l) input_ids; packed (t,) input_ids take sequences")
+        if input_ids.dim() != 1 or attention_mask is not None:
+            shape = tuple(input_ids.shape)
+            raise ValueError(f"input_ids must be (t,) or (b, l), with an attention_mask only for (b, l); got {shape}")
         x, seqs = self._embed(input_ids, seqs, state)
         y, state, routings = run_network(self.network, x, seqs, state)
         logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
@@ -103,8 +104,7 @@ class HNetLM(nn.Module):
     ) -> tuple[Float[Tensor, "t d"], Sequences]:
         """The embedding of packed ids and their sequences, with everything checked that a caller may get wrong."""
         if input_ids.dim() != 1 or input_ids.is_floating_point() or input_ids.dtype == torch.bool:
-            shape = tuple(input_ids.shape)
-            raise ValueError(f"input_ids must be whole numbers, (t,) or (b, l); got {input_ids.dtype} of {shape}")
+            raise ValueError(f"input_ids must be whole numbers, got {input_ids.dtype} of {tuple(input_ids.shape)}")
         if input_ids.device != self.device:
             raise ValueError(f"input_ids are on {input_ids.device}, the model is on {self.device}")
         if input_ids.device.type == "cpu" and len(input_ids):

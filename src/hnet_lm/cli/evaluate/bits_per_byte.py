@@ -1,18 +1,29 @@
 """`hnet-lm evaluate bpb`."""
 
-import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Annotated, Literal
 
 import tyro
 
 from hnet_lm.cli.evaluate.reading import Model, Reading, documents
-from hnet_lm.cli.evaluate.tables import percent, print_table, rounded
+from hnet_lm.cli.options import require_at_least
+from hnet_lm.cli.tables import percent, print_table, rounded
+from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
-from hnet_lm.evaluation import BitsPerByte, BoundaryStatistics, bits_per_byte, compressor_bits_per_byte
+from hnet_lm.evaluation import (
+    BitsPerByte,
+    BoundaryStatistics,
+    ByteScorer,
+    Passage,
+    PassageScore,
+    bits_per_byte,
+    compressor_bits_per_byte,
+)
+from hnet_lm.inputs import local
 
 Files = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME=]FILE ...")]
 
@@ -36,15 +47,26 @@ class EvaluateBitsPerByte:
     def run(self) -> None:
         if not self.files:
             raise UserError("evaluate bpb needs a file of documents, or sample:english")
+        require_at_least(1, max_bytes=self.max_bytes)
+        for name in self.compressors:  # one that is not installed is said now
+            compressor_bits_per_byte(b"text", name)
         paths: dict[str, list[str]] = {}
         for domain, path in map(_named, self.files):
             paths.setdefault(domain, []).append(path)
+        scorer = self.reading.scorer(self.model, unit_starts=True)
+        domains = {domain: self._texts(of_domain, scorer) for domain, of_domain in paths.items()}
         chunks = BoundaryStatistics()
-        domains = {domain: self._texts(of_domain) for domain, of_domain in paths.items()}
-        found = bits_per_byte(self.reading.scorer(self.model, unit_starts=True), domains, chunks.add)
-        compressed = {domain: self._compressed(of_domain) for domain, of_domain in paths.items()}
+        data: dict[str, list[bytes]] = {domain: [] for domain in domains}
+
+        def on_document(domain: str, text: bytes, score: PassageScore) -> None:
+            chunks.add(domain, text, score)
+            if self.compressors:
+                data[domain].append(text)
+
+        found = bits_per_byte(scorer, domains, on_document)
+        compressed = {domain: self._compressed(b"".join(texts)) for domain, texts in data.items()}
         if self.json:
-            print(json.dumps(found.to_json() | {"chunks": chunks.to_json(), "compressors": compressed}))
+            print_json(found.to_json() | {"chunks": chunks.to_json(), "compressors": compressed})
             return
         rows = [_result_row(name, result, compressed[name]) for name, result in found.by_domain.items()]
         if len(rows) > 1:
@@ -53,25 +75,33 @@ class EvaluateBitsPerByte:
         if any(chunks.domains.values()):
             print_table(("domain", "stage", "chunks", "bytes/chunk", "sd", "at space", "at word"), _chunk_rows(chunks))
 
-    def _texts(self, paths: Iterable[str]) -> Iterator[bytes]:
-        return chain.from_iterable(documents(path, self.max_bytes) for path in paths)
+    def _texts(self, paths: Iterable[str], scorer: ByteScorer) -> Iterator[Passage]:
+        """The documents of the paths; that the first of each can be read is found out now, not after hours."""
+        return chain.from_iterable([_begun(self._passages(path, scorer.model.config.vocab_size)) for path in paths])
 
-    def _compressed(self, paths: Iterable[str]) -> dict[str, float]:
-        if not self.compressors:
-            return {}
-        data = b"".join(self._texts(paths))
-        return {name: compressor_bits_per_byte(data, name) for name in self.compressors}
+    def _passages(self, path: str, vocab_size: int) -> Iterator[Passage]:
+        texts = documents(path, self.max_bytes, self.reading, vocab_size=vocab_size)
+        for number, data in enumerate(texts, start=1):
+            yield Passage(data, name=f"{path}, record {number}")
+
+    def _compressed(self, data: bytes) -> dict[str, float]:
+        return {name: compressor_bits_per_byte(data, name) for name in self.compressors if data}
+
+
+def _begun(passages: Iterator[Passage]) -> Iterator[Passage]:
+    first = list(islice(passages, 1))
+    return chain(first, passages)
 
 
 def _named(file: str) -> tuple[str, str]:
-    """The domain and the path of NAME=PATH; a path alone is its own domain."""
+    """The domain and the path of NAME=PATH; a path alone, which may have a = in it, is its own domain."""
     match = re.fullmatch(r"([\w .-]+)=(.+)", file)
-    return (match[1], match[2]) if match else (file, file)
+    return (match[1], match[2]) if match and not os.path.lexists(local(file)) else (file, file)
 
 
 def _result_row(name: str, result: BitsPerByte, compressed: Mapping[str, float | None]) -> list[str]:
     interval = result.interval()
-    span = "" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
+    span = "" if interval is None else f"{interval.low:.4f}-{interval.high:.4f}"
     figures = [f"{len(result.documents):,}", f"{result.num_bytes:,}", rounded(result.value), span]
     return [name, *figures, rounded(result.value_with_eos), *map(rounded, compressed.values())]
 

@@ -1,6 +1,5 @@
 """`hnet-lm evaluate robustness`."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any, Literal
 import tyro
 
 from hnet_lm.cli.evaluate.reading import Model, Reading, documents
-from hnet_lm.cli.evaluate.tables import percent, print_table, rounded
+from hnet_lm.cli.options import require_at_least
+from hnet_lm.cli.tables import percent, print_table, rounded
+from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import perturbed_bits_per_byte, read_questions, robustness
 
@@ -37,17 +38,21 @@ class EvaluateRobustness:
     def run(self) -> None:
         if self.questions is None and self.text is None:
             raise UserError("robustness needs --questions FILE, --text FILE, or both")
+        if not self.targets:
+            raise UserError("--targets names nothing to perturb; it takes prompt, completion, both")
+        require_at_least(0, seed=self.seed)
+        require_at_least(1, max_bytes=self.max_bytes)
+        questions = [] if self.questions is None else read_questions(self.questions)
+        texts = [] if self.text is None else list(documents(self.text, self.max_bytes, self.reading))
         scorer = self.reading.scorer(self.model)
         facts: dict[str, Any] = {}
         if self.questions is not None:
-            found = robustness(scorer, read_questions(self.questions), targets=self.targets, seed=self.seed)
-            facts["accuracy"] = found.to_json()
+            facts["accuracy"] = robustness(scorer, questions, targets=self.targets, seed=self.seed).to_json()
         if self.text is not None:
-            texts = [data.decode("utf-8", "replace") for data in documents(self.text, self.max_bytes)]
-            perturbed = perturbed_bits_per_byte(scorer, texts, seed=self.seed)
+            perturbed = perturbed_bits_per_byte(scorer, [d.decode("utf-8", "replace") for d in texts], seed=self.seed)
             facts["bits_per_byte"] = {name: vars(result) for name, result in perturbed.items()}
         if self.json:
-            print(json.dumps(facts))
+            print_json(facts)
             return
         if "accuracy" in facts:
             print_table(("perturbation", *self.targets, "average", "score"), self._accuracy_rows(facts["accuracy"]))

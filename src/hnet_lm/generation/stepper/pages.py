@@ -22,8 +22,8 @@ class PagePool:
     """`num_pages` pages of `page_numbers` numbers each, and a list of those that nobody uses."""
 
     def __init__(self, num_pages: int, page_numbers: int, dtype: torch.dtype, device: torch.device) -> None:
-        # On a CPU the operating system provides the memory of a page when it is first written to.
-        self.pages: Float[Tensor, "num_pages page_numbers"] = torch.zeros(
+        # Not filled: on a CPU the operating system then provides memory as it is first written to.
+        self.pages: Float[Tensor, "num_pages page_numbers"] = torch.empty(
             num_pages, page_numbers, dtype=dtype, device=device
         )
         self._free = list(range(num_pages - 1, -1, -1))
@@ -63,7 +63,7 @@ class PagedStage:
         most = pool.num_pages // num_layers  # of one stream, as all layers have equally many
         max_pages = most if self._ring is None else min(most, self._in_each_layer(self._ring))
         device = pool.pages.device
-        self._tables: Int[Tensor, "layers s max_pages"] = torch.zeros(
+        self._tables: Int[Tensor, "layers s max_pages"] = torch.empty(
             num_layers, max_streams, max_pages, dtype=torch.int64, device=device
         )
         self.states = [

@@ -80,8 +80,9 @@ class PagedKVState(State):
     def _gather(
         self, entries: Int[Tensor, "b e"], exists: Bool[Tensor, "b e"], seqs: Sequences
     ) -> tuple[Tensor, Tensor]:
-        # What does not exist is read from page 0 and cleared: whatever stands there, not-a-number too, stays unseen.
-        pages = seqs.owned(self.table).gather(1, (entries // self.page_positions) * exists) * exists
+        # What does not exist is read from page 0 and cleared: whatever is there, not-a-number too, stays unseen.
+        slots = torch.arange(seqs.num_sequences, device=entries.device) if seqs.slots is None else seqs.slots
+        pages = self.table[slots[:, None], entries // self.page_positions * exists] * exists
         rows, nothing = entries % self.page_positions, ~exists[..., None, None]
         keys, values = self._by_page()
         return keys[pages, rows].masked_fill_(nothing, 0), values[pages, rows].masked_fill_(nothing, 0)

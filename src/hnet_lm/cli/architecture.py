@@ -1,0 +1,110 @@
+"""A model as the commands see it that need no weights: its configuration, and what its training says about it.
+
+Named by a config (JSON), a run file (TOML), a saved model, the folder of a run, or hf:owner/name. A run tells how long
+its sequences were and how long its chunks became; a bare config tells neither.
+"""
+
+import itertools
+import json
+import operator
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hnet_lm.checkpoint import CONFIG, HUB_PREFIX
+from hnet_lm.config import HNetConfig
+from hnet_lm.errors import CheckpointError
+from hnet_lm.extras import import_leaf
+from hnet_lm.training.config import RunConfig
+from hnet_lm.training.metrics import read_metrics
+from hnet_lm.training.tables import from_table
+
+METRICS = "metrics.jsonl"
+PUBLISHED_LENGTH = 8192
+"""Bytes of the sequences that the published models were trained on."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A configuration, and of a run also the rest."""
+
+    source: str
+    config: HNetConfig
+    run: RunConfig | None = None
+    measured_bytes_per_chunk: tuple[float, ...] | None = None
+    """Of each stage that chunks, outermost first, as the last record of the training has them."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Bytes of the longest sequence of the training."""
+        return None if self.run is None else self.run.data.max_length
+
+    @property
+    def bytes_per_chunk(self) -> tuple[tuple[float, ...], str]:
+        """Bytes per chunk of each stage, and in words where they are from; the words begin with "assumed" if so."""
+        config = self.config
+        if self.measured_bytes_per_chunk is not None:
+            return self.measured_bytes_per_chunk, f"measured, the last in its {METRICS}"
+        if self.run is not None and len(self.run.loss.target_ratios) == config.num_stages:
+            aims = itertools.accumulate(self.run.loss.target_ratios, operator.mul)
+            return tuple(round(aim, 4) for aim in aims), "assumed, the loss.target_ratios of its run file"
+        return published_bytes_per_chunk(config.num_stages), "assumed, as in the published models"
+
+
+def published_bytes_per_chunk(num_stages: int) -> tuple[float, ...]:
+    """What the published models make of text (paper, table 1): 4.7 to 4.8 in one stage, 6.9 to 7.0 in two."""
+    return (4.8,) if num_stages == 1 else tuple(round(2.65 ** (s + 1), 2) for s in range(num_stages))
+
+
+def read_architecture(source: str) -> Architecture:
+    """Raises ConfigError or CheckpointError for what is none of these."""
+    path = Path(source)
+    if source.startswith(HUB_PREFIX):
+        hub = import_leaf("hnet_lm.hub", "hf", f"reading {source}")
+        path = hub.fetch(source.removeprefix(HUB_PREFIX), (CONFIG,))
+        return Architecture(source, HNetConfig.load(path / CONFIG))
+    if path.suffix == ".toml":
+        run = RunConfig.load(path)
+        config = read_architecture(run.model.config or run.model.init_from).config
+        run.check_model(config)
+        return Architecture(source, config, run)
+    if not path.exists() and not path.suffix:
+        raise CheckpointError(f"{source}: no such directory; a model on the hub is named {HUB_PREFIX}owner/name")
+    if not path.is_dir():
+        return Architecture(source, HNetConfig.load(path))
+    config = HNetConfig.load(path / CONFIG)
+    return Architecture(source, config, _run_of(path), _measured(path / METRICS, config.num_stages))
+
+
+def _run_of(directory: Path) -> RunConfig | None:
+    """The run's configuration, from its newest checkpoint that has one."""
+    for path in sorted(directory.glob("checkpoints/step_*/trainer.json"), reverse=True):
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))["config"]
+            saved["model"] = {"config": str(directory / CONFIG)}  # a checkpoint has the architecture itself there
+            return from_table(RunConfig, _known(RunConfig, saved))
+        except (OSError, ValueError, KeyError, TypeError):  # damaged, or written by another version
+            continue
+    return None
+
+
+def _measured(metrics: Path, num_stages: int) -> tuple[float, ...] | None:
+    keys = [f"stage{stage}/bytes_per_chunk" for stage in range(num_stages)]
+    for record in reversed(read_metrics(metrics)):
+        if keys and all(isinstance(record.get(key), float | int) for key in keys):
+            return tuple(float(record[key]) for key in keys)
+    return None
+
+
+def _known(kind: Any, table: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run file would say: keys of the dataclass that have a value."""
+    hints = typing.get_type_hints(kind)
+    return {key: _known_value(hints[key], value) for key, value in table.items() if key in hints and value is not None}
+
+
+def _known_value(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_known_value(typing.get_args(hint)[0], item) for item in value]
+    return _known(hint, value) if isinstance(value, Mapping) else value

@@ -1,0 +1,21 @@
+"""Checks of options that several commands have, and short names of runs."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from hnet_lm.errors import UserError
+
+
+def require_at_least(least: float, **options: float | None) -> None:
+    """Raises UserError for an option below the least value, or not finite; None is an option that was not given."""
+    for name, value in options.items():
+        if value is not None and not least <= value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} must be {least:g} or more, got {value}")
+
+
+def names_of(runs: Sequence[str]) -> dict[str, str]:
+    """For each run, once, the last part of its path; all of the path where that is not enough to tell them apart."""
+    distinct = list(dict.fromkeys(runs))
+    short = [Path(run).name or str(Path(run).absolute().name) for run in distinct]
+    return dict(zip(distinct, short if len(set(short)) == len(short) else distinct, strict=True))

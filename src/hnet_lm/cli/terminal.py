@@ -1,0 +1,38 @@
+"""What a terminal or a pipe gets: JSON that any encoding holds, and what a user typed as the bytes it was."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def print_json(facts: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> None:
+    """One JSON value. Numbers that are not finite are null; characters are escaped where the output is not Unicode."""
+    text = json.dumps(_finite(facts), indent=indent, ensure_ascii=not is_unicode(), allow_nan=False, default=default)
+    print(text, flush=True)
+
+
+def is_unicode() -> bool:
+    """Whether standard output has every character."""
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def typed_bytes(text: str) -> bytes:
+    """An argument or a line of a terminal as UTF-8; bytes that are not UTF-8, which Python marks, are as typed."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def printable(text: str) -> str:
+    """A name for a title: without what no font and no encoding has."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
