@@ -2,14 +2,25 @@
 
 from typing import Any
 
+from hnet_lm.generation.stepper.cpu import CpuStepper
 from hnet_lm.generation.stepper.pages import OutOfPages, PagePool
 from hnet_lm.generation.stepper.plain import PlainStepper
 from hnet_lm.generation.stepper.stepper import KeysValues, StepOutput, Stepper
 from hnet_lm.model import HNetLM
 
-__all__ = ["STEPPERS", "KeysValues", "OutOfPages", "PagePool", "PlainStepper", "StepOutput", "Stepper", "build_stepper"]
+__all__ = [
+    "STEPPERS",
+    "CpuStepper",
+    "KeysValues",
+    "OutOfPages",
+    "PagePool",
+    "PlainStepper",
+    "StepOutput",
+    "Stepper",
+    "build_stepper",
+]
 
-STEPPERS: tuple[type[Stepper], ...] = (PlainStepper,)
+STEPPERS: tuple[type[Stepper], ...] = (CpuStepper, PlainStepper)
 """In order of preference; the last one supports every model."""
 
 
