@@ -145,21 +145,19 @@ def _update(x, new_B, new_C, raw_dt, dt_bias, A_log, D, state, stride, y):
         remaining = math.exp(-dt * math.exp(A_log[head]))
         for j in range(head * head_dim, (head + 1) * head_dim):
             decay[j], u[j], total[j] = remaining, dt * x[j], D[head] * x[j]
-    rows = one, state, stride
+    h = array_at(state, one, (d_state, stride))
     for i in range(0, d_state - STATE_ROWS + 1, STATE_ROWS):
-        h0, h1 = row_slice(rows, i, 0, num_lanes), row_slice(rows, i + 1, 0, num_lanes)
-        h2, h3 = row_slice(rows, i + 2, 0, num_lanes), row_slice(rows, i + 3, 0, num_lanes)
         for j in range(num_lanes):
-            h0[j] = decay[j] * h0[j] + B[i] * u[j]
-            h1[j] = decay[j] * h1[j] + B[i + 1] * u[j]
-            h2[j] = decay[j] * h2[j] + B[i + 2] * u[j]
-            h3[j] = decay[j] * h3[j] + B[i + 3] * u[j]
-            total[j] += C[i] * h0[j] + C[i + 1] * h1[j] + C[i + 2] * h2[j] + C[i + 3] * h3[j]
+            new_total = total[j]
+            for k in range(STATE_ROWS):
+                new_h = decay[j] * h[i + k, j] + B[i + k] * u[j]
+                h[i + k, j] = new_h
+                new_total += C[i + k] * new_h
+            total[j] = new_total
     for i in range(d_state - d_state % STATE_ROWS, d_state):
-        h0 = row_slice(rows, i, 0, num_lanes)
         for j in range(num_lanes):
-            h0[j] = decay[j] * h0[j] + B[i] * u[j]
-            total[j] += C[i] * h0[j]
+            h[i, j] = decay[j] * h[i, j] + B[i] * u[j]
+            total[j] += C[i] * h[i, j]
     for j in range(num_lanes):
         y[j] = total[j]
 
