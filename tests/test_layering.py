@@ -14,6 +14,9 @@ PLAIN = ("errors", "extras")
 BASE = ("config", "chunker_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
+READING = (*BASE, "inputs")
+"""For parts that read files."""
+
 MODEL_INWARDS = (
     ("sizes",),
     ("lm",),
@@ -29,7 +32,8 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
-    "config": ("chunker_config", "layout", "errors"),
+    "inputs": PLAIN,
+    "config": ("chunker_config", "layout", "inputs", "errors"),
     "layout": ("errors",),
     "chunker_config": ("errors",),
     "sequences": ("errors",),
@@ -46,16 +50,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hub": PLAIN,
     "outputs": ("errors",),
     "figures": (),
-    "weights": ("model", *BASE),
-    "checkpoint": ("weights", "hub", "model", *BASE),
-    "official": ("weights", "model", *BASE),
+    "weights": ("model", *READING),
+    "checkpoint": ("weights", "hub", "model", *READING),
+    "official": ("weights", "model", *READING),
     "baselines": ("model", *BASE),
-    "data": ("sequences", *PLAIN),
+    "data": ("sequences", "inputs", *PLAIN),
     "generation": ("model", *BASE),
-    "evaluation": ("figures", "model", "losses", "data", "generation", *BASE),
-    "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", *BASE),
-    "inspect": ("figures", "model", *BASE),
-    "serving": ("generation", "inspect", "model", *BASE),
+    "evaluation": ("figures", "model", "losses", "data", "generation", *READING),
+    "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", *READING),
+    "inspect": ("figures", "model", *READING),
+    "serving": ("generation", "inspect", "model", *READING),
     "cli": ("*",),
     "__main__": ("cli",),
     "": ("*",),

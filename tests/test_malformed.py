@@ -1,5 +1,6 @@
 """Malformed configurations and checkpoints: each one clear line that names the file, and nothing written."""
 
+import gzip
 import json
 import struct
 from collections.abc import Callable
@@ -98,7 +99,9 @@ def test_malformed_config(kind: str, tmp_path: Path):
 CONFIG_FILES = {
     "empty": (b"", "line 1: not JSON"),
     "cut off": (b'{"arch_layout":\n ["m2"', "line 2: not JSON"),
-    "not UTF-8": (b'{"arch_layout": "\xff"}', "not a text file in UTF-8"),
+    "not UTF-8": (b'{"arch_layout": "\xff"}', "not text in UTF-8"),
+    "UTF-16": (b"\xff\xfe{\0}\0", "is text in UTF-16; save it as UTF-8"),
+    "a number of many digits": (b'{"vocab_size": ' + b"1" * 5000 + b"}", "not JSON: Exceeds the limit"),
     "nested too deeply": (b"[" * 200_000, "nested too deeply"),
 }
 
@@ -191,6 +194,8 @@ def test_no_directory_and_a_file_instead(tmp_path: Path):
     assert_one_clear_line(lambda: load(tmp_path / "file"), tmp_path, "is a file; a saved model is a directory")
 
 
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1234\n"
+
 OFFICIAL: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "not there": ("w.pt", lambda path: None, "no such file"),
     "a directory": ("w.pt", lambda path: path.mkdir(), "is a directory"),
@@ -206,6 +211,11 @@ OFFICIAL: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "one tensor": ("w.pt", lambda path: torch.save(torch.zeros(2), path), "must hold a state dict, got Tensor"),
     "a whole module": ("w.pt", lambda path: torch.save(torch.nn.Linear(2, 2), path), "refused: its pickle asks for"),
     "a wrapped state dict": ("w.pt", lambda path: torch.save({"model": {}}, path), "is missing"),
+    "a Git LFS pointer": ("w.pt", lambda path: path.write_text(LFS_POINTER), "is a Git LFS pointer, not the weights"),
+    "a pointer for safetensors": ("w.safetensors", lambda path: path.write_text(LFS_POINTER), "is a Git LFS pointer"),
+    "a web page": ("w.bin", lambda path: path.write_text("<!DOCTYPE html><p>Log in"), "is a web page, not weights"),
+    "gzip": ("w.pt", lambda path: path.write_bytes(gzip.compress(b"PK")), "is compressed with gzip; unpack it first"),
+    "GGUF": ("w.safetensors", lambda path: path.write_bytes(b"GGUF\3\0\0\0"), "is a GGUF file"),
     "suffix unknown": ("w.npz", lambda path: path.write_bytes(b""), "read from .pt or .safetensors"),
     "safetensors spoilt": ("w.safetensors", lambda path: path.write_bytes(b"x"), "not a complete .safetensors file"),
 }

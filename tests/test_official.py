@@ -1,13 +1,17 @@
 """The reference code's weights: names one to one, files of every kind, types, and what is refused."""
 
+import argparse
 import collections
 import json
 import os
 import pickle
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -78,6 +82,70 @@ def test_every_way_in_gives_the_same_model(kind: str, weights: dict[str, torch.T
     for name, tensor in weights.items():
         assert torch.equal(exported[name], tensor), name
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def renamed(change: Callable[[str], str]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda weights: {change(name): tensor for name, tensor in weights.items()}
+
+
+AS_FRAMEWORKS_SAVE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "torch.compile": renamed(lambda name: f"_orig_mod.{name}"),
+    "DDP": renamed(lambda name: f"module.{name}"),
+    "DDP of a compiled model": renamed(lambda name: f"module._orig_mod.{name}"),
+    "compiled blocks": renamed(lambda name: name.replace("layers.0.", "layers.0._orig_mod.")),
+    "FSDP": renamed(lambda name: "_fsdp_wrapped_module." + name.replace(".layers.", "._fsdp_wrapped_module.layers.")),
+    "recomputed blocks": renamed(lambda name: name.replace("layers.0.", "layers.0._checkpoint_wrapped_module.")),
+    "attribute of a module": renamed(lambda name: f"model.{name}"),
+    "attribute of another name": renamed(lambda name: f"net.inner.{name}"),
+    "wrapped": lambda weights: {"state_dict": weights},
+    "a training loop's": lambda weights: {
+        "model": weights,
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}},
+        "step": 7,
+        "args": argparse.Namespace(out=Path("runs/x"), lr=0.1),
+        "best_loss": np.float64(1.5),
+    },
+    "Lightning": lambda weights: {
+        "epoch": 1,
+        "state_dict": {f"model._orig_mod.{name}": tensor for name, tensor in weights.items()},
+        "optimizer_states": [{}],
+    },
+    "wrapped twice": lambda weights: {"model": {"state_dict": {f"module.{k}": v for k, v in weights.items()}}},
+}
+
+
+@pytest.mark.parametrize("framework", AS_FRAMEWORKS_SAVE)
+def test_weights_as_frameworks_save_them(framework: str, weights: dict[str, torch.Tensor], tmp_path: Path):
+    torch.save(AS_FRAMEWORKS_SAVE[framework](weights), tmp_path / "last.ckpt")
+    exported = official.state_dict(load_official(CONFIG, tmp_path / "last.ckpt"))
+    assert exported.keys() == weights.keys()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in weights.items())
+
+
+def test_which_weights_are_meant_is_not_guessed(weights: dict[str, torch.Tensor]):
+    with pytest.raises(CheckpointError, match=r"more than one state dict \('state_dict', 'model'\)"):
+        load_official(CONFIG, {"state_dict": weights, "model": weights})
+    twice = weights | {f"module.{name}": tensor for name, tensor in weights.items()}
+    with pytest.raises(CheckpointError, match=r"tensor 'module\.[\w.]+' of shape \(.*\) is no part of a model"):
+        load_official(CONFIG, twice)
+    wrapped = {f"module.{name}": tensor for name, tensor in weights.items()}
+    wrapped["_orig_mod.lm_head.weight"] = wrapped["module.lm_head.weight"]
+    with pytest.raises(CheckpointError, match=r"'_orig_mod.lm_head.weight' and another tensor are both"):
+        load_official(CONFIG, wrapped)
+    more = {f"net.{name}": tensor for name, tensor in weights.items()} | {"loss.scale": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=r"tensor 'loss.scale' of shape \(1,\) is no part of a model"):
+        load_official(CONFIG, more)
+
+
+def test_the_kind_of_a_weights_file_is_told_by_its_bytes(weights: dict[str, torch.Tensor], tmp_path: Path):
+    save_file(weights, tmp_path / "weights.pt")
+    torch.save(weights, tmp_path / "weights")
+    for name in ("weights.pt", "weights"):
+        model = load_official(CONFIG, tmp_path / name)
+        assert torch.equal(official.state_dict(model)["embeddings.weight"], weights["embeddings.weight"])
+    (tmp_path / "weights").rename(tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"weights.safetensors: is a .pt file under another name; rename it"):
+        load_official(CONFIG, tmp_path / "weights.safetensors")
 
 
 def test_the_model_owns_its_weights(weights: dict[str, torch.Tensor]):

@@ -25,6 +25,7 @@ from hnet_lm.chunker_config import (
     written,
 )
 from hnet_lm.errors import ConfigError, unknown_key
+from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
 
 MAMBA2_HEAD_DIM = 64
@@ -231,14 +232,13 @@ class HNetConfig:
     @classmethod
     def load(cls, path: str | Path) -> "HNetConfig":
         """From a JSON file in the reference schema."""
+        text = read_text(path, ConfigError)
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: not a text file in UTF-8") from error
+            data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise ConfigError(f"{path}: not JSON: {error}") from error
         except RecursionError as error:
             raise ConfigError(f"{path}: nested too deeply to be a configuration") from error
         try:

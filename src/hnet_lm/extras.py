@@ -6,11 +6,11 @@ from types import ModuleType
 from hnet_lm.errors import UserError
 
 
-def import_leaf(module: str, extra: str, purpose: str) -> ModuleType:
-    """The module of this package that needs packages of an extra. UserError names the extra if one is not installed."""
+def import_leaf(module: str, extra: str, purpose: str, error_type: type[UserError] = UserError) -> ModuleType:
+    """The module of this package that needs packages of an extra. The error names the extra if one is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "hnet_lm":
             raise
-        raise UserError(f"{purpose} needs the package {error.name}: pip install 'hnet-lm[{extra}]'") from error
+        raise error_type(f"{purpose} needs the package {error.name}: pip install 'hnet-lm[{extra}]'") from error

@@ -19,9 +19,10 @@ from torch import Tensor
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.model import HNetLM
-from hnet_lm.weights import fill, meta_model, read_safetensors, unreadable
+from hnet_lm.weights import fill, meta_model, plain_names, read_safetensors, unreadable
 
 HEAD, EMBEDDING = "lm_head.weight", "embeddings.weight"
+KIND_OF_SUFFIX = {".safetensors": "safetensors", ".pt": "pt", ".pth": "pt", ".bin": "pt", ".ckpt": "pt"}
 
 # Our part of a name -> the reference's. What is not listed has one name in both.
 PARTS = {
@@ -45,6 +46,7 @@ def load_official(
 ) -> HNetLM:
     """The model of a reference config (JSON file or dict) and its weights (`.pt`, `.safetensors` or state dict).
 
+    The weights may be as a training framework saved them, inside a dictionary or with prefixes (see `plain_names`).
     Raises ConfigError or CheckpointError.
     """
     parsed = HNetConfig.from_dict(config) if isinstance(config, Mapping) else HNetConfig.load(config)
@@ -53,9 +55,11 @@ def load_official(
     else:
         tensors, source = _read(Path(weights)), str(weights)
     model = meta_model(parsed)
+    names = parameter_names(model)
+    tensors = plain_names(tensors, names.values(), source)
     if parsed.tie_embeddings:
         _drop_tied_head(tensors, source)
-    return fill(model, tensors, parameter_names(model), source, dtype, device)
+    return fill(model, tensors, names, source, dtype, device)
 
 
 def state_dict(model: HNetLM) -> dict[str, Tensor]:
@@ -111,7 +115,8 @@ class _Inert:
         pass
 
 
-# The reference loads its files with OmegaConf's lists allowed: these are what such a list or dict pickles to.
+# What settings and numbers beside the weights pickle to. The reference loads its files with OmegaConf's lists allowed;
+# training loops save arguments, paths and losses.
 INERT_GLOBALS = (
     "omegaconf.listconfig.ListConfig",
     "omegaconf.dictconfig.DictConfig",
@@ -119,17 +124,24 @@ INERT_GLOBALS = (
     "omegaconf.base.Metadata",
     "omegaconf.nodes.AnyNode",
     "typing.Any",
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib._local.PosixPath",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
     "collections.defaultdict",
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "str")),
 )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The tensors of a weights file by name."""
-    if path.suffix == ".safetensors":
+    """The tensors of a weights file by name. Which kind it is, its first bytes say."""
+    path = path.expanduser()
+    kind = _kind(path)
+    if kind == "safetensors":
         return dict(read_safetensors(path))
-    if path.suffix not in (".pt", ".pth", ".bin"):
-        raise CheckpointError(f"{path}: weights are read from .pt or .safetensors files")
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in INERT_GLOBALS]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -146,3 +158,21 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: must hold a state dict, got {type(content).__name__}")
     return dict(content)
+
+
+def _kind(path: Path) -> str:
+    """`safetensors` or `pt`. Raises CheckpointError for a file that is neither, by its bytes and by its name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from error
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith((b"PK", b"\x80")):
+        if path.suffix == ".safetensors":  # torch itself would go by the name
+            raise CheckpointError(f"{path}: is a .pt file under another name; rename it")
+        return "pt"
+    if path.suffix not in KIND_OF_SUFFIX:
+        raise unreadable(path, "weights are read from .pt or .safetensors files")
+    return KIND_OF_SUFFIX[path.suffix]

@@ -5,7 +5,7 @@ needs the memory of one model and of one tensor. Nothing is loaded from a file t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,24 @@ from hnet_lm.model import HNetLM
 from hnet_lm.model.layers import Float32Linear
 
 SHOWN_PROBLEMS = 3
+
+STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "weights")
+"""Under these names training loops save a state dict beside the optimizer's and their own."""
+DEEPEST = 3
+WRAPPERS = ("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Modules that frameworks put around others, and so into their names; none of ours is called so."""
+
+HEAD_BYTES = 64
+OTHER_KINDS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`",
+    b"<!doctype html": "a web page, not weights; the download went wrong (a login?)",
+    b"<html": "a web page, not weights; the download went wrong (a login?)",
+    b"gguf": "a GGUF file; weights are read from .pt or .safetensors files",
+    b"\x89hdf": "an HDF5 file; weights are read from .pt or .safetensors files",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"(\xb5/\xfd": "compressed with zstd; unpack it first",
+}
+"""What is found under the names of weights files, by its first bytes in lower case."""
 
 
 def meta_model(config: HNetConfig) -> HNetLM:
@@ -37,7 +55,8 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def unreadable(path: str | Path, what: str) -> CheckpointError:
-    """The error for a file that could not be read: it is not there, it may not be read, or `what` is wrong with it."""
+    """The error for a file that could not be read: it is not there, it may not be read, it is something else than its
+    name says, or `what` is wrong with it."""
     path = Path(path)
     if not path.exists():
         return CheckpointError(f"{path}: no such file")
@@ -45,7 +64,54 @@ def unreadable(path: str | Path, what: str) -> CheckpointError:
         return CheckpointError(f"{path}: is a directory, not a file of weights")
     if not os.access(path, os.R_OK):
         return CheckpointError(f"{path}: may not be read (permissions)")
-    return CheckpointError(f"{path}: {what}")
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    found = next((kind for first, kind in OTHER_KINDS.items() if head.lower().startswith(first)), None)
+    return CheckpointError(f"{path}: {what}" if found is None else f"{path}: is {found}")
+
+
+def plain_names(tensors: Mapping[str, Any], wanted: Collection[str], source: str) -> dict[str, Any]:
+    """The tensors of a state dict without what frameworks put around it, as long as `wanted` names do not fit.
+
+    A dictionary that holds the state dict (`{"state_dict": ...}`, `{"model": ...}`) is opened, and parts of names are
+    left out: those of wrappers wherever they are (`_orig_mod.` of torch.compile, `module.` of DDP, those of FSDP),
+    and one prefix that all wanted names have in common. Raises CheckpointError where that leaves a choice.
+    """
+    found = _inner(dict(tensors), wanted, source)
+    if set(wanted) <= found.keys():
+        return found
+    renamed: dict[str, Any] = {}
+    for name, value in found.items():
+        short = ".".join(part for part in str(name).split(".") if part not in WRAPPERS)
+        if short in renamed:
+            raise CheckpointError(f"{source}: {name!r} and another tensor are both {short!r} without their wrappers")
+        renamed[short] = value
+    prefix = _common_prefix(renamed, wanted)
+    return {name.removeprefix(prefix): value for name, value in renamed.items()}
+
+
+def _inner(tensors: dict[str, Any], wanted: Collection[str], source: str) -> dict[str, Any]:
+    """The state dict inside of what a training loop saved."""
+    for _ in range(DEEPEST):
+        inner = [key for key in STATE_DICTS if isinstance(tensors.get(key), Mapping)]
+        if not inner or any(name in tensors for name in wanted):
+            return tensors
+        if len(inner) > 1:
+            raise CheckpointError(
+                f"{source}: holds more than one state dict ({', '.join(map(repr, inner))}); save the one that is meant"
+            )
+        tensors = dict(tensors[inner[0]])
+    return tensors
+
+
+def _common_prefix(tensors: Mapping[str, Any], wanted: Collection[str]) -> str:
+    """The text that stands in front of every wanted name; empty if there is none."""
+    first = next(iter(wanted))
+    for name in tensors:
+        prefix = name.removesuffix(first)
+        if name.endswith(f".{first}") and all(prefix + other in tensors for other in wanted):
+            return prefix
+    return ""
 
 
 def fill(

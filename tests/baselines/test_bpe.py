@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from baseline_models import SMALL
-from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from hnet_lm import checkpoint
 from hnet_lm.config import HNetConfig
@@ -19,6 +20,7 @@ from hnet_lm.data.tokenized import TokenizedLoader
 from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.evaluation import ByteScorer, CarriedState, Passage, SlidingWindow, TokenScorer, bits_per_byte
 from hnet_lm.generation import generate
+from hnet_lm.inspect.bpe import bpe_offsets
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
@@ -117,6 +119,41 @@ def test_tokenizers_that_cannot_say_every_text_are_refused(tmp_path: Path, byte_
         BytePairs(path)
     with pytest.raises(DataError, match="257 tokens or more"):
         train_byte_pairs([b"abc"], 100, path)
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "a space in front": lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=True)),
+    "a space in front, taken away again": lambda t: (
+        setattr(t, "pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=True)),
+        setattr(t, "decoder", decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])),
+    ),
+    "spaces at the ends taken away": lambda t: setattr(t, "normalizer", normalizers.Strip()),
+    "a special token that takes the space before it": lambda t: t.add_special_tokens([AddedToken("<m>", lstrip=True)]),
+    "lower case": lambda t: setattr(t, "normalizer", normalizers.Lowercase()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_tokenizers_that_change_a_text_are_refused_wherever_they_change_it(
+    tmp_path: Path, byte_level: Path, change: str
+):
+    tokenizer: Any = Tokenizer.from_file(str(byte_level))
+    CHANGES[change](tokenizer)
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    with pytest.raises(DataError, match=r"tokenizer.json: the tokenizer changes the text"):
+        BytePairs(path)
+
+
+def test_a_truncation_that_the_file_asks_for_loses_nothing(tmp_path: Path, byte_level: Path):
+    tokenizer: Any = Tokenizer.from_file(str(byte_level))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=9)
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(b"\xef\xbb\xbf" + tokenizer.to_str().encode())  # and a byte-order mark
+    text = TEXTS[0].encode()
+    assert BytePairs(path).encode(text).ids.tolist() == BytePairs(byte_level).encode(text).ids.tolist()
+    assert bpe_offsets(text, path).tolist() == bpe_offsets(text, byte_level).tolist()
 
 
 def write_corpus(folder: Path) -> Path:

@@ -103,7 +103,7 @@ def test_every_file_is_tried_before_any_is_measured(
 def test_a_file_that_the_model_cannot_read_is_named(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "latin1.txt"
     path.write_bytes(b"caf\xe9 \xfe\n")
-    assert f"{path}, record 1: byte 5 is 0xfe" in complaint(capsys, "bpb", saved, f"name={path}")
+    assert f"{path}: record 1 holds the byte 254 at 5" in complaint(capsys, "bpb", saved, f"name={path}")
 
 
 def test_harness_mistakes_are_one_line_each(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -185,8 +185,8 @@ def test_more_streams_than_documents(tmp_path: Path) -> None:
 def test_a_package_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, name: str, extra: str
 ) -> None:
-    leaf = {"pyarrow": "formats.parquet", "zstandard": "zstd", "fsspec": "remote"}[package]
-    monkeypatch.delitem(sys.modules, f"hnet_lm.data.{leaf}", raising=False)
+    leaf = {"pyarrow": "data.formats.parquet", "zstandard": "inputs.zstd", "fsspec": "inputs.remote"}[package]
+    monkeypatch.delitem(sys.modules, f"hnet_lm.{leaf}", raising=False)
     for module in [module for module in sys.modules if module.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])

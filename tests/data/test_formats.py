@@ -156,12 +156,31 @@ def test_several_members_in_one_file(tmp_path: Path, suffix: str) -> None:
     assert read(SourceConfig(str(path))) == [b"one two three"]
 
 
-def test_format_overrides_the_suffix(tmp_path: Path) -> None:
-    path = tmp_path / "corpus.data"
-    path.write_text('{"text": "one"}\n')
-    assert read(SourceConfig(str(path), format="jsonl")) == [b"one"]
-    with pytest.raises(DataError, match=r"corpus.data: the suffix does not tell the format; set `format`"):
+@pytest.mark.parametrize("name", ["corpus.data", "corpus", "10:30.log", "a=b.py", "sample [1].csv", "données.txt"])
+def test_a_file_of_an_unknown_suffix_is_its_bytes_and_format_overrides_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text('{"text": "one"}\n{"text": "two"}\n')
+    assert read(SourceConfig(str(path))) == [path.read_bytes()]
+    assert read(SourceConfig(str(path), format="jsonl")) == [b"one", b"two"]
+    assert len(read(SourceConfig(str(path), separator="\n"))) == 2
+
+
+@pytest.mark.parametrize("name", ["corpus.tar", "corpus.tar.gz", "corpus.ZIP", "corpus.arrow"])
+def test_archives_are_refused_unless_their_own_bytes_are_meant(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"packed") if name.endswith(".gz") else b"packed")
+    with pytest.raises(DataError, match=rf"{name}: \.\w+ files are not read; unpack it first"):
         read(SourceConfig(str(path)))
+    assert read(SourceConfig(str(path), format="bytes")) == [b"packed"]
+
+
+def test_parquet_without_a_suffix_is_not_read_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "part-00000"
+    pq.write_table(pa.table({"text": ["one"]}), path)
+    with pytest.raises(DataError, match=r"part-00000: is a Parquet file, by its first bytes; say so by format"):
+        read(SourceConfig(str(path)))
+    assert read(SourceConfig(str(path), format="parquet")) == [b"one"]
+    assert read(SourceConfig(str(path), format="bytes")) == [path.read_bytes()]
 
 
 def test_globs_are_sorted_and_recursive(tmp_path: Path) -> None:

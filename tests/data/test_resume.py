@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from data_corpora import is_same, random_texts, targets_by_document, write_jsonl
 
 from hnet_lm.data import Batch, DataConfig, DataLoader, FastaConfig, SourceConfig
+from hnet_lm.data.stream import Stream
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import fingerprint
 
 NUM_BATCHES = 60
 
@@ -147,9 +150,11 @@ def test_resuming_reads_no_more_than_a_block_again(tmp_path: Path) -> None:
     assert begin > 10_000
     with path.open("r+b") as file:
         file.write(b"#" * (begin - 1000))
-    with DataLoader(config) as loader:
-        loader.load_state_dict(state)
-        assert is_same(next(loader), wanted)
+    stream = Stream(config, 0, 256)  # the loader itself refuses a file that was changed
+    stream.load_state_dict(state["streams"][0])
+    arrays = stream.next()
+    assert arrays is not None
+    assert is_same(Batch.from_arrays(arrays), wanted)
 
 
 def test_another_configuration_is_refused(config: DataConfig) -> None:
@@ -166,7 +171,104 @@ def test_another_number_of_files_is_refused(config: DataConfig, corpus: Path) ->
         next(loader)
         state = through_json(loader)
     write_jsonl(corpus / "part9.jsonl", ["new"])
-    loader = DataLoader(config)
-    loader.load_state_dict(state)
     with pytest.raises(DataError, match="names 4 files now and named 3"):
+        DataLoader(config).load_state_dict(state)
+
+
+def cut_short(path: Path) -> str:
+    os.truncate(path, 1000)
+    return r"it had \d+ bytes and has 1000"
+
+
+def put_in_front(path: Path) -> str:
+    path.write_bytes(b'{"text": "one more"}\n' + path.read_bytes())
+    return r"it had \d+ bytes and has \d+"
+
+
+def append(path: Path) -> str:
+    with path.open("ab") as file:
+        file.write(b'{"text": "one more"}\n')
+    return r"it had \d+ bytes and has \d+"
+
+
+def change_one_byte(path: Path) -> str:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    return "it has as many bytes as before, but other ones"
+
+
+def remove(path: Path) -> str:
+    path.unlink()
+    path.symlink_to("nowhere")
+    return "it can no longer be read"
+
+
+@pytest.mark.parametrize("change", [cut_short, put_in_front, append, change_one_byte, remove])
+def test_a_changed_file_is_refused_in_one_line_that_names_it(
+    config: DataConfig, corpus: Path, change: Callable[[Path], str]
+) -> None:
+    with DataLoader(config) as loader:
         next(loader)
+        state = through_json(loader)
+    how = change(corpus / "part1.jsonl")
+    with pytest.raises(DataError, match=rf"part1.jsonl changed since the run was saved \({how}\); put back") as raised:
+        DataLoader(config).load_state_dict(state)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_changed_before_the_first_step_is_refused_too(config: DataConfig, corpus: Path) -> None:
+    with DataLoader(config) as loader:
+        state = through_json(loader)
+    put_in_front(corpus / "part0.jsonl")
+    with pytest.raises(DataError, match=r"part0.jsonl changed"):
+        DataLoader(config).load_state_dict(state)
+
+
+def test_the_same_bytes_in_a_new_file_are_the_same_data(config: DataConfig, corpus: Path) -> None:
+    """Files that were copied, or put back from an archive, have other times and places on the disk."""
+    with DataLoader(config) as loader:
+        next(loader)
+        state = through_json(loader)
+        wanted = next(loader)
+    path = corpus / "part1.jsonl"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+    os.utime(path, (1, 1))
+    with DataLoader(config) as loader:
+        loader.load_state_dict(state)
+        assert is_same(next(loader), wanted)
+
+
+def test_a_large_file_is_known_by_samples_of_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    size = 8 << 20
+    path.write_bytes(bytes(size))
+    known = fingerprint(str(path), 1 << 20)
+    for place in (0, size // 2, size - 1):
+        with path.open("r+b") as file:
+            file.seek(place - place % 4096)
+            file.write(b"\1" * 200_000 if place < size - 1 else b"\1" * 4096)
+        assert fingerprint(str(path), 1 << 20) != known
+        known = fingerprint(str(path), 1 << 20)
+
+
+def test_data_that_changes_under_a_run_ends_it_in_one_line(config: DataConfig, corpus: Path) -> None:
+    """Where samples of a large file do not show the change: the block that is read again is another."""
+    plain = DataConfig((SourceConfig(str(corpus / "part0.jsonl")),), 500, 64, shuffle_bytes=0)
+    with DataLoader(plain) as loader:
+        take(loader, 9)
+        state = through_json(loader)
+    write_jsonl(corpus / "part0.jsonl", ["short"])
+    stream = Stream(plain, 0, 256)
+    stream.load_state_dict(state["streams"][0])
+    with pytest.raises(DataError, match="its files are no longer what they were"):
+        stream.next()
+
+
+def test_what_can_be_read_only_once_is_no_training_data(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "-"):
+        with pytest.raises(DataError, match=r"(pipe|-): is a pipe, which can be read only once; save its text"):
+            next(DataLoader(DataConfig((SourceConfig(path),))))

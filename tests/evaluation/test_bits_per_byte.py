@@ -104,13 +104,6 @@ def test_interval_is_the_quantiles_of_resampled_results(confidence: float) -> No
     assert results.to_json()["interval_95"] == [whole.low, whole.high]
 
 
-def test_a_byte_that_the_model_cannot_read_is_said_with_its_document(model: HNetLM) -> None:
-    with pytest.raises(DataError, match=r"^english, record 2: byte 3 is 0xfe, which this model reads as BOS"):
-        bits_per_byte(ByteScorer(model), {"english": [b"good", b"bad\xfe"]})
-    with pytest.raises(DataError, match=r"^a\.txt, record 7: byte 0 is 0xff"):
-        bits_per_byte(ByteScorer(model), {"english": [Passage(b"\xff", name="a.txt, record 7")]})
-
-
 def test_interval_is_seeded_and_needs_two_documents() -> None:
     documents = tuple(DocumentResult(domain, n * 1.5, n, 0.0) for domain, n in [("a", 10), ("a", 30), ("b", 7)])
     many = [DocumentResult("a", float(n % 7), n, 0.0) for n in range(1, 30)]

@@ -11,7 +11,7 @@ from hnet_lm.evaluation.dna import (
     BothStrands,
     Reference,
     Region,
-    read_variants,
+    VariantFile,
     reverse_complement,
     score_variants,
     score_windows,
@@ -88,22 +88,22 @@ chr2\t105\t.\tT\t<DEL>,*\t.
 def test_variants_equal_whole_sequences_with_the_change_in_place(model: HNetLM, fasta: Path, tmp_path: Path) -> None:
     path = tmp_path / "variants.vcf"
     path.write_text(VCF)
-    file = read_variants(path)
-    assert file.num_symbolic == 2
+    file = VariantFile(path)
     reference = Reference.read(fasta)
     scorer = BothStrands(ByteScorer(model))
-    first, second, deletion = score_variants(scorer, reference, file.variants)
+    first, second, deletion = score_variants(scorer, reference, file)
+    assert file.num_symbolic == 2
     assert first.log_ratio == pytest.approx(strand_mean(model, b"ACGGGTTAC" + BASES[9:]) - strand_mean(model, BASES))
     assert second.alternative_logprob == pytest.approx(strand_mean(model, b"ACGGTTTAC" + BASES[9:]))
     assert deletion.log_ratio == pytest.approx(strand_mean(model, b"AAAATTGG") - strand_mean(model, b"AAAATTTTGG"))
-    (near, *_) = score_variants(ByteScorer(model), reference, file.variants, flank=2)
+    (near, *_) = score_variants(ByteScorer(model), reference, file, flank=2)
     assert near.log_ratio == pytest.approx(logprob(model, b"GGGTT") - logprob(model, b"GGATT"))
 
 
 def test_variants_in_a_table(fasta: Path, tmp_path: Path) -> None:
     path = tmp_path / "variants.tsv"
     path.write_text("name\tAlt\tref\tpos\tchrom\nx\tg\ta\t5\tchr1\n")
-    (variant,) = read_variants(path).variants
+    (variant,) = VariantFile(path)
     assert (variant.sequence, variant.position, variant.reference, variant.alternative) == ("chr1", 5, "A", "G")
 
 
@@ -121,14 +121,14 @@ def test_mistakes_in_variants(model: HNetLM, fasta: Path, tmp_path: Path, line: 
     path = tmp_path / "variants.vcf"
     path.write_text(f"#CHROM\tPOS\tID\tREF\tALT\n{line}\n")
     with pytest.raises(DataError, match=complaint):
-        score_variants(ByteScorer(model), Reference.read(fasta), read_variants(path).variants)
+        list(score_variants(ByteScorer(model), Reference.read(fasta), VariantFile(path)))
 
 
 def test_mistakes_in_files(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("chr1 5 A G\n")
     with pytest.raises(DataError, match="first line must name the columns"):
-        read_variants(path)
+        list(VariantFile(path))
     with pytest.raises(DataError, match="line 1: not FASTA"):
         Reference.read(path)
     path.write_text(">\nACG\n")
@@ -138,7 +138,7 @@ def test_mistakes_in_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no FASTA record"):
         Reference.read(path)
     with pytest.raises(DataError, match="cannot be read"):
-        read_variants(tmp_path / "missing.vcf")
+        list(VariantFile(tmp_path / "missing.vcf"))
 
 
 def test_windows(model: HNetLM) -> None:

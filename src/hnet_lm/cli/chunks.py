@@ -12,16 +12,15 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from hnet_lm.cli.input import STANDARD_INPUT, read_bytes, read_text
 from hnet_lm.cli.loading import load_model
+from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.cli.tables import print_table
 from hnet_lm.cli.terminal import print_json, printable, typed_bytes
-from hnet_lm.data import DataConfig, FastaConfig, SourceConfig, documents, open_byte_pairs
-from hnet_lm.data.files import content_suffix
-from hnet_lm.data.formats import FORMAT_OF_SUFFIX
+from hnet_lm.data import DataConfig, FastaConfig, documents, open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.errors import DataError, UserError
 from hnet_lm.extras import import_leaf
+from hnet_lm.inputs import STANDARD_INPUT, read_bytes, read_text
 from hnet_lm.inspect import (
     Agreement,
     Chunks,
@@ -84,7 +83,8 @@ class Command:
     text: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="TEXT")] = None
     """The text; without it --file or standard input."""
     file: str | None = None
-    """A file of text, FASTA, JSONL or any bytes, compressed or not; or sample:english (chinese, code, dna)."""
+    """A file of text, FASTA, JSONL or any bytes, compressed or not; - for standard input; or sample:english (chinese,
+    code, dna)."""
     document: int = 0
     """Which document of the file, counted from 0: a line of JSONL, of FASTA a stretch of --max-bytes bases."""
     max_bytes: int = 1_000_000
@@ -101,6 +101,7 @@ class Command:
     """Print all probabilities, chunk starts and figures as JSON."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
+    sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
     compare: tyro.conf.OmitArgPrefixes[Compare] = field(default_factory=Compare)
 
     def run(self) -> None:
@@ -122,7 +123,7 @@ class Command:
         elif html is None and png is None:
             _draw(found, self.probabilities)
         if text.part:
-            print(f"chunks: {text.part} looked at; --max-bytes looks at more", file=sys.stderr)
+            say(f"{text.name}: {text.part} looked at; --max-bytes looks at more")
         try:
             write_all(self._pictures(found, text.title, html, png))
         except OutputError:
@@ -142,7 +143,7 @@ class Command:
             contents[png] = picture.getvalue()
             if missing:
                 note = import_leaf("hnet_lm.figures", "plot", "--png").boxes_note(missing)
-                print(f"{png.given}: {note}", file=sys.stderr)
+                say(f"{png.given}: {note}")
         return contents
 
     def _agreements(self, found: Chunks) -> list[list[Agreement]]:
@@ -167,22 +168,22 @@ class Command:
             if sys.stdin.isatty():
                 raise UserError("no text: give one as an argument, by --file or on standard input")
             return self._first(read_bytes(STANDARD_INPUT), "standard input")
-        is_known = content_suffix(self.file) in FORMAT_OF_SUFFIX or ":" in self.file
         fasta = FastaConfig(n_runs="keep", window=self.max_bytes)  # so that offsets are the record's own
-        source = SourceConfig(self.file, format="auto" if is_known else "bytes", fasta=fasta)
-        two = islice(documents(DataConfig((source,))), self.document, self.document + 2)
-        document, following = next(two, None), next(two, None)
+        source = self.sources.source(self.file, "train", fasta=fasta)
+        found = documents(DataConfig((source,)), report=self.sources.report())
+        document = next(islice(found, self.document, None), None)
         if document is None:
             raise DataError(f"{self.file}: has no document {self.document} (they are counted from 0)")
-        goes_on = following is not None and (following.path, following.record) == (document.path, document.record)
-        return self._first(document.data, printable(self.file), goes_on)
+        name = printable(self.file)
+        if source.format == "fasta" and len(document.data) == self.max_bytes:
+            return _Text(document.data, name, f"only a stretch of {self.max_bytes:,} bases is")
+        return self._first(document.data, name)
 
-    def _first(self, data: bytes, name: str, goes_on: bool = False) -> "_Text":
-        """As much of the text as is looked at; `goes_on` says that there is more than `data`."""
-        if len(data) <= self.max_bytes and not goes_on:
+    def _first(self, data: bytes, name: str) -> "_Text":
+        """As much of the text as is looked at."""
+        if len(data) <= self.max_bytes:
             return _Text(data, name, "")
-        whole = "" if goes_on else f" of {len(data):,}"
-        return _Text(data[: self.max_bytes], name, f"only the first {self.max_bytes:,}{whole} bytes are")
+        return _Text(data[: self.max_bytes], name, f"only the first {self.max_bytes:,} of {len(data):,} bytes are")
 
 
 class _Text(NamedTuple):
@@ -198,7 +199,7 @@ class _Text(NamedTuple):
 
     @property
     def title(self) -> str:
-        return self.name if self.is_whole else f"{self.name} (the first {len(self.data):,} bytes)"
+        return self.name if self.is_whole else f"{self.name} ({len(self.data):,} bytes of it)"
 
 
 def _tokens(source: str, data: bytes) -> Chunks:
@@ -206,9 +207,10 @@ def _tokens(source: str, data: bytes) -> Chunks:
     tokenizer = Path(source) / TOKENIZER
     if not tokenizer.is_file():
         raise UserError(f"{source}: the model reads tokens; put their {TOKENIZER} into its folder to see them")
-    print(f"{source}: the model reads tokens and has no chunks; shown are its tokens, as stage 0", file=sys.stderr)
+    say(f"{source}: the model reads tokens and has no chunks; shown are its tokens, as stage 0")
+    starts = open_byte_pairs(str(tokenizer)).encode(data).starts  # several where tokens are parts of one character
     is_start = np.zeros(len(data), dtype=bool)
-    is_start[open_byte_pairs(str(tokenizer)).encode(data).starts] = True
+    is_start[starts[starts < len(data)]] = True
     return Chunks.from_positions(data, [(is_start.astype(np.float32), is_start)])
 
 

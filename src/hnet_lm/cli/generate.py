@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from hnet_lm.cli.input import STANDARD_INPUT, read_bytes
 from hnet_lm.cli.loading import WeightsOption, load_model
 from hnet_lm.cli.terminal import print_json, typed_bytes
 from hnet_lm.errors import UserError
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
+from hnet_lm.inputs import STANDARD_INPUT, read_bytes
 from hnet_lm.model import HNetLM
 
 # what a terminal would obey instead of showing it: control characters, except tab and line feed

@@ -6,6 +6,7 @@ probability of its bytes.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import local, read_text
 
 NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how Python's surrogateescape shows such bytes
-PROBE = "  Zoë, e\u0301 ﬁ ＡＢ 1\u00a02\t\r\n你好 🤖 x"  # what a normalizer would change
+PROBE = "Zoë, e\u0301 ﬁ ＡＢ 1\u00a02\t\r\n你好 🤖 x"  # what a normalizer would change
+PROBES = ("", "x", " ", "\n", PROBE, f" {PROBE}", f"  {PROBE} ", f"\n{PROBE}\n")  # some add a space, or take one
 NUM_SPECIAL = 2  # BOS and EOS stand behind the tokens
 
 
@@ -33,15 +36,24 @@ class BytePairs:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
-        if not path.is_file():
+        if not os.path.isfile(local(path)):
             raise DataError(f"{path}: no such file; give the path of a tokenizer.json")
+        text = read_text(path)
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            self._tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # the library raises plain Exception
             raise DataError(f"{path}: not a tokenizer.json: {error}") from None
+        self._tokenizer.no_truncation()  # a file may ask for one, and would lose the rest of each text
+        self._tokenizer.no_padding()
         self._byte_ids = self._ids_of_bytes(path)
-        if self._tokenizer.decode(self._encode(PROBE).ids.tolist(), skip_special_tokens=False) != PROBE:
-            raise DataError(f"{path}: the tokenizer changes the text (a normalizer?), so its tokens do not say it")
+        if any(self._changes(probe) for probe in PROBES):
+            raise DataError(
+                f"{path}: the tokenizer changes the text (a normalizer, or a space in front?), so its tokens do not "
+                "say it"
+            )
+        for token in self._tokenizer.get_added_tokens_decoder().values():
+            if token.lstrip or token.rstrip:
+                raise DataError(f"{path}: the tokenizer changes the text: {token.content} takes the spaces beside it")
 
     @property
     def vocab_size(self) -> int:
@@ -62,6 +74,9 @@ class BytePairs:
     def encode_byte(self, value: int) -> int:
         """The token of a single byte."""
         return int(self._byte_ids[value])
+
+    def _changes(self, text: str) -> bool:
+        return self._tokenizer.decode(self._encode(text).ids.tolist(), skip_special_tokens=False) != text
 
     def _encode_bytes(self, data: bytes) -> Tokens:
         return Tokens(self._byte_ids[np.frombuffer(data, dtype=np.uint8)], np.arange(len(data)))

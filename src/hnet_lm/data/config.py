@@ -55,7 +55,7 @@ class SourceConfig:
     Attributes:
         path: A file, a glob, a URL that fsspec knows (`s3://...`), `sample:english` (chinese, code, dna) for a bundled
             sample, or `hf:NAME` for a dataset of the Hugging Face hub or a local dataset directory.
-        format: `auto` goes by the file's suffix, below `.gz`, `.xz` or `.zst`.
+        format: `auto` goes by the file's suffix, below one of a compression; a file of another suffix is its bytes.
         weight: This source's share of the bytes, relative to the other sources' weights.
         field: The JSONL field or the parquet or hub column that holds the text.
         separator: Text files are cut into documents at this string; empty: a file is one document.

@@ -11,10 +11,12 @@ from typing import Any
 
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.config import DataConfig
+from hnet_lm.data.files import fingerprints, require_same_files
 from hnet_lm.data.workers import InProcess, ReadPlan, StreamReader, Workers
 from hnet_lm.errors import ConfigError, DataError
 
 NOT_OF_THE_ORDER = ("num_workers", "on_error")
+STATE_VERSION = 2
 
 
 class DataLoader:
@@ -32,6 +34,7 @@ class DataLoader:
         self._next_batch = 0  # of the sequence that all ranks share
         self._states: list[dict[str, Any] | None] = [None] * config.streams
         self._reader: StreamReader | None = None
+        self._files: list[list[str]] | None = None  # fingerprints, of each source
 
     def __iter__(self) -> "DataLoader":
         return self
@@ -56,15 +59,29 @@ class DataLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Small and JSON-able; the same on all ranks after the same number of steps."""
-        return {"order": self._order(), "next_batch": self._next_batch, "streams": list(self._states)}
+        return {
+            "version": STATE_VERSION,
+            "order": self._order(),
+            "files": self._known_files(),
+            "next_batch": self._next_batch,
+            "streams": list(self._states),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on after the saved loader's last step. Raises DataError if the configuration is of another order."""
+        """Goes on after the saved loader's last step.
+
+        Raises DataError if the configuration is of another order, or a file is not what it was.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise DataError("the data cannot go on where it stopped: the run was saved by another version of hnet-lm")
         order = self._order()
         changed = [key for key in order if state["order"].get(key) != order[key]]
         if changed:
             names = ", ".join(f"data.{key}" for key in changed)
             raise DataError(f"the data cannot go on where it stopped: {names} changed since the run was saved")
+        self._files = None
+        for source, saved, now in zip(self.config.sources, state["files"], self._known_files(), strict=True):
+            require_same_files(source, saved, now)
         self.close()
         self._next_batch = state["next_batch"]
         self._states = list(state["streams"])
@@ -88,7 +105,13 @@ class DataLoader:
             "vocab_size": self.vocab_size
         }
 
+    def _known_files(self) -> list[list[str]]:
+        if self._files is None:
+            self._files = [fingerprints(source) for source in self.config.sources]
+        return self._files
+
     def _open(self) -> StreamReader:
+        self._known_files()  # as they are before anything is read from them
         plan = ReadPlan(self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, tuple(self._states))
         num_workers = min(self.config.num_workers, self.config.streams)
         return Workers(plan, num_workers) if num_workers else InProcess(plan)

@@ -16,17 +16,10 @@ class Cursor:
         self.load_state_dict({"epoch": 0, "rank": 0, "position": None, "taken": 0, "epoch_has_parts": False})
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self._state, "num_files": len(self.source.paths)}
+        return dict(self._state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises DataError if the source has another number of files than when the state was saved."""
-        saved = state.get("num_files", len(self.source.paths))
-        if saved != len(self.source.paths):
-            raise DataError(
-                f"{self.source.config.path} names {len(self.source.paths)} files now and named {saved} when the run "
-                "was saved; resuming needs the same files"
-            )
-        self._state = {key: value for key, value in state.items() if key != "num_files"}
+        self._state = dict(state)
         self._parts = self._read_for_ever()
         self._next: Run | None = None
 

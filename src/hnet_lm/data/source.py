@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hnet_lm.data.config import SourceConfig
-from hnet_lm.data.files import READ_ERRORS, expand
-from hnet_lm.data.formats import HUB_PREFIX, reader_for
+from hnet_lm.data.files import paths_of
+from hnet_lm.data.formats import reader_for
 from hnet_lm.data.parts import FileRequest, Part, Position, Report
-from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import READ_ERRORS, reason_of
 
 
 class PlacedPart(NamedTuple):
@@ -42,7 +42,7 @@ class Source:
     ) -> None:
         self.config = config
         self.index = index
-        self.paths = _paths(config)
+        self.paths = paths_of(config)
         self._forbidden = [bytes([value]) for value in range(vocab_size - 2, 256)]
         self._vocab_size = vocab_size
         self._report = report
@@ -81,18 +81,18 @@ class Source:
         stream, num_streams = (0, 1) if self._own_files else (self._stream, self._num_streams)
         key = (self._seed, self.index, epoch, file)
         request = FileRequest(path, self.config, self._report, stream, num_streams, key)
+        read = reader_for(path, self.config)
         last_record = None
         try:
-            for part in reader_for(path, self.config)(request, position):
+            for part in read(request, position):
                 last_record = part.record
                 if self._is_encodable(part, path):
                     yield part
         except DataError as error:
             self._report(error)
         except READ_ERRORS as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             where = "cannot be read" if last_record is None else f"damaged or cut off after record {last_record + 1}"
-            self._report(DataError(f"{path}: {where}: {reason}"))
+            self._report(DataError(f"{path}: {where}: {reason_of(error)}"))
 
     def _is_encodable(self, part: Part, path: str) -> bool:
         """Whether no byte of the part is needed for BOS or EOS; otherwise the error is reported."""
@@ -107,11 +107,3 @@ class Source:
                 )
                 return False
         return True
-
-
-def _paths(config: SourceConfig) -> list[str]:
-    if config.path.startswith(SAMPLE_PREFIX):
-        return [sample_path(config.path.removeprefix(SAMPLE_PREFIX), config.split)]
-    if config.path.startswith(HUB_PREFIX):
-        return [config.path]
-    return expand(config.path)

@@ -6,7 +6,6 @@ current block began in each source and how many of its batches are given. Going 
 more than the shuffle buffer holds.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,29 +13,13 @@ import numpy as np
 
 from hnet_lm.data.block import Block, PackedBlock
 from hnet_lm.data.config import DataConfig
+from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.data.mixture import Mixture
 from hnet_lm.data.packed import PackedArrays
 from hnet_lm.data.source import Source
 from hnet_lm.errors import DataError
 
 UNSHUFFLED_BLOCK_BYTES = 1 << 20  # without a shuffle a block only saves work
-
-logger = logging.getLogger(__name__)
-
-
-class ErrorReport:
-    """What happens to a damaged file or record: raised, or counted, the first one with a warning."""
-
-    def __init__(self, on_error: str) -> None:
-        self._on_error = on_error
-        self.num_skipped = 0
-
-    def __call__(self, error: DataError) -> None:
-        if self._on_error == "raise":
-            raise error
-        if self.num_skipped == 0:
-            logger.warning("skipped: %s (further ones are only counted)", error)
-        self.num_skipped += 1
 
 
 class Stream:
@@ -71,6 +54,8 @@ class Stream:
         """The next batch; None, at little cost, where it is not `wanted`. Raises DataError."""
         if self._packed is None:
             self._packed = self._fill()
+            if self._next_batch >= len(self._packed):
+                raise DataError("the data cannot go on where it stopped: its files are no longer what they were")
         arrays = self._packed.arrays(self._next_batch) if wanted else None
         self._next_batch += 1
         if self._next_batch == len(self._packed):

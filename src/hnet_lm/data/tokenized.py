@@ -13,9 +13,9 @@ import torch
 
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.config import DataConfig
-from hnet_lm.data.files import load_leaf
 from hnet_lm.data.loader import DataLoader
-from hnet_lm.errors import ConfigError
+from hnet_lm.errors import ConfigError, DataError
+from hnet_lm.extras import import_leaf
 from hnet_lm.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TokenizedLoader:
 
 def open_byte_pairs(path: str) -> "BytePairs":
     """The tokenizer of a `tokenizer.json`. Raises DataError."""
-    return load_leaf("byte_pairs", "tokenizers", "eval", f"reading {path}").BytePairs(path)
+    return import_leaf("hnet_lm.data.byte_pairs", "eval", f"reading {path}", DataError).BytePairs(path)
 
 
 Loader = DataLoader | TokenizedLoader

@@ -5,23 +5,34 @@ from collections.abc import Iterator
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.block import Block, PackedBlock
 from hnet_lm.data.config import DataConfig
+from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.data.parts import Document
 from hnet_lm.data.runs import Run, run_of
 from hnet_lm.data.source import Source
-from hnet_lm.data.stream import ErrorReport
 
 NO_RESERVED_BYTES = 258
 
 
-def documents(config: DataConfig) -> Iterator[Document]:
-    """The whole documents of all sources, source by source and file by file. Weights and sizes do not matter here."""
-    for source in _sources(config, NO_RESERVED_BYTES):
+def documents(
+    config: DataConfig, *, vocab_size: int = NO_RESERVED_BYTES, report: ErrorReport | None = None
+) -> Iterator[Document]:
+    """The whole documents of all sources, source by source and file by file. Weights and sizes do not matter here.
+
+    Below 258, `vocab_size` makes documents with the bytes of BOS or EOS errors. `report` is told of damaged files and
+    records instead of one made from `config.on_error`; a document of which a part is damaged is left out whole.
+    """
+    for source in _sources(config, vocab_size, report):
         parts: list[bytes] = []
+        size = 0
         for part, _, file in source.epoch(0):
+            if part.starts:
+                parts, size = [], 0
+            elif part.offset + 1 != size:  # a part before this one was damaged
+                continue
             parts.append(part.data if part.starts else part.data[1:])
+            size += len(parts[-1])
             if part.ends:
                 yield Document(b"".join(parts), source.paths[file], part.record)
-                parts = []
 
 
 def one_pass(config: DataConfig, *, vocab_size: int = 256, max_batches: int | None = None) -> Iterator[Batch]:
@@ -43,8 +54,8 @@ def one_pass(config: DataConfig, *, vocab_size: int = 256, max_batches: int | No
         yield _pack(block, config, vocab_size)
 
 
-def _sources(config: DataConfig, vocab_size: int) -> Iterator[Source]:
-    report = ErrorReport(config.on_error)
+def _sources(config: DataConfig, vocab_size: int, report: ErrorReport | None = None) -> Iterator[Source]:
+    report = ErrorReport(config.on_error) if report is None else report
     for index, source in enumerate(config.sources):
         yield Source(source, index, vocab_size=vocab_size, report=report, seed=config.seed)
 

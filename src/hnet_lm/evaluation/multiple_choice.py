@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hnet_lm.data.files import READ_ERRORS, open_stream
 from hnet_lm.errors import DataError
 from hnet_lm.evaluation.scorer import Passage, Scorer
+from hnet_lm.inputs import opened
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,10 @@ class Accuracy:
 def read_questions(path: str | Path) -> list[Question]:
     """All questions of a file. Raises DataError, with the line, for one that is none."""
     questions = []
-    try:
-        with open_stream(str(path)) as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    questions.append(_question(line, f"{path}, line {number}"))
-    except READ_ERRORS as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    with opened(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                questions.append(_question(line, f"{path}, line {number}"))
     if not questions:
         raise DataError(f"{path}: has no questions")
     return questions

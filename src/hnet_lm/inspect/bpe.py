@@ -1,11 +1,13 @@
 """Where the tokens of a BPE tokenizer start, from a `tokenizer.json`. Needs the `tokenizers` package."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import local, read_text
 from hnet_lm.inspect.characters import utf8_lengths
 
 
@@ -14,12 +16,14 @@ def bpe_offsets(data: bytes, tokenizer_path: Path) -> np.ndarray:
 
     Raises DataError for a tokenizer that cannot be read and for bytes that are not UTF-8.
     """
-    if not tokenizer_path.is_file():
+    if not os.path.isfile(local(tokenizer_path)):
         raise DataError(f"{tokenizer_path}: no such file; give the path of a tokenizer.json")
+    description = read_text(tokenizer_path)
     try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_path))
+        tokenizer = Tokenizer.from_str(description)
     except Exception as error:  # the library raises plain Exception
         raise DataError(f"{tokenizer_path}: not a tokenizer.json: {error}") from None
+    tokenizer.no_truncation()
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

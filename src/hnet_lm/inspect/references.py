@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import decoded_lines, opened
 
+POSITION = re.compile(r"[0-9]{1,15}")
 _SPACES = re.compile(rb"\s+")  # of bytes: ASCII white space
 
 
@@ -48,39 +50,33 @@ def codon_offsets(num_bases: int, frame: int = 0) -> np.ndarray:
     return np.arange(frame, num_bases, 3)
 
 
-def bed_offsets(path: Path, sequence: str | None, num_bases: int, origin: int = 0) -> np.ndarray:
+def bed_offsets(path: str | Path, sequence: str | None, num_bases: int, origin: int = 0) -> np.ndarray:
     """Starts and ends of a BED file's intervals on `sequence` (None: every line), as offsets into the text.
 
     BED counts from 0 and leaves the end out, so an end is the first base behind. `origin` is the genome position of
-    the text's first base. Raises DataError for a line that is not BED, and where no interval meets the text.
+    the text's first base. The file may be compressed, or a pipe. Raises DataError for a line that is not BED, and where
+    no interval meets the text.
     """
-    marked: list[int] = []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip() or line.startswith(("#", "track", "browser")):
-            continue
-        fields = line.split("\t") if "\t" in line else line.split()
-        if len(fields) < 3 or not (fields[1].strip().isdecimal() and fields[2].strip().isdecimal()):
-            raise DataError(
-                f"{path}, line {number}: not BED; expected a name, a start and an end, got {line.strip()!r}"
-            )
-        if sequence is None or fields[0] == sequence:
-            marked += [int(fields[1]) - origin, int(fields[2]) - origin]
-    offsets = _offsets(offset for offset in marked if 0 <= offset < num_bases)
-    if not len(offsets):
+    marked: set[int] = set()
+    with opened(path) as stream:
+        for number, line in enumerate(decoded_lines(stream, str(path)), start=1):
+            if not line.strip() or line.startswith(("#", "track", "browser")):
+                continue
+            fields = line.split("\t", 3) if "\t" in line else line.split(maxsplit=3)
+            if len(fields) < 3 or not all(POSITION.fullmatch(field.strip()) for field in fields[1:3]):
+                raise DataError(
+                    f"{path}, line {number}: not BED; expected a name, a start and an end, got {line.strip()[:80]!r}"
+                )
+            if sequence is None or fields[0] == sequence:
+                offsets = (int(field) - origin for field in fields[1:3])
+                marked.update(offset for offset in offsets if 0 <= offset < num_bases)
+    if not marked:
         where = "any sequence" if sequence is None else f"{sequence!r}"
         raise DataError(
             f"{path}: no interval of {where} begins or ends in positions {origin} to {origin + num_bases}; "
             "check the sequence name and the origin"
         )
-    return offsets
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise DataError(f"{path}: cannot be read: {reason}") from None
+    return _offsets(marked)
 
 
 def _offsets(values: Iterable[int]) -> np.ndarray:

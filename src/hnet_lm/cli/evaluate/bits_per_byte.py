@@ -1,5 +1,6 @@
 """`hnet-lm evaluate bpb`."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,11 +17,12 @@ from hnet_lm.errors import UserError
 from hnet_lm.evaluation import (
     BitsPerByte,
     BoundaryStatistics,
-    Passage,
+    ByteScorer,
     PassageScore,
     bits_per_byte,
     compressor_bits_per_byte,
 )
+from hnet_lm.inputs import local
 
 Files = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME=]FILE ...")]
 
@@ -50,7 +52,8 @@ class EvaluateBitsPerByte:
         paths: dict[str, list[str]] = {}
         for domain, path in map(_named, self.files):
             paths.setdefault(domain, []).append(path)
-        domains = {domain: self._texts(of_domain) for domain, of_domain in paths.items()}
+        scorer = self.reading.scorer(self.model, unit_starts=True)
+        domains = {domain: self._texts(of_domain, scorer) for domain, of_domain in paths.items()}
         chunks = BoundaryStatistics()
         data: dict[str, list[bytes]] = {domain: [] for domain in domains}
 
@@ -59,7 +62,7 @@ class EvaluateBitsPerByte:
             if self.compressors:
                 data[domain].append(text)
 
-        found = bits_per_byte(self.reading.scorer(self.model, unit_starts=True), domains, on_document)
+        found = bits_per_byte(scorer, domains, on_document)
         compressed = {domain: self._compressed(b"".join(texts)) for domain, texts in data.items()}
         if self.json:
             print_json(found.to_json() | {"chunks": chunks.to_json(), "compressors": compressed})
@@ -71,27 +74,25 @@ class EvaluateBitsPerByte:
         if any(chunks.domains.values()):
             print_table(("domain", "stage", "chunks", "bytes/chunk", "sd", "at space", "at word"), _chunk_rows(chunks))
 
-    def _texts(self, paths: Iterable[str]) -> Iterator[Passage]:
+    def _texts(self, paths: Iterable[str], scorer: ByteScorer) -> Iterator[bytes]:
         """The documents of the paths; that the first of each can be read is found out now, not after hours."""
-        return chain.from_iterable([_begun(self._passages(path)) for path in paths])
-
-    def _passages(self, path: str) -> Iterator[Passage]:
-        for number, data in enumerate(documents(path, self.max_bytes), start=1):
-            yield Passage(data, name=f"{path}, record {number}")
+        vocab_size = scorer.model.config.vocab_size
+        texts = [documents(path, self.max_bytes, self.reading, vocab_size=vocab_size) for path in paths]
+        return chain.from_iterable([_begun(of_path) for of_path in texts])
 
     def _compressed(self, data: bytes) -> dict[str, float]:
         return {name: compressor_bits_per_byte(data, name) for name in self.compressors if data}
 
 
-def _begun(passages: Iterator[Passage]) -> Iterator[Passage]:
-    first = list(islice(passages, 1))
-    return chain(first, passages)
+def _begun(texts: Iterator[bytes]) -> Iterator[bytes]:
+    first = list(islice(texts, 1))
+    return chain(first, texts)
 
 
 def _named(file: str) -> tuple[str, str]:
-    """The domain and the path of NAME=PATH; a path alone is its own domain."""
+    """The domain and the path of NAME=PATH; a path alone, which may have a = in it, is its own domain."""
     match = re.fullmatch(r"([\w .-]+)=(.+)", file)
-    return (match[1], match[2]) if match else (file, file)
+    return (match[1], match[2]) if match and not os.path.lexists(local(file)) else (file, file)
 
 
 def _result_row(name: str, result: BitsPerByte, compressed: Mapping[str, float | None]) -> list[str]:

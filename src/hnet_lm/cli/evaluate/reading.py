@@ -1,16 +1,19 @@
 """What the measures of a model have in common on the command line: the model, how it reads, and documents."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from hnet_lm.cli.loading import WeightsOption, load_model
-from hnet_lm.data import DataConfig, SourceConfig
+from hnet_lm.cli.sources import SourceOptions, say
+from hnet_lm.data import DataConfig
 from hnet_lm.data import documents as read_documents
+from hnet_lm.data.config import Format
 from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
+from hnet_lm.data.validation import NO_RESERVED_BYTES
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import ByteScorer, CarriedState, SlidingWindow, TokenScorer
 
@@ -31,6 +34,7 @@ class Reading:
     """How far the window moves; half of it by default."""
     call_bytes: int = 16_384
     """Bytes of one call of the model, of all documents together."""
+    sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
 
     def scorer(self, model: str, *, unit_starts: bool = False) -> ByteScorer:
         if self.window is None and self.stride is not None:
@@ -46,11 +50,26 @@ class Reading:
         return ByteScorer(loaded, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
 
 
-def documents(path: str, max_bytes: int | None) -> Iterator[bytes]:
-    """The documents of a source, of a sample its held-out ones."""
+def documents(
+    path: str,
+    max_bytes: int | None,
+    reading: Reading = Reading(),
+    *,
+    vocab_size: int = NO_RESERVED_BYTES,
+    default_format: Format = "auto",
+) -> Iterator[bytes]:
+    """The documents of a source, of a sample its held-out ones; damaged ones are counted on standard error.
+
+    Documents that hold a byte which a model of `vocab_size` reads as BOS or EOS are damaged for it. `default_format`
+    is that of a file whose suffix tells none.
+    """
+    source = reading.sources.source(path, "validation", default_format=default_format)
+    report = reading.sources.report()
     num_bytes = 0
-    for document in read_documents(DataConfig((SourceConfig(path, split="validation"),))):
+    for document in read_documents(DataConfig((source,)), vocab_size=vocab_size, report=report):
         yield document.data
         num_bytes += len(document.data)
         if max_bytes is not None and num_bytes >= max_bytes:
-            return
+            break
+    if report.num_skipped:
+        say(f"{path}: damaged files and records left out: {report.num_skipped:,}")

@@ -43,7 +43,7 @@ class EvaluateRobustness:
         require_at_least(0, seed=self.seed)
         require_at_least(1, max_bytes=self.max_bytes)
         questions = [] if self.questions is None else read_questions(self.questions)
-        texts = [] if self.text is None else list(documents(self.text, self.max_bytes))
+        texts = [] if self.text is None else list(documents(self.text, self.max_bytes, self.reading))
         scorer = self.reading.scorer(self.model)
         facts: dict[str, Any] = {}
         if self.questions is not None:

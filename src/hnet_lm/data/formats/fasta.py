@@ -7,13 +7,16 @@ the file is what the parts call their record. Documents are given whole, and the
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
-from hnet_lm.data.files import open_stream, require_content
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import open_input, require_content, without_mark
 
 NUCLEOTIDE_CODES = b"ACGTUNRYSWKMBDHVacgtunryswkmbdhv"
 PLAIN_BASES = b"ACGTacgt"
+PIECE_BYTES = 1 << 16
 COMPLEMENT = bytes.maketrans(NUCLEOTIDE_CODES, b"TGCAANYRSWMKVHDBtgcaanyrswmkvhdb")
 OUTSIDE_N_RUNS = re.compile(rb"[^Nn]+")
 
@@ -53,61 +56,79 @@ class _Documents:
 
 
 def read_fasta(request: FileRequest, position: Position | None) -> Iterator[Part]:
-    """The documents of all records. A record with a letter that is no nucleotide code ends there."""
-    start = position or {"byte": 0, "line": 0, "column": 0, "record": 0}
-    byte, number, column = start["byte"], start["line"], start["column"]
+    """The documents of all records. A record with a letter that is no nucleotide code ends there.
+
+    Lines are read in pieces of at most `PIECE_BYTES`, so that a chromosome on one line is never held whole.
+    """
+    start = position or {"byte": 0, "line": 0, "inside": False, "record": 0}
+    byte, number, inside = start["byte"], start["line"], start["inside"]
     documents = _Documents(request, start["record"])
     n_runs = request.config.fasta.n_runs
-    in_record, ignoring = position is not None, False
-    with open_stream(request.path, byte) as stream:
+    in_record, in_header, ignoring, has_gap = position is not None, False, False, False
+    with open_input(request.path, byte) as stream:
         if position is None:
+            stream, byte = without_mark(stream, request.path)
             require_content(stream, request.path)
-        for line in stream:
-            bases = line.rstrip()
-            plain = in_record and not ignoring and column == 0 and not bases.translate(None, PLAIN_BASES)
-            if plain and len(bases) <= documents.room:  # most lines of most files: nothing to decide
-                documents.add(bases)
-                byte += len(line)
+        for piece in iter(partial(stream.readline, PIECE_BYTES), b""):
+            bases = piece.rstrip()
+            here, byte = byte, byte + len(piece)
+            starts_line, inside = not inside, not piece.endswith(b"\n")
+            if starts_line:
                 number += 1
+                has_gap = False
+                in_header = piece.startswith(b">")
+            place = _Place(here, number, starts_line)
+            if in_header:
+                if starts_line:
+                    yield from documents.finish(place.at(0))
+                    in_record, ignoring = True, False
                 continue
-            here = {"byte": byte, "line": number}
-            byte += len(line)
-            number += 1
-            if line.startswith(b">"):
-                yield from documents.finish({**here, "column": 0})
-                in_record, ignoring = True, False
-                continue
+            had_gap, has_gap = has_gap, inside and (has_gap or len(bases) < len(piece))
             if ignoring or not bases:
                 continue
-            problem = _problem(bases, in_record)
+            is_plain = in_record and not had_gap and not bases.translate(None, PLAIN_BASES)
+            if is_plain and len(bases) <= documents.room:  # most lines of most files: nothing to decide
+                documents.add(bases)
+                continue
+            problem = "" if is_plain else _problem(bases, in_record, had_gap)
             if problem:
-                yield from documents.finish({**here, "column": 0})
+                yield from documents.finish(place.at(0))
                 request.report(DataError(f"{request.path}:{number}: {problem}"))
                 ignoring = True
                 continue
             spans = [(0, len(bases))] if n_runs == "keep" else [m.span() for m in OUTSIDE_N_RUNS.finditer(bases)]
-            end_of_last = column
+            end_of_last = 0
             for begin, end in spans:
-                begin = max(begin, column)
                 if n_runs == "split" and begin > end_of_last:
-                    yield from documents.finish({**here, "column": begin})
+                    yield from documents.finish(place.at(end_of_last))
                 while end - begin > documents.room:
                     full = begin + documents.room
                     documents.add(bases[begin:full])
-                    yield from documents.finish({**here, "column": full})
+                    yield from documents.finish(place.at(full))
                     begin = full
-                if end > begin:
-                    documents.add(bases[begin:end])
+                documents.add(bases[begin:end])
                 end_of_last = end
             if n_runs == "split" and end_of_last < len(bases):
-                yield from documents.finish({**here, "column": len(bases)})
-            column = 0
-        yield from documents.finish({"byte": byte, "line": number, "column": 0})
+                yield from documents.finish(place.at(end_of_last))
+        yield from documents.finish({"byte": byte, "line": number, "inside": inside})
 
 
-def _problem(bases: bytes, in_record: bool) -> str:
+class _Place(NamedTuple):
+    """Where a piece of a line begins: the byte of the file, the number of the line, whether the line begins here."""
+
+    byte: int
+    line: int
+    starts_line: bool
+
+    def at(self, column: int) -> dict[str, int]:
+        """The position of a byte of the piece; `line` counts the lines that have begun before it."""
+        inside = column > 0 or not self.starts_line
+        return {"byte": self.byte + column, "line": self.line if inside else self.line - 1, "inside": inside}
+
+
+def _problem(bases: bytes, in_record: bool, had_gap: bool) -> str:
     """What is wrong with a line of a record; empty if nothing is."""
     if not in_record:
         return "bases before the first header (a line that begins with '>')"
-    strange = bases.translate(None, NUCLEOTIDE_CODES)
+    strange = b" " if had_gap else bases.translate(None, NUCLEOTIDE_CODES)
     return f"{chr(strange[0])!r} is not a nucleotide code" if strange else ""

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator
 
-from hnet_lm.data.files import open_stream, require_content
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import open_input, require_content
 
 
 def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part]:
@@ -13,7 +13,7 @@ def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part
     start = position or {"byte": 0, "line": 0}
     byte, number = start["byte"], start["line"]
     field = request.config.field
-    with open_stream(request.path, byte) as stream:
+    with open_input(request.path, byte) as stream:
         if position is None:
             require_content(stream, request.path)
         for line in stream:

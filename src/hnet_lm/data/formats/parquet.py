@@ -1,4 +1,8 @@
-"""Parquet: one column holds the documents. The only file that needs the package `pyarrow`."""
+"""Parquet: one column holds the documents. The only file that needs the package `pyarrow`.
+
+Text is taken as the bytes that are stored, whichever of Arrow's types of text or bytes the column has; whether they are
+UTF-8 is not asked.
+"""
 
 import shutil
 import tempfile
@@ -8,11 +12,21 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hnet_lm.data.files import is_compressed, open_raw, open_stream
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import open_input
 
 ROWS_AT_ONCE = 256
+TEXT_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
+ARROW_ERRORS = (pa.ArrowException, UnicodeDecodeError)  # the latter for the names of columns
 
 
 def read_parquet(request: FileRequest, position: Position | None) -> Iterator[Part]:
@@ -20,17 +34,19 @@ def read_parquet(request: FileRequest, position: Position | None) -> Iterator[Pa
     with _open_seekable(request.path) as stored:
         try:
             yield from _read_rows(request, pq.ParquetFile(stored), position["row"] if position else 0)
-        except pa.ArrowException as error:
-            raise DataError(f"{request.path}: not a readable parquet file: {error}") from error
+        except ARROW_ERRORS as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"{request.path}: not a readable parquet file: {reason}") from error
 
 
 def _open_seekable(path: str) -> BinaryIO:
-    """The file itself; one that is compressed as a whole is unpacked into a temporary file, since its index is last."""
-    if not is_compressed(path):
-        return open_raw(path)
+    """The file itself; of a compressed one, or a pipe, a copy in a temporary file: the index of Parquet is last."""
+    stored = open_input(path)
+    if stored.seekable():
+        return stored
     unpacked: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever reads it; a file in all but type
-    with open_stream(path) as stream:
-        shutil.copyfileobj(stream, unpacked)
+    with stored:
+        shutil.copyfileobj(stored, unpacked)
     return unpacked
 
 
@@ -39,7 +55,7 @@ def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> It
     if column not in file.schema_arrow.names:
         raise DataError(f"{request.path}: no column {column!r}; the file has {', '.join(file.schema_arrow.names)}")
     kind = file.schema_arrow.field(column).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_binary(kind)):
+    if not _is_text(kind):
         raise DataError(f"{request.path}: column {column!r} holds neither text nor bytes but {kind}")
     if file.metadata.num_rows == 0:
         raise DataError(f"{request.path} is empty: it has no rows")
@@ -50,16 +66,27 @@ def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> It
             row += rows_of_group
             continue
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[column]):
-            for value in batch.column(0).to_pylist():
+            for data in _as_bytes(batch.column(0)):
                 row += 1
                 if row <= first_row or not request.wants(row - 1):
                     continue
-                if value is None:
+                if data is None:
                     request.report(DataError(f"{request.path}: row {row}: column {column!r} is null"))
-                elif value:
-                    data = value.encode() if isinstance(value, str) else value
+                elif data:
                     yield Part(data, row - 1, 0, True, True, {"row": row})
 
 
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+def _is_text(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):  # such as JSON: text with a meaning
+        return _is_text(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return any(is_type(kind) for is_type in TEXT_TYPES)
+
+
+def _as_bytes(column: pa.Array) -> list[bytes | None]:
+    if isinstance(column, pa.ExtensionArray):
+        return _as_bytes(column.storage)
+    if isinstance(column, pa.DictionaryArray):
+        return _as_bytes(column.dictionary_decode())
+    return column.cast(pa.large_binary()).to_pylist()

@@ -6,8 +6,11 @@ the file is read: from its start, or from the middle after a stop.
 
 from collections.abc import Iterator
 
-from hnet_lm.data.files import open_stream, require_content
 from hnet_lm.data.parts import PART_BYTES, FileRequest, Part, Position
+from hnet_lm.errors import DataError
+from hnet_lm.inputs import open_input, require_content
+
+PARQUET = b"PAR1"
 
 
 def read_whole(request: FileRequest, position: Position | None) -> Iterator[Part]:
@@ -16,10 +19,12 @@ def read_whole(request: FileRequest, position: Position | None) -> Iterator[Part
         return
     byte = position["byte"] if position else 0
     offset = byte - 1 if byte else 0
-    with open_stream(request.path, offset) as stream:
+    with open_input(request.path, offset) as stream:
         if position is None:
             require_content(stream, request.path)
         data = stream.read(PART_BYTES + (byte > 0))
+        if position is None and request.config.format == "auto" and data.startswith(PARQUET):
+            raise DataError(f"{request.path}: is a Parquet file, by its first bytes; say so by format 'parquet'")
         if byte > 0 and len(data) == 1:  # all there is was given before the stop
             return
         ends = False
@@ -36,7 +41,7 @@ def read_separated(request: FileRequest, position: Position | None) -> Iterator[
     separator = request.config.separator.encode()
     start = position or {"byte": 0, "record": 0, "offset": 0}
     byte, record, offset = start["byte"], start["record"], start["offset"]
-    with open_stream(request.path, byte) as stream:
+    with open_input(request.path, byte) as stream:
         if position is None:
             require_content(stream, request.path)
         pending = b""

@@ -5,7 +5,7 @@ Bases are bytes, so perplexity is that of bits per byte: `2 ** bits_per_byte(sco
 
 from hnet_lm.evaluation.dna.reference import Reference, Region
 from hnet_lm.evaluation.dna.strands import BothStrands, reverse_complement
-from hnet_lm.evaluation.dna.variants import Variant, VariantFile, VariantScore, read_variants, score_variants
+from hnet_lm.evaluation.dna.variants import Variant, VariantFile, VariantScore, score_variants
 from hnet_lm.evaluation.dna.windows import WindowScore, score_windows
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "VariantFile",
     "VariantScore",
     "WindowScore",
-    "read_variants",
     "reverse_complement",
     "score_variants",
     "score_windows",

@@ -4,15 +4,18 @@ A FASTA record whose name ends in `:start-end` (counted from 1, both included, a
 stretch of the sequence before the colon; any other is a sequence from its first base on.
 """
 
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from hnet_lm.data.files import READ_ERRORS, open_stream
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import opened, without_mark
 
-STRETCH = re.compile(r"(.+):(\d+)-(\d+)")
+STRETCH = re.compile(r"(.+):(\d{1,15})-(\d{1,15})", re.ASCII)
+PIECE_BYTES = 1 << 20  # lines are read in pieces: a chromosome may stand on one
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,9 @@ class Reference:
     @classmethod
     def read(cls, path: str | Path) -> "Reference":
         """All records, plain or compressed; they are held in memory. Raises DataError."""
-        try:
-            with open_stream(str(path)) as stream:
-                reference = cls(_regions(stream, str(path)))
-        except READ_ERRORS as error:
-            raise DataError(f"{path}: cannot be read: {error}") from error
+        with opened(path) as stream:
+            marked, _ = without_mark(stream, str(path))
+            reference = cls(_regions(marked, str(path)))
         if not reference.regions:
             raise DataError(f"{path}: has no FASTA record")
         return reference
@@ -58,23 +59,37 @@ class Reference:
         return (region for regions in self.regions.values() for region in regions)
 
 
-def _regions(lines: Iterable[bytes], path: str) -> Iterator[Region]:
+def _regions(stream: io.BufferedReader, path: str) -> Iterator[Region]:
     name: str | None = None
-    bases: list[bytes] = []
-    for number, line in enumerate(lines, start=1):
-        if line.startswith(b">"):
+    header = b""
+    bases = bytearray()
+    number, starts_line = 0, True
+    for piece in iter(partial(stream.readline, PIECE_BYTES), b""):
+        number += starts_line
+        in_header = piece.startswith(b">") if starts_line else bool(header)
+        starts_line = piece.endswith(b"\n")
+        if in_header:
+            header += piece
             if name is not None:
-                yield _region(name, b"".join(bases))
-            words = line[1:].decode("utf-8", "replace").split()
-            if not words:
-                raise DataError(f"{path}, line {number}: a record without a name")
-            name, bases = words[0], []
-        elif line.strip():
+                yield _region(name, bytes(bases))
+            name, bases = None, bytearray()
+            if starts_line:
+                name, header = _name(header, f"{path}, line {number}"), b""
+        elif stripped := piece.strip():
             if name is None:
                 raise DataError(f"{path}, line {number}: not FASTA; bases before the first line that begins with '>'")
-            bases.append(line.strip().upper())
+            bases += stripped.upper()
+    if header:  # the file ends in it
+        name = _name(header, f"{path}, line {number}")
     if name is not None:
-        yield _region(name, b"".join(bases))
+        yield _region(name, bytes(bases))
+
+
+def _name(header: bytes, where: str) -> str:
+    words = header[1:].decode("utf-8", "replace").split(maxsplit=1)
+    if not words:
+        raise DataError(f"{where}: a record without a name")
+    return words[0]
 
 
 def _region(name: str, bases: bytes) -> Region:

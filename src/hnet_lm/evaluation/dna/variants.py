@@ -8,18 +8,23 @@ from 1, as in VCF).
 """
 
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from hnet_lm.data.files import READ_ERRORS, open_stream
+from hnet_lm.data.parts import Report
 from hnet_lm.errors import DataError
 from hnet_lm.evaluation.dna.reference import Reference
 from hnet_lm.evaluation.scorer import Passage, Scorer
+from hnet_lm.inputs import decoded_lines, opened
 
 FLANK = 1000
+SHOWN_BASES = 20  # of a long allele, in a message
 COLUMNS = ("chrom", "pos", "ref", "alt")
 BASES = re.compile(r"[ACGTUNRYSWKMBDHV]+")
+POSITION = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,6 @@ class Variant:
     reference: str
     alternative: str
     line: int
-
-
-@dataclass(frozen=True)
-class VariantFile:
-    """The variants of a file; alleles that are no bases (`<DEL>`, `*`, `.`) are counted and left out."""
-
-    variants: tuple[Variant, ...]
-    num_symbolic: int
 
 
 @dataclass(frozen=True)
@@ -54,42 +51,83 @@ class VariantScore:
         return self.alternative_logprob - self.reference_logprob
 
 
-def read_variants(path: str | Path) -> VariantFile:
-    """The variants of a VCF or tab-separated file, one for each alternative allele. Raises DataError with the line."""
-    variants: list[Variant] = []
-    num_symbolic = 0
-    columns: dict[str, int] | None = None
-    try:
-        with open_stream(str(path)) as stream:
-            for number, line in enumerate(stream, start=1):
-                text = line.decode("utf-8", "replace").rstrip("\r\n")
-                if not text or text.startswith("##"):
+def raise_error(error: DataError) -> None:
+    """What happens to a bad variant unless the caller says otherwise."""
+    raise error
+
+
+class VariantFile:
+    """The variants of a VCF or tab-separated file, one for each alternative allele, read as they are asked for.
+
+    Alleles that are no bases (`<DEL>`, `*`, `.`) are left out and counted in `num_symbolic`. A line that is no variant
+    is reported; a file without the columns raises DataError.
+    """
+
+    def __init__(self, path: str | Path, report: Report = raise_error) -> None:
+        self.path = path
+        self.num_symbolic = 0
+        self._report = report
+
+    def __iter__(self) -> Iterator[Variant]:
+        columns: dict[str, int] | None = None
+        first_line = None
+        with opened(self.path) as stream:
+            for number, line in enumerate(decoded_lines(stream, str(self.path)), start=1):
+                if not line.strip() or line.startswith("##"):
                     continue
-                where = f"{path}, line {number}"
                 if columns is None:
-                    columns = _columns(text, where)
-                    continue
-                sequence, position, reference, alternatives = _fields(text, columns, where)
-                for alternative in alternatives.split(","):
-                    if BASES.fullmatch(alternative):
-                        variants.append(Variant(sequence, position, reference, alternative, number))
-                    else:
-                        num_symbolic += 1
-    except READ_ERRORS as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    return VariantFile(tuple(variants), num_symbolic)
+                    columns = _columns(line)
+                    first_line = first_line or number
+                    if columns is None and not line.startswith("#"):
+                        break
+                elif not line.startswith("#"):
+                    yield from self._variants(line, columns, number)
+        if columns is None and first_line is not None:
+            raise DataError(
+                f"{self.path}, line {first_line}: the first line must name the columns {', '.join(COLUMNS)} with tabs "
+                "between them"
+            )
+
+    def _variants(self, line: str, columns: dict[str, int], number: int) -> Iterator[Variant]:
+        try:
+            sequence, position, reference, alternatives = _fields(line, columns, f"{self.path}, line {number}")
+        except DataError as error:
+            self._report(error)
+            return
+        for alternative in alternatives.split(","):
+            if BASES.fullmatch(alternative):
+                yield Variant(sequence, position, reference, alternative, number)
+            else:
+                self.num_symbolic += 1
 
 
 def score_variants(
-    scorer: Scorer, reference: Reference, variants: Sequence[Variant], *, flank: int = FLANK
-) -> list[VariantScore]:
-    """Score every variant between `flank` reference bases on each side, fewer at the ends of a region.
+    scorer: Scorer,
+    reference: Reference,
+    variants: Iterable[Variant],
+    *,
+    flank: int = FLANK,
+    report: Report = raise_error,
+) -> Iterator[VariantScore]:
+    """Score each variant, as it comes, between `flank` reference bases on each side, fewer at the ends of a region.
 
-    Raises DataError for a variant outside the reference, or whose own reference bases are others.
+    A variant outside the reference, or whose own reference bases are others, is reported and left out.
     """
-    stretches = [_stretches(reference, variant, flank) for variant in variants]
-    scores = scorer.score(Passage(stretch) for pair in stretches for stretch in pair)
-    return [VariantScore(variant, next(scores).logprob, next(scores).logprob) for variant in variants]
+    in_work: deque[Variant] = deque()
+
+    def passages() -> Iterator[Passage]:
+        for variant in variants:
+            try:
+                pair = _stretches(reference, variant, flank)
+            except DataError as error:
+                report(error)
+                continue
+            in_work.append(variant)
+            yield from map(Passage, pair)
+
+    scores = scorer.score(passages())
+    for of_reference in scores:
+        yield VariantScore(in_work.popleft(), of_reference.logprob, next(scores).logprob)
 
 
 def _stretches(reference: Reference, variant: Variant, flank: int) -> tuple[bytes, bytes]:
@@ -99,37 +137,43 @@ def _stretches(reference: Reference, variant: Variant, flank: int) -> tuple[byte
     where = f"variant in line {variant.line}, {variant.sequence}:{variant.position}"
     region = reference.region(variant.sequence, start, end)
     if region is None:
-        raise DataError(f"{where}: is not in the reference, which has {_summary(reference)}")
+        raise DataError(f"{where}: is not in the reference, which has {_summary(reference)}{_hint(variant, reference)}")
     begin, stop = start - region.start, end - region.start
     if region.bases[begin:stop] != variant.reference.encode():
+        there = region.bases[begin:stop][:SHOWN_BASES].decode("ascii", "replace")
         raise DataError(
-            f"{where}: the reference has {region.bases[begin:stop].decode()} there, the variant says "
-            f"{variant.reference}; are they of the same assembly?"
+            f"{where}: the reference has {there} there, the variant says {variant.reference[:SHOWN_BASES]}; "
+            "are they of the same assembly?"
         )
     before, after = region.bases[max(begin - flank, 0) : begin], region.bases[stop : stop + flank]
     return before + variant.reference.encode() + after, before + variant.alternative.encode() + after
 
 
-def _columns(header: str, where: str) -> dict[str, int]:
+def _columns(header: str) -> dict[str, int] | None:
     names = [name.strip().lower() for name in header.lstrip("#").split("\t")]
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
-        raise DataError(f"{where}: the first line must name the columns {', '.join(COLUMNS)} with tabs between them")
-    return {name: names.index(name) for name in COLUMNS}
+    return {name: names.index(name) for name in COLUMNS} if set(COLUMNS) <= set(names) else None
 
 
 def _fields(line: str, columns: dict[str, int], where: str) -> tuple[str, int, str, str]:
-    fields = line.split("\t")
-    if len(fields) <= max(columns.values()):
+    last = max(columns.values())
+    fields = line.split("\t", last + 1)  # behind them may stand the genotypes of many thousand samples
+    if len(fields) <= last:
         raise DataError(f"{where}: has {len(fields)} columns, fewer than the first line names")
     sequence, position, reference, alternatives = (fields[columns[name]].strip() for name in COLUMNS)
-    if not position.isdecimal() or int(position) < 1:
-        raise DataError(f"{where}: the position must be a whole number from 1, got {position!r}")
+    if not POSITION.fullmatch(position) or int(position) < 1:
+        raise DataError(f"{where}: the position must be a whole number from 1, got {position[:SHOWN_BASES]!r}")
     if not BASES.fullmatch(reference.upper()):
-        raise DataError(f"{where}: the reference allele must be bases, got {reference!r}")
+        raise DataError(f"{where}: the reference allele must be bases, got {reference[:SHOWN_BASES]!r}")
     return sequence, int(position), reference.upper(), alternatives.upper()
 
 
 def _summary(reference: Reference) -> str:
-    shown = [f"{region.sequence}:{region.start + 1}-{region.end}" for region in list(reference)[:3]]
-    return ", ".join(shown) + (", ..." if len(list(reference)) > 3 else "")
+    shown = [f"{region.sequence}:{region.start + 1}-{region.end}" for region in islice(reference, 4)]
+    return ", ".join([*shown[:3], *(["..."] if len(shown) > 3 else [])])
+
+
+def _hint(variant: Variant, reference: Reference) -> str:
+    """Assemblies name chromosomes `chr1` or `1`: what to do where the other name is there."""
+    name = variant.sequence
+    other = name.removeprefix("chr") if name.startswith("chr") else f"chr{name}"
+    return f"; it has {other!r}, so rename one of them" if other in reference.regions else ""

@@ -6,13 +6,15 @@ A repeat or a conserved stretch stands out above 0; each window is read from a f
 """
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation.dna.reference import Reference
 from hnet_lm.evaluation.scorer import Passage, Scorer
+
+WindowPlace = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,32 @@ class WindowScore:
 
 
 def score_windows(scorer: Scorer, reference: Reference, *, window: int, stride: int) -> Iterator[WindowScore]:
-    """The windows of all regions, in order; the last of a region may be shorter."""
+    """The windows of all regions, in order and as they are asked for; the last of a region may be shorter."""
     if window < 1 or stride < 1:
         raise ConfigError(f"window and stride must be 1 or more, got {window} and {stride}")
+    return _scored(scorer, reference, window, stride)
+
+
+def _scored(scorer: Scorer, reference: Reference, window: int, stride: int) -> Iterator[WindowScore]:
     counts = Counter[int]()
     for region in reference:
         counts.update(region.bases)
     log_frequency = {base: math.log(count / counts.total()) for base, count in counts.items()}
-    places = [
+    places = (
         (region, start, min(start + window, len(region.bases)))
         for region in reference
         for start in range(0, max(len(region.bases) - window + stride, 1), stride)
         if start < len(region.bases)
-    ]
-    scores = scorer.score(Passage(region.bases[start:end]) for region, start, end in places)
-    backgrounds = (
-        sum(n * log_frequency[base] for base, n in Counter(region.bases[start:end]).items())
-        for region, start, end in places
     )
-    return (
-        WindowScore(region.sequence, region.start + start, region.start + end, score.logprob, background)
-        for (region, start, end), score, background in zip(places, scores, backgrounds, strict=True)
-    )
+    in_work: deque[tuple[WindowPlace, float]] = deque()
+
+    def passages() -> Iterator[Passage]:
+        for region, start, end in places:
+            bases = region.bases[start:end]
+            background = sum(n * log_frequency[base] for base, n in Counter(bases).items())
+            in_work.append(((region.sequence, region.start + start, region.start + end), background))
+            yield Passage(bases)
+
+    for score in scorer.score(passages()):
+        place, background = in_work.popleft()
+        yield WindowScore(*place, score.logprob, background)

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 READ_BYTES = 1 << 15
+MAX_WINDOW = 1 << 31  # the largest there is (`zstd --long=31`): public dumps are written so
 
 
 class ZstdFile(io.RawIOBase):
@@ -13,7 +14,7 @@ class ZstdFile(io.RawIOBase):
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
-        self._decompressor = zstandard.ZstdDecompressor()
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
         self._frame = self._decompressor.decompressobj()
         self._frame_has_begun = False
         self._compressed = b""

@@ -1,0 +1,25 @@
+"""What happens to damaged files and records: `raise` or `skip`, as a configuration says."""
+
+import logging
+from collections.abc import Callable
+
+from hnet_lm.data.config import OnError
+from hnet_lm.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+class ErrorReport:
+    """Raises an error that is reported, or counts it; the first one counted is announced."""
+
+    def __init__(self, on_error: OnError, announce: Callable[[str], None] = logger.warning) -> None:
+        self._on_error = on_error
+        self._announce = announce
+        self.num_skipped = 0
+
+    def __call__(self, error: DataError) -> None:
+        if self._on_error == "raise":
+            raise error
+        if self.num_skipped == 0:
+            self._announce(f"skipped: {error} (further ones are only counted)")
+        self.num_skipped += 1
