@@ -131,7 +131,10 @@ def test_variants_from_pipes(
     [
         (["-", "--variants", "-"], "only one of FASTA and --variants can be standard input"),
         (["r.fa", "--variants", "v.vcf", "--on-error", "raise"], "line 3, chr1:900: is not in the reference"),
-        (["r.fa", "--variants", "none.vcf"], "none.vcf: has no variant that could be scored"),
+        (
+            ["r.fa", "--variants", "none.vcf"],
+            "none.vcf: has no variant that could be scored; the first was left out: variant in line 2, chr2:5",
+        ),
         (["r.fa", "--variants", "v.vcf", "--flank", "-1"], "--flank must be 0 or more, got -1"),
     ],
 )
@@ -159,3 +162,16 @@ def test_json_has_no_separator_of_lines_as_it_is(capsys: pytest.CaptureFixture[s
     print_json({text: [text]})
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line) == {text: [text]}
+
+
+def test_one_bad_question_never_ends_all(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "questions"
+    good = json.dumps({"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": 0})
+    path.write_bytes(b"\xef\xbb\xbf" + f"{good}\n{{}}\nnothing\n{good}\n".encode())
+    code, out, err = run(capsys, "evaluate", "robustness", saved, "--questions", str(path))
+    assert (code, out) == (2, "")
+    assert "questions, line 2: not a question" in err
+    arguments = ("--questions", pipe_with(gzip.compress(path.read_bytes())), "--on-error", "skip", "--json")
+    code, out, err = run(capsys, "evaluate", "robustness", saved, *arguments)
+    assert code == 0, err
+    assert json.loads(out)["accuracy"]["num_questions"] == 2

@@ -82,6 +82,27 @@ def test_damage_is_one_line_or_is_skipped(tmp_path: Path, name: str, caplog: pyt
     assert str(raised.value) in caplog.text
 
 
+def test_a_damaged_file_of_a_dataset_directory(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    lines = [json.dumps({"text": text}) for text in random_texts(5)]
+    (tmp_path / "data" / "train.jsonl").write_text("\n".join([*lines, '{"text": ', *lines]))
+    source = SourceConfig(f"hf:{tmp_path / 'data'}")
+    with pytest.raises(
+        DataError, match=r"hf:.*data: (the split 'train' cannot be|damaged or cut off after row)"
+    ) as raised:
+        list(documents(DataConfig((source,))))
+    assert "\n" not in str(raised.value)
+    assert len(list(documents(DataConfig((source,), on_error="skip")))) <= 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_json_lines_in_another_encoding_are_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n', encoding=encoding)
+    with pytest.raises(DataError, match=f"a.jsonl: is text in {encoding.upper()}; save it as UTF-8"):
+        list(documents(DataConfig((SourceConfig(str(path)),))))
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.fa", "a.parquet"])
 def test_truncated_compressed_files(tmp_path: Path, suffix: str, name: str) -> None:
