@@ -135,3 +135,17 @@ def test_logits_that_are_not_finite_end_only_their_own_request(model: HNetLM):
         model.embedding.weight[0xF8] = kept
     assert [event.finish_reason for event in events if event.handle == broken] == ["error"]
     assert len(output([event for event in events if event.handle == whole])) == 40
+
+
+def test_the_end_that_the_model_chose_has_a_log_probability(model: HNetLM):
+    """Whichever byte comes first with a seed, or the end: there is one entry for it."""
+    ends = 0
+    for seed in range(600):
+        events = run(model, Request(b"The cat", SamplingParams(max_new_bytes=1, seed=seed, logprobs=1)), 64)
+        (entry,) = [item for event in events for item in event.logprobs]
+        has_ended = events[-1].finish_reason == "eos"
+        ends += has_ended
+        assert output(events) == (b"" if has_ended else bytes([entry.byte]))
+        assert not has_ended or entry.byte == model.config.eos_id
+        assert len(entry.top) == 1
+    assert ends > 0
