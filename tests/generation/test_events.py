@@ -138,14 +138,18 @@ def test_logits_that_are_not_finite_end_only_their_own_request(model: HNetLM):
 
 
 def test_the_end_that_the_model_chose_has_a_log_probability(model: HNetLM):
-    """Whichever byte comes first with a seed, or the end: there is one entry for it."""
-    ends = 0
-    for seed in range(600):
-        events = run(model, Request(b"The cat", SamplingParams(max_new_bytes=1, seed=seed, logprobs=1)), 64)
-        (entry,) = [item for event in events for item in event.logprobs]
-        has_ended = events[-1].finish_reason == "eos"
-        ends += has_ended
-        assert output(events) == (b"" if has_ended else bytes([entry.byte]))
-        assert not has_ended or entry.byte == model.config.eos_id
-        assert len(entry.top) == 1
-    assert ends > 0
+    def want_the_end(_: torch.nn.Module, __: tuple, logits: torch.Tensor) -> torch.Tensor:
+        return logits.index_fill(-1, torch.tensor([model.config.eos_id]), 100.0)
+
+    hook = model.lm_head.register_forward_hook(want_the_end)
+    try:
+        events = run(model, Request(b"The cat", SamplingParams(max_new_bytes=5, seed=0, logprobs=2)))
+        silent = run(model, Request(b"The cat", SamplingParams(max_new_bytes=5, seed=0)))
+    finally:
+        hook.remove()
+    assert (output(events), events[-1].finish_reason) == (b"", "eos")
+    (entry,) = [item for event in events for item in event.logprobs]
+    assert entry.byte == entry.top[0][0] == model.config.eos_id
+    assert entry.logprob == pytest.approx(0, abs=1e-6)
+    assert len(entry.top) == 2
+    assert not any(event.logprobs for event in silent)

@@ -181,6 +181,15 @@ def test_no_origin_is_allowed_by_default(server: Running):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+@pytest.mark.parametrize("path", ["/", "/static/app.js"])
+def test_the_page_runs_its_own_files_alone(server: Running, path: str):
+    headers = httpx.get(server.url + path).headers
+    policy = headers["content-security-policy"].split("; ")
+    assert "default-src 'self'" in policy
+    assert not any(part.startswith("script-src") for part in policy)
+    assert headers["x-content-type-options"] == "nosniff"
+
+
 def test_origins_are_checked():
     for good in (ORIGIN, "https://a.example", "*", "null", "chrome-extension://abc"):
         assert checked_origin(good) == good
