@@ -145,13 +145,13 @@ class Client:
         self._record.note("stalled", answer.status_code == 200, str(answer.status_code))
 
     async def send_head_slowly(self) -> None:
-        await self._trickle("slow head, 408", b"POST /v1/completions HTTP/1.1\r\nX: ")
+        await self._trickle("slow head, closed", b"POST /v1/completions HTTP/1.1\r\nX: ")
 
     async def send_body_slowly(self) -> None:
         head = (
             f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 1000\r\n\r\n"
         )
-        await self._trickle("slow body, 408", head.encode())
+        await self._trickle("slow body, closed", head.encode())
 
     async def _trickle(self, outcome: str, begin: bytes) -> None:
         """A byte now and then, until the server has had enough."""
@@ -166,7 +166,8 @@ class Client:
         said = answer.result() if answer.done() else b"nothing"
         answer.cancel()
         writer.close()
-        self._record.note(outcome, said == b"HTTP/1.1 408", repr(said))
+        # A byte that arrives after the refusal resets the connection, and may take the refusal with it.
+        self._record.note(outcome, said in (b"HTTP/1.1 408", b""), repr(said))
 
     async def send_much(self) -> None:
         """As much as is allowed in one request: a body of 260 kB."""
