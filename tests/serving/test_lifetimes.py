@@ -190,9 +190,14 @@ def test_at_sigterm_streams_finish_within_the_drain_time(saved: Path, is_patient
     command = [sys.executable, "-c", "from hnet_lm.cli.main import main; main()", "serve", str(saved), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*command, "--drain-seconds", drain], stdout=subprocess.PIPE, text=True, env=environment
+        [*command, "--drain-seconds", drain, "--log-requests"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         url = process.stdout.readline().split()[3]
         pieces: list[str] = []
         with streaming(url, max_tokens=60 if is_patient else 8000) as lines:
@@ -202,6 +207,7 @@ def test_at_sigterm_streams_finish_within_the_drain_time(saved: Path, is_patient
             except httpx.RemoteProtocolError:
                 assert not is_patient
         assert process.wait(timeout=20) == -signal.SIGTERM  # after its orderly end uvicorn lets the signal through
+        assert "127.0.0.1 POST /v1/completions 200 " in process.stderr.read()
     assert (pieces[-1:] == ["data: [DONE]"]) == is_patient
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")

@@ -78,8 +78,8 @@ def make_server(app: FastAPI, limits: RequestLimits, drain_seconds: int) -> uvic
 def serve(app: FastAPI, listener: socket.socket, limits: RequestLimits, drain_seconds: int, log_requests: bool) -> None:
     """Serve until a signal comes. Sets the process's switches between threads, garbage collection, and log."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # Nothing else runs while the garbage collector goes through all objects; what is there from the start, most of all
-    # objects while no large answer is under way, it need not look at again.
+    # Nothing else runs while the garbage collector goes through all objects. Most are there from the start, the modules
+    # and the models, and need not be looked at again.
     gc.collect()
     gc.freeze()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
