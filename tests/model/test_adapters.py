@@ -145,7 +145,7 @@ def test_parametrizations_of_a_weight(model: HNetLM, ids: Tensor, parametrizatio
 
 
 def test_a_model_in_bfloat16(model: HNetLM, ids: Tensor) -> None:
-    """Rounding may turn a decision about a boundary; an H-Net's logits are then others, so only a stack's are compared."""
+    """Rounding may flip a boundary, after which an H-Net's logits differ; so only a stack's are compared."""
     expected = logits_of(model, ids)
     logits = logits_of(model.to(torch.bfloat16), ids)
     assert logits.dtype == torch.bfloat16
