@@ -88,29 +88,36 @@ class PagedStage:
         """How many pages a stream has now."""
         return self._num_layers * len(self._held[stream])
 
-    def num_missing(self, stream: int, num_seen: int) -> int:
-        """How many more pages a stream needs to come to so many positions."""
-        if num_seen <= self._covered[stream]:
-            return 0
-        return self.num_pages(num_seen) - self.num_held(stream)
+    def num_missing(self, streams: Sequence[int], lengths: Sequence[int]) -> int:
+        """How many more pages these streams need together, to go on by so many positions each."""
+        seen, covered, missing = self.num_seen, self._covered, 0
+        for stream, length in zip(streams, lengths, strict=True):
+            if length and seen[stream] + length > covered[stream]:
+                missing += self.num_pages(seen[stream] + length) - self.num_held(stream)
+        return missing
 
-    def grow(self, stream: int, num_seen: int) -> None:
-        """Pages for so many positions. Raises OutOfPages."""
-        if num_seen <= self._covered[stream]:
-            return
+    def grow(self, stream: int, length: int) -> None:
+        """Pages to go on by so many positions. Raises OutOfPages."""
         held = self._held[stream]
-        for index in range(len(held), self._in_each_layer(num_seen)):
+        for index in range(len(held), self._in_each_layer(self.num_seen[stream] + length)):
             pages = self._pool.take(self._num_layers)
             held.append(pages)
             self._tables[:, stream, index] = torch.tensor(pages, device=self._tables.device)
         self._update_covered(stream)
 
-    def trim(self, stream: int, num_seen: int) -> None:
-        """Give back the pages beyond those that so many positions need."""
-        held, needed = self._held[stream], self._in_each_layer(num_seen)
-        for pages in held[needed:]:
+    def trim(self, stream: int) -> None:
+        """Give back the pages beyond those that the positions seen need."""
+        self._keep(stream, self._in_each_layer(self.num_seen[stream]))
+
+    def release(self, stream: int) -> None:
+        """Give back all pages of a stream."""
+        self._keep(stream, 0)
+
+    def _keep(self, stream: int, num: int) -> None:
+        held = self._held[stream]
+        for pages in held[num:]:
             self._pool.give_back(pages)
-        del held[needed:]
+        del held[num:]
         self._update_covered(stream)
 
     def _in_each_layer(self, num_seen: int) -> int:

@@ -76,51 +76,42 @@ class StreamMemory:
 
         Every position could be a chunk in every stage, so that is what is reckoned with.
         """
-        seen = self._num_seen()
         free = self.pool.num_free
+        if self._num_missing(streams, wanted) <= free:
+            return list(wanted)
         granted = []
         for stream, most in zip(streams, wanted, strict=True):
 
             def missing(length: int, stream: int = stream) -> int:
-                return self._missing(seen, stream, length)
+                return self._num_missing([stream], [length])
 
-            length = most if missing(most) <= free else bisect_right(range(1, most), free, key=missing)
-            free -= missing(length)
-            granted.append(length)
+            granted.append(bisect_right(range(1, most + 1), free, key=missing))
+            free -= missing(granted[-1])
         return granted
 
     def reserve(self, streams: Sequence[int], lengths: Sequence[int]) -> None:
         """Pages for so many more positions of each stream. Raises OutOfPages, and then nothing has changed."""
-        seen = self._num_seen()
-        pairs = list(zip(streams, lengths, strict=True))
-        missing = sum(self._missing(seen, stream, length) for stream, length in pairs)
+        missing = self._num_missing(streams, lengths)
         if missing > self.pool.num_free:
             raise OutOfPages(f"{missing} pages may be needed and {self.pool.num_free} are free")
         if missing:
-            for stage, counts in zip(self.stages, seen, strict=True):
-                for stream, length in pairs:
-                    stage.grow(stream, counts[stream] + length)
+            for stage in self.stages:
+                for stream, length in zip(streams, lengths, strict=True):
+                    stage.grow(stream, length)
 
     def trim(self, streams: Sequence[int]) -> None:
         """Give back the pages that turned out not to be needed."""
-        for stage, counts in zip(self.stages, self._num_seen(), strict=True):
+        for stage in self.stages:
             for stream in streams:
-                stage.trim(stream, counts[stream])
+                stage.trim(stream)
 
     def release(self, stream: int) -> None:
         """Give back all pages of a stream."""
         for stage in self.stages:
-            stage.trim(stream, 0)
+            stage.release(stream)
 
-    def _num_seen(self) -> list[list[int]]:
-        return [stage.num_seen for stage in self.stages]
-
-    def _missing(self, seen: Sequence[Sequence[int]], stream: int, length: int) -> int:
-        if length == 0:
-            return 0
-        return sum(
-            stage.num_missing(stream, counts[stream] + length) for stage, counts in zip(self.stages, seen, strict=True)
-        )
+    def _num_missing(self, streams: Sequence[int], lengths: Sequence[int]) -> int:
+        return sum(stage.num_missing(streams, lengths) for stage in self.stages)
 
 
 @dataclass(frozen=True)
