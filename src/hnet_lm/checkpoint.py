@@ -135,8 +135,8 @@ def make_folders(path: Path) -> list[Path]:
 
 def remove_empty(folders: list[Path]) -> None:
     """Take back what `make_folders` made, as far as nobody has put anything there."""
-    with contextlib.suppress(OSError):
-        for folder in reversed(folders):
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
             folder.rmdir()
 
 

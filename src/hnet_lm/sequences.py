@@ -10,8 +10,8 @@ has to.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import accumulate, pairwise
+from operator import index
 from typing import Any, TypeVar
 
 import torch
@@ -42,10 +42,10 @@ class Sequences:
 
     def __post_init__(self) -> None:
         if not self._is_checked:
-            object.__setattr__(self, "cu_seqlens", _whole_numbers("cu_seqlens", self.cu_seqlens))
+            object.__setattr__(self, "cu_seqlens", _with_values("cu_seqlens", self.cu_seqlens))
             self._check_lengths()
             if self.slots is not None:
-                slots = _whole_numbers("slots", self.slots).to(self.device)
+                slots = _with_values("slots", self.slots).to(self.device)
                 object.__setattr__(self, "slots", slots)
                 self._check_slots(slots.tolist())
             object.__setattr__(self, "_is_checked", True)
@@ -65,76 +65,89 @@ class Sequences:
     def from_lengths(
         cls, lengths: Sequence[int] | Int[Tensor, " b"], slots: Int[Tensor, " b"] | None = None, device: Any = None
     ) -> "Sequences":
-        """From the length of each sequence, in positions. Raises ValueError for a negative length."""
-        host = [int(n) for n in lengths]
+        """From the length of each sequence, in positions.
+
+        Raises TypeError for lengths that are no whole numbers, ValueError for negative ones.
+        """
+        host = _with_values("lengths", lengths).tolist() if isinstance(lengths, Tensor) else [index(n) for n in lengths]
         if any(n < 0 for n in host):
             raise ValueError(f"sequence lengths must be 0 or more, got {min(host)}")
+        if sum(host) >= 2**63:
+            raise ValueError(f"sequence lengths must add up to less than 2^63 positions, got {sum(host)}")
         if device is None and isinstance(lengths, Tensor):
             device = lengths.device
         cu_seqlens = torch.tensor([0, *accumulate(host)], dtype=torch.int64, device=device)
-        sequences = cls(cu_seqlens, slots, _is_checked=slots is None)
-        sequences.__dict__["host_lengths"] = host
-        return sequences
+        return cls(cu_seqlens, slots, _memo={"host_lengths": host}, _is_checked=slots is None)
 
     def inner(self, cu_seqlens: Int[Tensor, " b_plus_1"], lengths: list[int] | None = None) -> "Sequences":
         """The sequences that these become in an inner stage: other lengths, the same slots."""
-        sequences = Sequences(cu_seqlens, self.slots, _is_checked=True)
-        if lengths is not None:
-            sequences.__dict__["host_lengths"] = lengths
-        return sequences
+        memo = {} if lengths is None else {"host_lengths": lengths}
+        return Sequences(cu_seqlens, self.slots, _memo=memo, _is_checked=True)
 
-    @cached_property
+    @property
     def host_lengths(self) -> list[int]:
         """Lengths as Python integers. On an accelerator the first use waits for the device."""
-        return self.lengths.tolist()
+        return self.memo("host_lengths", self.lengths.tolist)
 
-    @cached_property
+    @property
     def lengths(self) -> Int[Tensor, " b"]:
-        return self.cu_seqlens.diff()
+        return self.memo("lengths", self.cu_seqlens.diff)
 
     @property
     def num_sequences(self) -> int:
         return self.cu_seqlens.shape[0] - 1
 
-    @cached_property
+    @property
     def num_positions(self) -> int:
-        return sum(self.host_lengths)
+        return self.memo("num_positions", lambda: sum(self.host_lengths))
 
-    @cached_property
+    @property
     def max_length(self) -> int:
-        return max(self.host_lengths, default=0)
+        return self.memo("max_length", lambda: max(self.host_lengths, default=0))
 
     @property
     def starts(self) -> Int[Tensor, " b"]:
         """Row of each sequence's first position (of an empty one: where it would be)."""
         return self.cu_seqlens[:-1]
 
-    @cached_property
+    @property
     def sequence_ids(self) -> Int[Tensor, " t"]:
         """The sequence of each position."""
+        return self.memo("sequence_ids", self._sequence_ids)
+
+    def _sequence_ids(self) -> Int[Tensor, " t"]:
         ids = torch.arange(self.num_sequences, device=self.device)
         return torch.repeat_interleave(ids, self.lengths, output_size=self.num_positions)
 
-    @cached_property
+    @property
     def positions(self) -> Int[Tensor, " t"]:
         """Index of each position within its own sequence, from 0."""
+        return self.memo("positions", self._positions)
+
+    def _positions(self) -> Int[Tensor, " t"]:
         rows = torch.arange(self.num_positions, device=self.device)
         return rows - self.starts[self.sequence_ids]
 
     def with_input_ids(self, input_ids: Int[Tensor, " t"]) -> "Sequences":
-        """The same sequences, which know their bytes."""
-        return self._with(input_ids=input_ids)
+        """The same sequences, which know their bytes. Raises ValueError unless those are one number per position."""
+        return self._with(input_ids=self._per_position("input_ids", _whole_numbers("input_ids", input_ids)))
 
     def with_boundaries(self, boundaries: Bool[Tensor, " t"]) -> "Sequences":
-        """The same sequences, which know where their chunks start."""
-        if len(boundaries) != self.num_positions:
-            raise ValueError(f"{len(boundaries)} boundaries are given for {self.num_positions} positions")
-        return self._with(boundaries=boundaries)
+        """The same sequences, which know where their chunks start. Raises ValueError unless they are one bool per
+        position."""
+        if not isinstance(boundaries, Tensor) or boundaries.dtype != torch.bool or boundaries.dim() != 1:
+            raise ValueError("boundaries must be a vector of bools, one per position")
+        return self._with(boundaries=self._per_position("boundaries", boundaries))
+
+    def _per_position(self, name: str, x: Tensor) -> Tensor:
+        if len(x) != self.num_positions:
+            raise ValueError(f"{len(x)} {name} are given for {self.num_positions} positions")
+        if x.device != self.device:
+            raise ValueError(f"{name} are on {x.device}, but the sequences are on {self.device}")
+        return x
 
     def _with(self, **known: Tensor) -> "Sequences":
-        sequences = replace(self, **known)
-        sequences.__dict__["host_lengths"] = self.host_lengths
-        return sequences
+        return replace(self, **known)
 
     def require_input_ids(self, who: str) -> Int[Tensor, " t"]:
         """The bytes at the positions. Raises ConfigError naming who needs them where there are none."""
@@ -152,9 +165,8 @@ class Sequences:
         kept = torch.tensor([i for i, n in enumerate(self.host_lengths) if n], dtype=torch.int64, device=self.device)
         lengths = [n for n in self.host_lengths if n]
         cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device=self.device)
-        sequences = Sequences(cu_seqlens, kept if self.slots is None else self.slots[kept], _is_checked=True)
-        sequences.__dict__["host_lengths"] = lengths
-        return sequences
+        slots = kept if self.slots is None else self.slots[kept]
+        return Sequences(cu_seqlens, slots, _memo={"host_lengths": lengths}, _is_checked=True)
 
     @property
     def is_equal(self) -> bool:
@@ -166,7 +178,11 @@ class Sequences:
         return self.cu_seqlens.device
 
     def memo(self, key: Hashable, build: Callable[[], T]) -> T:
-        """What `build` returned the first time for this key: layouts that every layer of a stage shares."""
+        """What `build` returned the first time for this key: layouts that every layer of a stage shares.
+
+        Also all that is derived from the lengths is kept here: compilers follow a dictionary, but not the lock within
+        functools.cached_property of Python 3.11.
+        """
         if key not in self._memo:
             self._memo[key] = build()
         return self._memo[key]
@@ -195,13 +211,27 @@ class Sequences:
         elif self._max_slot >= num_slots:
             raise ValueError(f"slot {self._max_slot} is out of range for a state of {num_slots} slots")
 
-    @cached_property
+    @property
     def _max_slot(self) -> int:
-        return -1 if self.slots is None else max(self.slots.tolist(), default=-1)
+        return self.memo("max_slot", lambda: -1 if self.slots is None else max(self.slots.tolist(), default=-1))
+
+
+def _with_values(name: str, x: Tensor) -> Tensor:
+    """As a contiguous vector of int64 that can be read."""
+    x = _whole_numbers(name, x)
+    if x.device.type == "meta":
+        raise ValueError(f"{name} must have values, which a tensor on the meta device has not")
+    return x
 
 
 def _whole_numbers(name: str, x: Tensor) -> Tensor:
-    """As a contiguous vector of int64."""
+    """As a contiguous vector of int64. An empty one may be of any type, as `torch.tensor([])` is."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, not {type(x).__name__}")
+    if x.is_nested or x.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, neither nested nor of layout {x.layout}")
+    if x.dim() == 1 and not len(x):
+        return x.to(torch.int64)
     if x.dtype == torch.bool or x.is_floating_point() or x.is_complex() or x.dim() != 1:
         raise ValueError(f"{name} must be a vector of whole numbers, got {x.dtype} of shape {tuple(x.shape)}")
     return x.to(torch.int64).contiguous()

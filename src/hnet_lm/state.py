@@ -9,13 +9,16 @@ returns. Using it again is a ValueError; whoever wants to continue twice passes 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from operator import index
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 Sizes = dict[str, tuple[int, ...]]
 """Of each tensor in a state tree, by its path: the shape of one row."""
+
+S = TypeVar("S", bound="State")
 
 
 @dataclass
@@ -60,9 +63,16 @@ class State:
 
     @classmethod
     def join(cls, states: Sequence[Self]) -> Self:
-        """One state with the sequences of all, in order."""
+        """One state with the sequences of all, in order. Raises ValueError unless all are states of one model."""
+        if not states:
+            raise ValueError("join takes one state or more")
         for state in states:
+            if not isinstance(state, cls):
+                raise TypeError(f"join takes states of type {cls.__name__}, not {type(state).__name__}")
             state._require_unused()
+            state.require_sizes(states[0].sizes())
+        if len({tensor.device for state in states for tensor in tensors(state)}) > 1:
+            raise ValueError("join takes states that are on one device")
         return cls(**{f.name: _join([getattr(state, f.name) for state in states]) for f in fields(cls)})
 
     def sizes(self) -> Sizes:
@@ -87,6 +97,18 @@ class State:
             )
 
 
+def consumed(state: Any, kind: type[S]) -> S | None:
+    """The state that a module of this kind of state takes over; None without one.
+
+    Raises TypeError for a state of another kind, ValueError for one that was used before.
+    """
+    if state is None:
+        return None
+    if not isinstance(state, kind):
+        raise TypeError(f"the state must be a {kind.__name__}, not {type(state).__name__}")
+    return state.consume()
+
+
 def tensors(node: Any) -> list[Tensor]:
     """Every tensor of a state tree."""
     if isinstance(node, Tensor):
@@ -99,17 +121,16 @@ def tensors(node: Any) -> list[Tensor]:
 
 
 def _checked_indices(indices: Sequence[int] | Tensor, num_sequences: int) -> Tensor:
-    given = torch.as_tensor(indices)
-    if given.numel() == 0:
-        return given.to(torch.int64)
-    if given.dtype == torch.bool or given.is_floating_point() or given.is_complex() or given.dim() != 1:
-        raise ValueError(
-            f"select takes a list of whole numbers, got {given.dtype} of shape {tuple(given.shape)}; "
-            "of a mask take mask.nonzero()[:, 0]"
-        )
-    if int(given.min()) < 0 or int(given.max()) >= num_sequences:
-        raise ValueError(f"select: {given.tolist()} goes beyond the {num_sequences} sequences of this state")
-    return given.to(torch.int64)
+    if isinstance(indices, Tensor):
+        if indices.dim() != 1 or indices.layout != torch.strided or indices.device.type == "meta":
+            raise ValueError(f"select takes a vector of indices, not a tensor of {tuple(indices.shape)}")
+        indices = indices.tolist()
+    given = list(indices)
+    if any(isinstance(i, bool | float | complex) for i in given):
+        raise ValueError(f"select takes whole numbers, got {given}; of a mask take mask.nonzero()[:, 0]")
+    if not all(0 <= index(i) < num_sequences for i in given):
+        raise ValueError(f"select: {given} goes beyond the {num_sequences} sequences of this state")
+    return torch.tensor(given, dtype=torch.int64)
 
 
 def _map(node: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -75,6 +75,14 @@ def test_a_family_is_a_model_that_learns(name: str):
     assert HNetConfig.from_dict(model.config.to_dict()) == model.config
 
 
+def test_global_attention_is_global_and_windowed_has_the_outer_window():
+    outer, inner = DEMO.stages[0].attention.window_size, DEMO.stages[-1].attention.window_size
+    assert outer != -1
+    assert small("llamabyte").stages[0].attention.window_size == -1
+    assert small("llamabyte-windowed").stages[0].attention.window_size == outer
+    assert small("hnet-1stage").stages[-1].attention.window_size == inner
+
+
 def test_spacebyte_has_neither_network_norms_nor_residual_projections():
     plain, spacebyte = (dict(HNetLM(small(name)).named_parameters()) for name in ("hnet-space", "spacebyte++"))
     gone = {"network.encoder.norm.weight", "network.main_network.norm.weight"}

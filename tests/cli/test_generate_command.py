@@ -125,3 +125,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]):
     assert main(["generate", "no/model", "a"]) == 2
     assert "no/model: no such directory" in capsys.readouterr().err
+
+
+def test_bytes_that_are_no_utf8_are_read_as_they_were_typed(saved: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["generate", saved, "caf\udce9", *OPTIONS]) == 0  # how Python shows the byte e9 of an argument
+    [text] = expected(saved, [b"caf\xe9"])
+    assert capsys.readouterr().out == f"{text}\n"

@@ -47,6 +47,17 @@ def tiny_model(arch_layout: list) -> HNetLM:
     return model
 
 
+def ending_model(prompt: str) -> HNetLM:
+    """A tiny model that ends the text after this prompt, nearly for certain."""
+    model = tiny_model(["m1", ["T1"], "m1"])
+    seen: list[torch.Tensor] = []
+    hook = model.lm_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(torch.tensor([[model.config.bos_id, *prompt.encode()]]))
+    hook.remove()
+    model.lm_head.weight[model.config.eos_id] = seen[0].reshape(-1, seen[0].shape[-1])[-1]
+    return model.eval()
+
+
 @dataclass(frozen=True)
 class Running:
     url: str

@@ -131,6 +131,10 @@ def test_keys(model: HNetLM, tmp_path: Path):
         assert httpx.get(f"{server.url}/metrics").status_code == 401
         assert httpx.get(f"{server.url}/health").status_code == 200
         assert httpx.get(server.url).status_code == 200
+        for encoding in ("utf-8", "latin-1"):  # as curl and as older clients send it
+            headers = {"authorization": "Bearer sécond".encode(encoding)}
+            assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
+        assert httpx.get(f"{server.url}/openapi.json").status_code == 401
         client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="first-key", max_retries=0)
         assert client.completions.create(model=MODEL, prompt="a", max_tokens=2).choices
         with pytest.raises(openai.AuthenticationError):
@@ -144,6 +148,13 @@ def test_a_file_without_keys_is_an_error(tmp_path: Path, content: str | bytes | 
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match="keys"):
         ApiKeys.read(file)
+
+
+def test_a_file_of_keys_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbffirst\r\nsecond\r\n")
+    assert ApiKeys.read(file).find(b"first") != ApiKeys.read(file).find(b"second")
+    assert None not in (ApiKeys.read(file).find(b"first"), ApiKeys.read(file).find(b"second"))
 
 
 def test_limits_are_checked():

@@ -88,7 +88,12 @@ def wait_for_steps(checkpoints: Path, num_steps: int, longest: float) -> None:
 
 
 def train_through_kills(spec: dict[str, Any]) -> list[str]:
-    """Kill so many attempts; where each kill landed: `inside a save` or `elsewhere`."""
+    """Kill so many attempts; where each kill landed: `inside a save` or `elsewhere`.
+
+    A checkpoint that has its name is whole, whenever the kill comes.
+    """
+    from hnet_lm.training.checkpoints import find_damage
+
     rng = random.Random(spec["seed"])
     table, batches = spec["killed"], Path(spec["killed_batches"])
     checkpoints = Path(table["run"]["directory"]) / "checkpoints"
@@ -104,6 +109,9 @@ def train_through_kills(spec: dict[str, Any]) -> list[str]:
         code = wait(pid)
         if code != -signal.SIGKILL:
             raise SystemExit(f"attempt {number} ended with {code} and was not killed")
+        damage = {str(path): find_damage(path) for path in checkpoints.glob("step_*")}
+        if any(damage.values()):
+            raise SystemExit(f"attempt {number} left a damaged checkpoint under its own name: {damage}")
         in_save = any(checkpoints.glob(".step_*.partial"))
         landed.append("inside a save" if in_save else "elsewhere")
     return landed

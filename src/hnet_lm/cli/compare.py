@@ -1,7 +1,6 @@
 """`hnet-lm compare RUN...`: one table of several trained models, in the terminal, Markdown, PNG or JSON."""
 
 import io
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 from hnet_lm.cli.architecture import METRICS, PUBLISHED_LENGTH, read_architecture
 from hnet_lm.cli.evaluate.reading import Reading, documents
 from hnet_lm.cli.options import names_of, require_at_least
+from hnet_lm.cli.sources import say
 from hnet_lm.cli.tables import print_table
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
@@ -58,7 +58,7 @@ class Command:
         is_table_taken = any(output is not None and output.is_standard_output for output in (markdown, png))
         if self.json and is_table_taken:
             raise UserError("--json prints to standard output; write --markdown and --png to files")
-        questions = [] if self.questions is None else read_questions(self.questions)
+        questions = [] if self.questions is None else read_questions(self.questions, self.reading.sources.report())
         runs = names_of(self.runs)
         lengths = {run: self.sequence_length or read_architecture(run).max_length or PUBLISHED_LENGTH for run in runs}
         texts = list(self._texts())
@@ -92,7 +92,7 @@ class Command:
             figure = import_leaf("hnet_lm.evaluation.comparison_figure", "plot", "--png")
             if missing := figure.save_figure(rows, picture, png.kind):
                 note = import_leaf("hnet_lm.figures", "plot", "--png").boxes_note(missing)
-                print(f"{png.given}: {note}", file=sys.stderr)
+                say(f"{png.given}: {note}")
             contents[png] = picture.getvalue()
         return contents
 

@@ -1,12 +1,13 @@
 """`hnet-lm match`: configurations of the baseline families that cost as many FLOPs a byte as a given model."""
 
 import json
-import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tyro
 
 from hnet_lm.baselines import (
     FAMILIES,
@@ -24,9 +25,10 @@ from hnet_lm.cli.architecture import PUBLISHED_LENGTH, Architecture, published_b
 from hnet_lm.cli.mistakes import MISTAKE
 from hnet_lm.cli.options import require_at_least
 from hnet_lm.cli.run_file import matched_run, plain_run, to_toml
+from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.cli.tables import print_table
 from hnet_lm.config import HNetConfig
-from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
+from hnet_lm.data import DataConfig, documents, open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.errors import ConfigError, UserError, unknown_key
 from hnet_lm.extras import import_leaf
@@ -83,6 +85,7 @@ class Command:
     """Of the tokenizer that is trained."""
     tolerance: float = TOLERANCE
     """How far the cost may be off."""
+    sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
 
     def run(self) -> int:
         require_at_least(1, sequence_length=self.sequence_length, max_bytes=self.max_bytes)
@@ -133,7 +136,7 @@ class Command:
         folder.write(files)
         print(f"written to {self.output}/; train one by: hnet-lm train {self.output}/{rows[0][0]}.toml")
         for error in unmatched:
-            print(f"left out: {error}", file=sys.stderr)
+            say(f"left out: {error}")
         return MISTAKE if unmatched and self.family else 0
 
     def _target(self, model: Architecture) -> Target:
@@ -232,7 +235,7 @@ class Command:
         """The text, up to `max_bytes`; and whether that is all of it. Raises UserError where there is no byte."""
         texts: list[bytes] = []
         room = self.max_bytes
-        for document in documents(DataConfig((SourceConfig(self.text),))):
+        for document in documents(DataConfig((self.sources.source(self.text, "train"),)), report=self.sources.report()):
             if not room:
                 return texts, False
             texts.append(document.data[:room])

@@ -6,11 +6,15 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# JSON allows them as they are, and many readers of lines end a line there.
+_LINE_SEPARATORS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\x85\u2028\u2029"}
+
 
 def print_json(facts: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> None:
-    """One JSON value. Numbers that are not finite are null; characters are escaped where the output is not Unicode."""
+    """One JSON value, which no reader of lines cuts in two. Numbers that are not finite are null; characters that the
+    output does not have are escaped."""
     text = json.dumps(_finite(facts), indent=indent, ensure_ascii=not is_unicode(), allow_nan=False, default=default)
-    print(text, flush=True)
+    print(text.translate(_LINE_SEPARATORS), flush=True)
 
 
 def is_unicode() -> bool:

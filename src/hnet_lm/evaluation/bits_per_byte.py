@@ -108,22 +108,20 @@ class BitsPerByte:
 
 
 def bits_per_byte(
-    scorer: Scorer, documents: Mapping[str, Iterable[bytes | Passage]], on_document: OnDocument | None = None
+    scorer: Scorer, documents: Mapping[str, Iterable[bytes]], on_document: OnDocument | None = None
 ) -> BitsPerByte:
     """Measure a model on the documents of each domain; `on_document(domain, data, score)` sees each as it is done.
 
-    A document given as a `Passage` keeps its name for messages; another is called by its domain and number. Empty
-    documents are left out. Raises DataError if there is no byte at all.
+    Empty documents are left out. Raises DataError if there is no byte at all.
     """
     in_work: deque[tuple[str, bytes]] = deque()
 
     def passages() -> Iterator[Passage]:
         for domain, texts in documents.items():
-            for number, text in enumerate(texts, start=1):
-                passage = text if isinstance(text, Passage) else Passage(text, name=f"{domain}, record {number}")
-                if passage.data:
-                    in_work.append((domain, passage.data))
-                    yield passage
+            for data in texts:
+                if data:
+                    in_work.append((domain, data))
+                    yield Passage(data)
 
     results = []
     for score in scorer.score(passages()):

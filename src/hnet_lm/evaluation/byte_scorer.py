@@ -190,8 +190,8 @@ def _tokens(passage: Passage, number: int, config: HNetConfig) -> np.ndarray:
     for name, special in (("BOS", config.bos_id), ("EOS", config.eos_id)):
         if special < 256 and (text == special).any():
             raise DataError(
-                f"{passage.name or f'passage {number}'}: byte {int((text == special).argmax())} is {special:#x}, which "
-                f"this model reads as {name}; data that is not UTF-8 needs a model with a vocabulary of 258"
+                f"passage {number}: byte {int((text == special).argmax())} is {special:#x}, which this model reads as "
+                f"{name}; data that is not UTF-8 needs a model with a vocabulary of 258"
             )
     return np.concatenate([[config.bos_id], text, [config.eos_id]]).astype(np.int16)
 

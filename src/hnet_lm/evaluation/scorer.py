@@ -16,8 +16,6 @@ class Passage(NamedTuple):
 
     data: bytes
     prompt: bytes = b""
-    name: str = ""
-    """What to call it in a message, such as its file and record."""
 
 
 @dataclass(frozen=True, eq=False)

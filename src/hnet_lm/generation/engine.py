@@ -42,7 +42,8 @@ class Engine:
     def __init__(
         self, model: HNetLM | Stepper, limits: EngineLimits | None = None, weights: Weights | None = None
     ) -> None:
-        """Of a model the first stepper that supports it is built; `weights` rounds its linear maps.
+        """Of a model the first stepper that supports it is built; `weights` rounds its linear maps. A stepper that is
+        given belongs to this engine alone.
 
         Raises ConfigError for a model of tokens, and for a pool that is too small for one stream.
         """

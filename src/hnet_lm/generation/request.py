@@ -8,8 +8,8 @@ from hnet_lm.generation.params import SamplingParams
 from hnet_lm.generation.sampling import ByteLogprob
 
 FinishReason = Literal["eos", "stop", "length", "error"]
-"""The model ended the text; a stop string came; `max_new_bytes` are there, or the request alone outgrew the pool of keys
-and values; the logits were not finite."""
+"""The model ended the text; a stop string came; `max_new_bytes` are there, or the request outgrew the pool of keys and
+values; the logits were not finite."""
 
 
 @dataclass(frozen=True)

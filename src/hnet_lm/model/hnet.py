@@ -31,7 +31,7 @@ from hnet_lm.model.dynamic_chunking import (
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
 from hnet_lm.model.layers import Float32Linear, Widen
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 
 @dataclass
@@ -69,7 +69,7 @@ class HNet(nn.Module):
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: HNetState | None = None
     ) -> tuple[Float[Tensor, "t d"], HNetState | None, tuple[Routing, ...]]:
         """The output, the state, and the routing of this stage and of those inside it."""
-        state = state and state.consume()
+        state = consumed(state, HNetState)
         x_hat, routing, inner, inner_seqs, carried = self._encode(x, seqs, state)
         inner, main_network, inner_routings = run_network(
             self.main_network, inner, inner_seqs, state and state.main_network
@@ -86,7 +86,7 @@ class HNet(nn.Module):
     ) -> tuple[Float[Tensor, "c d_inner"], Sequences, HNetState | None, tuple[Routing, ...]]:
         """What enters the innermost network: its vectors and their sequences, the state, and the routing of every
         stage. Only encoders and routing run; no boundary depends on anything else."""
-        state = state and state.consume()
+        state = consumed(state, HNetState)
         _, routing, inner, inner_seqs, (encoder, routing_state) = self._encode(x, seqs, state)
         main_network: Any = state and state.main_network
         routings = ()

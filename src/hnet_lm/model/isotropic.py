@@ -14,9 +14,10 @@ from hnet_lm.config import Mamba2Config, StageConfig
 from hnet_lm.layout import parse_layout
 from hnet_lm.model.block import Block
 from hnet_lm.model.layers import RMSNorm
+from hnet_lm.ops.checks import require_floating, require_rows
 from hnet_lm.ops.dispatch import remember_backends
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 
 @dataclass
@@ -40,8 +41,10 @@ class Isotropic(nn.Module):
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: IsotropicState | None = None
     ) -> tuple[Float[Tensor, "t d"], IsotropicState | None]:
+        require_floating("Isotropic", x=x)
+        require_rows("Isotropic", seqs, x=x)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        state = state and state.consume()
+        state = consumed(state, IsotropicState)
         if state is None:
             for block in self.blocks:
                 x = self._recomputed(block, x, seqs) if self.recomputes_blocks else block(x, seqs)[0]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -16,12 +16,12 @@ from hnet_lm.model.hnet import HNet, HNetState, build_network, run_network
 from hnet_lm.model.initialization import initialize
 from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.padding import Padding
+from hnet_lm.ops.checks import WHOLE_NUMBERS, require_plain
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import Sizes, State
 
 
-@dataclass(frozen=True)
-class HNetOutput:
+class HNetOutput(NamedTuple):
     """What a call returns, packed `(t, ...)` or padded `(b, l, ...)` as the input was given."""
 
     logits: Float[Tensor, "*t v"]
@@ -71,6 +71,7 @@ class HNetLM(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> HNetOutput:
         """Packed `(t,)` ids with their sequences, or `(b, l)` ids: equal rows, or a mask of left or right padding."""
+        require_plain("HNetLM", "input_ids", input_ids)
         if input_ids.dim() == 2:
             if seqs is not None:
                 raise ValueError("sequences go with packed (t,) input_ids; (b, l) input_ids take an attention_mask")
@@ -103,24 +104,31 @@ class HNetLM(nn.Module):
         self, input_ids: Int[Tensor, " t"], seqs: Sequences | None, state: State | None
     ) -> tuple[Float[Tensor, "t d"], Sequences]:
         """The embedding of packed ids and their sequences, with everything checked that a caller may get wrong."""
-        if input_ids.dim() != 1 or input_ids.is_floating_point() or input_ids.dtype == torch.bool:
-            raise ValueError(f"input_ids must be whole numbers, got {input_ids.dtype} of {tuple(input_ids.shape)}")
+        require_plain("HNetLM", "input_ids", input_ids)
+        if input_ids.dim() != 1 or input_ids.dtype not in WHOLE_NUMBERS:
+            shape = tuple(input_ids.shape)
+            raise ValueError(f"input_ids must be whole numbers, (t,) or (b, l); got {input_ids.dtype} of {shape}")
         if input_ids.device != self.device:
             raise ValueError(f"input_ids are on {input_ids.device}, the model is on {self.device}")
-        if input_ids.device.type == "cpu" and len(input_ids):
+        if input_ids.device.type == "cpu" and len(input_ids) and not torch.compiler.is_compiling():
             least, most = (int(end) for end in input_ids.aminmax())
             if least < 0 or most >= self.config.vocab_size:
                 raise ValueError(f"input_ids must be 0 to {self.config.vocab_size - 1}, got {least} to {most}")
         if seqs is None:
             seqs = Sequences.from_lengths([len(input_ids)], device=input_ids.device)
+        if not isinstance(seqs, Sequences):
+            raise TypeError(f"seqs must be Sequences, not {type(seqs).__name__}")
         if seqs.num_positions != len(input_ids):
             raise ValueError(f"the sequences have {seqs.num_positions} positions, but input_ids has {len(input_ids)}")
         if seqs.device != input_ids.device:
             raise ValueError(f"the sequences are on {seqs.device}, input_ids on {input_ids.device}")
         if state is not None:
+            if not isinstance(state, State):
+                raise TypeError(f"the state must be one of this model, not {type(state).__name__}")
             state.require_sizes(self._state_sizes)
             seqs.require_slots(state.num_sequences)
-        return self.embedding(input_ids), seqs.with_input_ids(input_ids)
+        seqs = seqs.with_input_ids(input_ids)
+        return self.embedding(seqs.require_input_ids("HNetLM")), seqs
 
     @property
     def innermost(self) -> Isotropic:

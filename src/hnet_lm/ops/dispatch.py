@@ -19,15 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from threading import Lock
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
 
-PREFERENCES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"cpu": ("cpu", "eager"), "cuda": ("triton", "varlen", "eager")}
-)
-"""By type of device, best first."""
+PREFERENCES: Mapping[str, tuple[str, ...]] = {"cpu": ("cpu", "eager"), "cuda": ("triton", "varlen", "eager")}
+"""By type of device, best first. A plain dictionary: compilers do not follow a mapping proxy."""
 ANY_DEVICE = ("eager",)
 
 OPS_PACKAGE = __name__.rpartition(".")[0]
@@ -100,7 +98,8 @@ def op_names() -> list[str]:
 
 
 def _in_force() -> tuple[Choice, ...]:
-    remembered = _remembered.get()
+    # A compiler traces a block that is recomputed together with its first run, so nothing is remembered for it.
+    remembered = None if torch.compiler.is_compiling() else _remembered.get()
     return _choices.in_force if remembered is None else remembered
 
 
@@ -119,7 +118,7 @@ class Op:
 
     def choose(self, backend: str | None, device: torch.device, *arguments: Any) -> ModuleType:
         """The module of the backend. Raises ValueError for one that is asked for and does not support the call."""
-        name = backend or self._chosen()
+        name = self._chosen() if backend is None else backend
         if name is not None:
             module = self.load(name)
             reason = _why_not(module, arguments)
@@ -140,7 +139,7 @@ class Op:
                 self._available = self._listed()
             if name not in self._available:
                 raise ValueError(f"op {self.name} has no backend {name!r}; there are {', '.join(self._available)}")
-            self._loaded[name] = importlib.import_module(f"{self.package}.{name}")
+            self._loaded[name] = _imported(f"{self.package}.{name}")
         return self._loaded[name]
 
     def available(self) -> list[str]:
@@ -159,6 +158,11 @@ class Op:
             if choice.get("*") in self._available:
                 return choice["*"]
         return None
+
+
+@torch.compiler.disable
+def _imported(module: str) -> ModuleType:
+    return importlib.import_module(module)
 
 
 def _why_not(module: ModuleType, arguments: tuple[Any, ...]) -> str | None:

@@ -70,10 +70,12 @@ def create_app(
     app.add_middleware(Guard, limits=limits)
     if api_keys is not None:
         key_rates = (rates.requests_per_key, rates.bytes_per_key)
-        app.add_middleware(LimitRate, *key_rates, client_of=key_of, is_open=_is_open)
+        if any(key_rates):
+            app.add_middleware(LimitRate, *key_rates, client_of=key_of, is_open=_is_open)
         app.add_middleware(RequireKey, keys=api_keys, is_open=_is_open)
     address_rates = (rates.requests_per_address, rates.bytes_per_address)
-    app.add_middleware(LimitRate, *address_rates, client_of=address_of, is_open=_is_open)
+    if any(address_rates):
+        app.add_middleware(LimitRate, *address_rates, client_of=address_of, is_open=_is_open)
     if allow_origins:
         app.add_middleware(
             CORSMiddleware,

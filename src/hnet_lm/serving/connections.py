@@ -109,6 +109,7 @@ class Connection(H11Protocol):
         self._unset_keepalive_if_required()
         self.resume_writing()
         super().connection_lost(exc)
+        self.app = self._application  # no cycle of references keeps what the connection held
 
     def data_received(self, data: bytes) -> None:
         self._has_sent_anything = True

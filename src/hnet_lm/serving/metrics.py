@@ -27,6 +27,7 @@ class Metrics:
         self.cancelled = self._counter("cancelled", "Completions dropped before their end", ("model",))
         self.active = self._gauge("active", "Completions that run")
         self.queued = self._gauge("queued", "Completions that wait for a slot")
+        self.calls = self._gauge("calls", "Texts that are or wait to be chunked or embedded")
         self.state_bytes = self._gauge("state_bytes", "Bytes of state that the running completions hold")
 
     def count_request(self, exchange: Exchange) -> None:

@@ -49,6 +49,7 @@ class ModelRunner:
         self._metrics = metrics
         metrics.active.labels(name).set_function(lambda: self._engine.num_active)
         metrics.queued.labels(name).set_function(lambda: self._engine.num_queued)
+        metrics.calls.labels(name).set_function(lambda: self._num_calls)
         metrics.state_bytes.labels(name).set_function(lambda: self._engine.state_bytes)
         # of the model's thread alone, but for the three figures above:
         self._engine = Engine(model, limits)

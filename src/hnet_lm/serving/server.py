@@ -28,10 +28,6 @@ _KEEP_ALIVE_SECONDS = 75
 # event loop, which keeps it so many seconds (5 ms by default).
 _SWITCH_SECONDS = 0.0002
 
-# Nothing else runs while the garbage collector goes through all objects: with a large answer under way, for a second.
-# What is there from the start is left out, and what has lived for long is looked at seldom.
-_COLLECTION_THRESHOLDS = (20_000, 10, 200)
-
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes any free one. Raises UserError where there cannot be one."""
@@ -82,9 +78,10 @@ def make_server(app: FastAPI, limits: RequestLimits, drain_seconds: int) -> uvic
 def serve(app: FastAPI, listener: socket.socket, limits: RequestLimits, drain_seconds: int, log_requests: bool) -> None:
     """Serve until a signal comes. Sets the process's switches between threads, garbage collection, and log."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # Nothing else runs while the garbage collector goes through all objects. Most are there from the start, the modules
+    # and the models, and need not be looked at again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECTION_THRESHOLDS)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     if log_requests:
         observe.logger.setLevel(logging.INFO)

@@ -15,6 +15,7 @@ from hnet_lm.checkpoint import HUB_PREFIX
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import ConfigError
+from hnet_lm.inputs import read_text
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.schedule import ScheduleConfig
 from hnet_lm.training.tables import from_table
@@ -186,11 +187,10 @@ class RunConfig:
     def load(cls, path: str | Path) -> "RunConfig":
         """From a TOML file; model paths in it are seen from the file's folder."""
         path = Path(path)
+        text = read_text(path, ConfigError)
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            table = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:  # not TOML, a number too long, nested too deeply
             raise ConfigError(f"{path}: not TOML: {error}") from error
         try:
             config = from_table(cls, table)

@@ -73,7 +73,8 @@ def update(
                 else cross_entropy.new_zeros(())
                 for routing in out.routings
             ]
-            loss = cross_entropy * (num / mean_targets) + terms.weight * sum(ratio_losses)
+            share = num / mean_targets if mean_targets else math.nan  # an update without any target is skipped
+            loss = cross_entropy * share + terms.weight * sum(ratio_losses)
             (loss / len(batches)).backward()
         terms_seen = [cross_entropy * num, cross_entropy.new_tensor(num), *ratio_losses]
         sums.append(torch.stack([term.detach().double() for term in terms_seen]))
@@ -128,4 +129,6 @@ class StepFigures:
         chunks = [ChunkStatistics.from_sums(sums) for sums in ranks.sum(result.chunks)]
         (num_bytes,) = ranks.sum_of(result.num_bytes)
         means = [total / num_means for total in ratio_losses]
+        if not num_targets or not num_bytes:
+            return cls(math.nan, means, chunks, math.nan)
         return cls(nats / num_targets, means, chunks, num_targets / num_bytes)

@@ -18,7 +18,6 @@ from hnet_lm.evaluation import (
     BitsPerByte,
     BoundaryStatistics,
     ByteScorer,
-    Passage,
     PassageScore,
     bits_per_byte,
     compressor_bits_per_byte,
@@ -75,22 +74,19 @@ class EvaluateBitsPerByte:
         if any(chunks.domains.values()):
             print_table(("domain", "stage", "chunks", "bytes/chunk", "sd", "at space", "at word"), _chunk_rows(chunks))
 
-    def _texts(self, paths: Iterable[str], scorer: ByteScorer) -> Iterator[Passage]:
+    def _texts(self, paths: Iterable[str], scorer: ByteScorer) -> Iterator[bytes]:
         """The documents of the paths; that the first of each can be read is found out now, not after hours."""
-        return chain.from_iterable([_begun(self._passages(path, scorer.model.config.vocab_size)) for path in paths])
-
-    def _passages(self, path: str, vocab_size: int) -> Iterator[Passage]:
-        texts = documents(path, self.max_bytes, self.reading, vocab_size=vocab_size)
-        for number, data in enumerate(texts, start=1):
-            yield Passage(data, name=f"{path}, record {number}")
+        vocab_size = scorer.model.config.vocab_size
+        texts = [documents(path, self.max_bytes, self.reading, vocab_size=vocab_size) for path in paths]
+        return chain.from_iterable([_begun(of_path) for of_path in texts])
 
     def _compressed(self, data: bytes) -> dict[str, float]:
         return {name: compressor_bits_per_byte(data, name) for name in self.compressors if data}
 
 
-def _begun(passages: Iterator[Passage]) -> Iterator[Passage]:
-    first = list(islice(passages, 1))
-    return chain(first, passages)
+def _begun(texts: Iterator[bytes]) -> Iterator[bytes]:
+    first = list(islice(texts, 1))
+    return chain(first, texts)
 
 
 def _named(file: str) -> tuple[str, str]:

@@ -53,10 +53,10 @@ class Stepper(ABC):
 
         Raises ConfigError for a model that this stepper does not support, and for a pool too small for one stream.
         """
-        reason = self.supports(model)
+        self.model = model if weights is None else with_weights(model, weights)
+        reason = self.supports(self.model)
         if reason is not None:
             raise ConfigError(f"{type(self).__name__} does not support this model: {reason}")
-        self.model = model if weights is None else with_weights(model, weights)
         self.max_streams = max_streams
         dtype = None if keys_values is None else getattr(torch, keys_values)
         self.memory = StreamMemory(self.model, max_streams, pool_bytes, dtype)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RoutingModule(nn.Module):
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: RoutingState | None = None
     ) -> tuple[Routing, RoutingState | None]:
-        state = state and state.consume()
+        state = consumed(state, RoutingState)
         q, k = self.q_proj(x), self.k_proj(x)
         p, last_q, has_seen = boundary_prob(q, k, seqs, state and state.last_q, state and state.has_seen)
         routing = Routing(p, p > 0.5, seqs)

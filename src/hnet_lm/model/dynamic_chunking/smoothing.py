@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hnet_lm.model.dynamic_chunking.routing import Routing
 from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 MIN_PROB = 1e-4
 
@@ -37,7 +37,7 @@ class SmoothingModule(nn.Module):
     def forward(
         self, inner: Float[Tensor, "c d"], routing: Routing, inner_seqs: Sequences, state: SmoothingState | None = None
     ) -> tuple[Float[Tensor, "c d"], SmoothingState | None]:
-        state = state and state.consume()
+        state = consumed(state, SmoothingState)
         inner = inner.to(torch.promote_types(inner.dtype, torch.float32))
         p = routing.boundary_prob[routing.is_boundary].clamp(MIN_PROB, 1 - MIN_PROB)
         z, final = ema_scan(inner, p, inner_seqs, state and state.z)

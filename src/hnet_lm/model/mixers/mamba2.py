@@ -15,7 +15,7 @@ from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
 from hnet_lm.model.layers import CausalConv, RMSNorm
 from hnet_lm.ops.ssd import ssd
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Mamba2(nn.Module):
     def forward(
         self, u: Float[Tensor, "t d"], seqs: Sequences, state: Mamba2State | None = None
     ) -> tuple[Float[Tensor, "t d"], Mamba2State | None]:
-        state = state and state.consume()
+        state = consumed(state, Mamba2State)
         d_inner, n, h = self.d_inner, self.d_state, self.num_heads
         z, xBC, dt = self.in_proj(u).split([d_inner, d_inner + 2 * n, h], dim=-1)
         xBC, conv = self.conv(xBC, seqs, state and state.conv)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from hnet_lm.ops.checks import require_floating, require_state
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import Sizes, State
 
@@ -25,6 +26,8 @@ class KVState(State):
     keys: Float[Tensor, "s entries h p"]
     values: Float[Tensor, "s entries h p"]
     num_seen: Int[Tensor, " s"]
+    window: int | None = None
+    """That of the layer it belongs to, from its first call on: a ring of another window holds other positions."""
 
     @classmethod
     def new(cls, num_sequences: int, num_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Self:
@@ -47,11 +50,21 @@ class KVState(State):
         """The number of entries is not a size of the model."""
         return {"keys": tuple(self.keys.shape[2:])}
 
-    def require_fit(self, num_heads: int, head_dim: int, seqs: Sequences) -> None:
+    def require_fit(self, num_heads: int, head_dim: int, window: int, seqs: Sequences) -> None:
         """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""
-        if self.values.shape != self.keys.shape:
-            raise ValueError(f"attention: keys are {tuple(self.keys.shape)}, but values {tuple(self.values.shape)}")
-        require_fit(tuple(self.keys.shape[2:]), self.num_seen, num_heads, head_dim, seqs)
+        if self.window not in (None, window):
+            raise ValueError(f"attention: the state is of a window of {self.window}, but this call has one of {window}")
+        require_floating("attention", keys=self.keys, values=self.values)
+        require_state("attention", "num_seen", self.num_seen, seqs)
+        if self.num_seen.dtype != torch.int64:
+            raise ValueError(f"attention: num_seen must be int64, not {self.num_seen.dtype}")
+        heads = tuple(self.keys.shape[2:])
+        if heads != (num_heads, head_dim) or self.values.shape != self.keys.shape:
+            raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
+        for name, x in (("keys", self.keys), ("values", self.values)):
+            require_state("attention", name, x, seqs, *self.keys.shape[1:])
+        if len(self.keys) != len(self.num_seen):
+            raise ValueError(f"attention: keys of {len(self.keys)} slots, but num_seen of {len(self.num_seen)}")
 
     def write(self, k: Float[Tensor, "t h p"], v: Float[Tensor, "t h p"], window: int, seqs: Sequences) -> "KVState":
         """The state with the positions of a packed span added; this one is consumed."""
@@ -60,7 +73,7 @@ class KVState(State):
         index = (slots, entries)
         keys, values = k.to(self.keys.dtype), v.to(self.values.dtype)
         return KVState(
-            _put(self.keys, index, keys), _put(self.values, index, values), seqs.replaced(self.num_seen, end)
+            _put(self.keys, index, keys), _put(self.values, index, values), seqs.replaced(self.num_seen, end), window
         )
 
     def reserve(self, num_seen: int, window: int) -> None:
@@ -85,7 +98,7 @@ class KVState(State):
     def join(cls, states: Sequence[Self]) -> Self:
         # A ring that is not yet full has not wrapped, so its entries stay where they are when it is widened.
         entries = max(state.num_entries for state in states)
-        widened = [cls(state.keys, state.values, state.num_seen) for state in states]
+        widened = [cls(state.keys, state.values, state.num_seen, state.window) for state in states]
         for state in widened:
             state._resize(entries)
         return super().join(widened)
@@ -106,17 +119,6 @@ class KVState(State):
 def entry_of(position: Int[Tensor, "..."], window: int) -> Int[Tensor, "..."]:
     """The entry that holds a position: entries are reused in a ring of window + 1."""
     return position if window < 0 else position % (window + 1)
-
-
-def require_fit(
-    heads: tuple[int, ...], num_seen: Int[Tensor, " s"], num_heads: int, head_dim: int, seqs: Sequences
-) -> None:
-    """Raises ValueError unless a state of these heads can be that of these sequences in a layer of these sizes."""
-    if heads != (num_heads, head_dim):
-        raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
-    if num_seen.device != seqs.device:
-        raise ValueError(f"attention: the state is on {num_seen.device}, but the sequences are on {seqs.device}")
-    seqs.require_slots(num_seen.shape[0])
 
 
 def to_write(

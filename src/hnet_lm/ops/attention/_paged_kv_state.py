@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hnet_lm.ops.attention._kv_state import KVState, entry_of, require_fit, to_write
+from hnet_lm.ops.attention._kv_state import KVState, entry_of, to_write
+from hnet_lm.ops.checks import require_state
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import Sizes, State
 
@@ -39,11 +40,14 @@ class PagedKVState(State):
         """Those of a `KVState`: the two are for the same models."""
         return {"keys": (self.num_heads, self.head_dim)}
 
-    def require_fit(self, num_heads: int, head_dim: int, seqs: Sequences) -> None:
+    def require_fit(self, num_heads: int, head_dim: int, window: int, seqs: Sequences) -> None:
         """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""
         if seqs.slots is None:
             raise ValueError("attention: a paged state is changed in place, so the sequences must name their slots")
-        require_fit((self.num_heads, self.head_dim), self.num_seen, num_heads, head_dim, seqs)
+        if (self.num_heads, self.head_dim) != (num_heads, head_dim):
+            heads = (self.num_heads, self.head_dim)
+            raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
+        require_state("attention", "num_seen", self.num_seen, seqs)
 
     def num_held(self, window: int, seqs: Sequences) -> int:
         """The most entries that one of these sequences holds."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hnet_lm.ops.checks import require_floating, require_rows, require_shape, require_state
+from hnet_lm.ops.checks import given, require_floating, require_rows, require_same_type, require_shape, require_state
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
@@ -30,7 +30,8 @@ def boundary_prob(
 
     Raises ValueError for shapes that do not fit.
     """
-    require_floating("boundary_prob", q=q, k=k, last_q=last_q)
+    require_floating("boundary_prob", q=q, k=k, **given(last_q=last_q))
+    require_same_type("boundary_prob", q=q, k=k)
     if q.dim() != 2:
         raise ValueError(f"boundary_prob: q must be (t, d), got {tuple(q.shape)}")
     require_rows("boundary_prob", seqs, q=q)

@@ -6,7 +6,7 @@ y_t = silu(bias + sum_k weight[:, k] x_{t - (w-1) + k})
 from jaxtyping import Float
 from torch import Tensor
 
-from hnet_lm.ops.checks import require_floating, require_rows, require_shape, require_state
+from hnet_lm.ops.checks import given, require_floating, require_rows, require_shape, require_state
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
@@ -26,7 +26,7 @@ def causal_conv(
 
     Raises ValueError for shapes that do not fit.
     """
-    require_floating("causal_conv", x=x, weight=weight, bias=bias, state=state)
+    require_floating("causal_conv", x=x, weight=weight, bias=bias, **given(state=state))
     if x.dim() != 2 or weight.dim() != 2 or not weight.shape[1]:
         raise ValueError(
             f"causal_conv: x must be (t, d) and weight (d, w), got {tuple(x.shape)}, {tuple(weight.shape)}"

@@ -1,10 +1,10 @@
 """The compiled loops of the convolution over strips of channels: `(worker, first strip, last strip, ...)`.
 
-A tile, some positions of a strip, is copied to the loop's own stack together with the positions before it that its
-windows reach; the backward pass also with those after it, whose sums it needs and computes once more. So a tile asks
-nothing of the others.
+A tile, a few positions of a strip, is copied to the loop's own stack together with the earlier positions that its
+windows reach; in the backward pass also with the later ones, whose sums it computes again. So tiles are independent.
 
-All matrices are `memory.rows` of num_channels: positions, taps, or sequences times what is carried of each.
+All matrices are passed as `memory.rows` with num_channels columns. Their rows are positions, taps, or for each sequence
+the inputs that are carried.
 """
 
 from collections.abc import Callable

@@ -30,18 +30,18 @@ def causal_conv(
 
 
 def _step(x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tensor) -> tuple[Tensor, Tensor]:
-    """One position a sequence: its window is what was carried and itself."""
+    """One position per sequence: its window is the carried inputs and itself."""
     seen = torch.cat([seqs.owned(state).to(x.dtype), x[:, None]], 1)  # b w d
     return (seen * weight.T).sum(1) + bias, seqs.replaced(state, seen[:, 1:])
 
 
 class _Rows(NamedTuple):
-    """Rows of interest; windows and last count through all carried inputs, (w-1) a sequence, and then through x."""
+    """Rows of interest; `windows` and `last` count first the carried inputs, w-1 per sequence, then the rows of x."""
 
     heads: Tensor
     """m: rows of x within the first w-1 positions of their sequence."""
     windows: Tensor
-    """m w: what each of them sees."""
+    """m w: the window of each head."""
     last: Tensor
     """b w-1: the last inputs of each sequence."""
 

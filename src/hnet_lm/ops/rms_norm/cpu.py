@@ -22,9 +22,8 @@ def supports(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: 
         return f"it runs on the CPU, not on {x.device.type}"
     if x.shape[1] > MAX_WIDTH:
         return f"rows are wider than {MAX_WIDTH}"
-    types = [x.dtype, dtype, *([] if gate is None else [gate.dtype])]
-    if any(each not in TYPES for each in types):
-        return f"it knows {', '.join(map(str, TYPES))}"
+    if x.dtype not in TYPES or dtype not in TYPES or (gate is not None and gate.dtype != x.dtype):
+        return f"it knows {', '.join(map(str, TYPES))}, and a gate of the type of x"
     return None
 
 

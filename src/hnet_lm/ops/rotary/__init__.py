@@ -6,7 +6,7 @@ Of the first `dim` entries of each head, entries i and i + dim/2 are rotated by 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hnet_lm.ops.checks import require_floating, require_shape
+from hnet_lm.ops.checks import WHOLE_NUMBERS, require_floating, require_plain, require_shape, require_whole_number
 from hnet_lm.ops.dispatch import Op
 
 _op = Op(__name__)
@@ -22,9 +22,12 @@ def rotary(
     Raises ValueError for shapes that do not fit, and for a `dim` that is odd or wider than a head.
     """
     require_floating("rotary", x=x)
-    if x.dim() != 3 or dim % 2 or not 0 <= dim <= x.shape[2]:
+    require_plain("rotary", "positions", positions)
+    require_whole_number("rotary", "dim", dim, 0)
+    if x.dim() != 3 or dim % 2 or dim > x.shape[2]:
         raise ValueError(f"rotary: x must be (t, h, p) and dim even, 0 to p; got {tuple(x.shape)} and {dim}")
     require_shape("rotary", "positions", positions, x.shape[0])
-    if positions.dtype.is_floating_point or positions.device != x.device:
-        raise ValueError(f"rotary: positions must be whole numbers on {x.device}, got {positions.dtype}")
+    if positions.dtype not in WHOLE_NUMBERS or positions.device != x.device:
+        given = f"{positions.dtype} on {positions.device}"
+        raise ValueError(f"rotary: positions must be whole numbers on {x.device}, got {given}")
     return _op.run(backend, x.device, x, positions, dim)

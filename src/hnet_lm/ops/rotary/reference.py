@@ -9,6 +9,8 @@ from hnet_lm.ops.rotary import BASE
 
 
 def rotary(x: Tensor, positions: Tensor, dim: int) -> Tensor:
+    if dim == 0:
+        return x
     wide = torch.promote_types(x.dtype, torch.float32)
     columns = list(x.to(wide).unbind(-1))  # t h
     for i in range(dim // 2):
