@@ -4,7 +4,7 @@
 
 For few rows nothing takes as long as reading the weights, so the items of a task are rows of weights. How they meet
 the rows of x depends on the number of those: below `FEW` vectors run along a row of weights; from there on they run
-across the rows of x, which `transpose_rows` lays out for it.
+across the rows of x, which `transpose_task` lays out for it.
 """
 
 from functools import cache
@@ -26,6 +26,8 @@ SINGLE = 3
 """Most rows of x that are multiplied one by one."""
 FEW = 24
 """Most rows of x with which vectors run along the weights."""
+MANY = 1 << 62
+"""Most rows of x that may be transposed: any number."""
 OUTPUTS = 6
 """Rows of weights that meet vectors of x at a time: as many as registers hold the sums of."""
 DEPTH = 1024
@@ -40,7 +42,7 @@ VECTOR_BYTES = 128 if torch.backends.cpu.get_cpu_capability().startswith("AVX512
 
 
 def num_lanes(dtype: torch.dtype) -> int:
-    """Rows of x that `transpose_rows` lays side by side."""
+    """Rows of x that `transpose_task` lays side by side."""
     return VECTOR_BYTES // dtype.itemsize
 
 
@@ -56,7 +58,7 @@ def add_product(
     if scale is not None:
         checked(f"the scale of {name}", scale, (d_out,), dtype)
     fewest_rows = 1
-    for most_rows in (SINGLE, FEW, max(program.max_rows, FEW + 1)):
+    for most_rows in (SINGLE, FEW, MANY):
         if fewest_rows > program.max_rows:
             return
         shape = Shape(items=d_out, work=d_in, work_per_row=d_in // 4, granule=GRANULE)
@@ -77,7 +79,7 @@ def _or_0(tensor: Tensor | None) -> Tensor | int:
 
 @cache
 def product_task(dtype: torch.dtype, weight_dtype: torch.dtype, most_rows: int) -> int:
-    """A range of outputs, for up to `most_rows` rows: `SINGLE`, `FEW`, or more, of `transpose_rows`.
+    """A range of outputs, for up to `most_rows` rows: `SINGLE`, `FEW`, or `MANY`, which `transpose_task` has laid out.
 
     Arguments: (rows, d_in, d_out, x, weight, scale, y, total), addresses but for the sizes. Where `total` is not 0,
     the result is also added to it.
@@ -108,7 +110,7 @@ def product_task(dtype: torch.dtype, weight_dtype: torch.dtype, most_rows: int) 
         _finish(first, last, scale, total, y)
 
     # numba caches no function that has another in its closure, so these are three.
-    return task({SINGLE: single_product, FEW: few_product}.get(most_rows, many_product))
+    return task({SINGLE: single_product, FEW: few_product, MANY: many_product}[most_rows])
 
 
 @cache
