@@ -53,6 +53,7 @@ def main(seed: int, number: int, only: int | None = None) -> None:
         outcomes[f"{call.family} {outcome if outcome in ('done', 'refused') else 'failed'}"] += 1
         if outcome not in ("done", "refused"):
             failures.append(f"call {index} of seed {seed}: {call} {outcome}")
+            sys.stderr.write(f"{failures[-1]}\n")
     json.dump({"outcomes": outcomes, "failures": failures}, sys.stdout)
 
 
