@@ -46,7 +46,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for part in parts
     },
     "model.flops": ("config", "chunker_config", "layout", "errors"),
-    "losses": ("model.dynamic_chunking", *PLAIN),
+    "losses": ("model.dynamic_chunking", "ops", *PLAIN),
     "hub": PLAIN,
     "outputs": ("errors",),
     "figures": (),

@@ -29,7 +29,11 @@ class State:
 
     @property
     def num_sequences(self) -> int:
-        return next(tensor.shape[0] for tensor in tensors(self))
+        """Raises ValueError where the tensors do not agree, as no state that a model makes."""
+        rows = {tuple(tensor.shape[:1]) for tensor in tensors(self)}
+        if len(rows) != 1 or () in rows:
+            raise ValueError(f"the tensors of this state are not of one number of sequences, but of {sorted(rows)}")
+        return rows.pop()[0]
 
     @property
     def num_bytes(self) -> int:

@@ -10,9 +10,32 @@ from collections import Counter
 from random import Random
 
 import torch
+from model_calls import (
+    chunks_call,
+    generate_call,
+    loss_call,
+    model_call,
+    part_call,
+    rows_call,
+    score_call,
+    sequences_call,
+    state_call,
+)
 from op_calls import op_call
 
-FAMILIES = ((op_call, 100),)
+FAMILIES = (
+    (op_call, 730),
+    (sequences_call, 110),
+    (state_call, 50),
+    (loss_call, 50),
+    (model_call, 20),
+    (rows_call, 10),
+    (part_call, 15),
+    (generate_call, 6),
+    (score_call, 4),
+    (chunks_call, 5),
+)
+"""What is drawn, and how often in a thousand. Whoever adds a public function adds its calls here."""
 
 
 def main(seed: int, number: int, only: int | None = None) -> None:
@@ -30,6 +53,7 @@ def main(seed: int, number: int, only: int | None = None) -> None:
         outcomes[f"{call.family} {outcome if outcome in ('done', 'refused') else 'failed'}"] += 1
         if outcome not in ("done", "refused"):
             failures.append(f"call {index} of seed {seed}: {call} {outcome}")
+            sys.stderr.write(f"{failures[-1]}\n")
     json.dump({"outcomes": outcomes, "failures": failures}, sys.stdout)
 
 

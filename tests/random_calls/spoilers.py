@@ -99,6 +99,11 @@ def _tensor(random: Random, x: Tensor) -> Any:
     return random.choice(NOT_NUMBERS)
 
 
+def _other_tensor(random: Random, x: Tensor) -> Tensor:
+    other = _tensor(random, x)
+    return other if isinstance(other, Tensor) else x
+
+
 def _sequences(random: Random, seqs: Sequences) -> Any:
     lengths = list(seqs.host_lengths)
     match random.randrange(6):
@@ -124,5 +129,5 @@ def _state(random: Random, state: State) -> Any:
         case 1:
             return state.select([*range(state.num_sequences)][1:])
         case 2:
-            return state.map(lambda x: _tensor(random, x) if random.random() < 0.3 else x)
+            return state.map(lambda x: _other_tensor(random, x) if random.random() < 0.3 else x)
     return random.choice(NOT_NUMBERS)

@@ -21,6 +21,8 @@ PIECE_BYTES = 8192
 def chunks(model: HNetLM, text: str | bytes, piece_bytes: int = PIECE_BYTES) -> Chunks:
     """Segments and boundary probabilities of every stage; the model sees BOS, then the text."""
     data = _as_bytes(text)
+    if not isinstance(piece_bytes, int) or piece_bytes < 1:
+        raise DataError(f"piece_bytes must be a whole number, 1 or more, got {piece_bytes!r}")
     ids = torch.tensor([model.config.bos_id, *data], dtype=torch.int64)
     stages: list[tuple[np.ndarray, np.ndarray]] = []
     bos_is_alone = True
@@ -49,6 +51,8 @@ def _routings(model: HNetLM, ids: Int[Tensor, " t"], piece_bytes: int) -> list[l
 def _as_bytes(text: str | bytes) -> bytes:
     if isinstance(text, bytes):
         return text
+    if not isinstance(text, str):
+        raise DataError(f"text must be a string or bytes, not {type(text).__name__}")
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:

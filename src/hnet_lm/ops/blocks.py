@@ -35,7 +35,7 @@ class Blocks:
         # For each rank r: the sequences that have an r-th block, and those blocks.
         self.ranks: list[tuple[Tensor, Tensor]] = []
         for rank in range(max(counts, default=0)):
-            sequences = (per_sequence > rank).nonzero().squeeze(1)
+            sequences = torch.tensor([i for i, count in enumerate(counts) if count > rank])
             self.ranks.append((sequences.to(seqs.device), (first[sequences] + rank).to(seqs.device)))
 
     def split(self, x: Float[Tensor, "t ..."]) -> Float[Tensor, "k q ..."]:
