@@ -155,8 +155,8 @@ def test_match_of_a_run_takes_its_lengths(
     reference = checkpoint.load(run.run.directory).config
     target = total_flops_per_byte(reference, 128, (measured,))
     assert first == (
-        f"{run.run.directory}: {plain_number(target / 1e6, 4)} MFLOPs per byte, at sequences of 128 bytes (its data.max_length) "
-        f"and {measured:.4g} bytes per chunk (measured)"
+        f"{run.run.directory}: {plain_number(target / 1e6, 4)} MFLOPs per byte, at sequences of 128 bytes "
+        f"(its data.max_length) and {measured:.4g} bytes per chunk (measured)"
     )
     for name, chunks in (("llamabyte", ()), ("hnet-1stage", (measured,))):
         config = HNetConfig.load(tmp_path / "out" / f"{name}.json")
