@@ -124,10 +124,12 @@ def fill(
 ) -> HNetLM:
     """The meta model with copies of these tensors as its parameters.
 
-    `names` gives the name in `tensors` of every parameter, `source` says in errors where they come from. `dtype` None
-    keeps each as it is; residual projections stay in at least float32. Raises CheckpointError if anything does not fit.
+    `names` gives the name in `tensors` of every parameter (see `plain_names`), `source` says in errors where they come
+    from. `dtype` None keeps each as it is; residual projections stay in at least float32. Raises CheckpointError if
+    anything does not fit.
     """
     parameters = dict(model.named_parameters())
+    tensors = plain_names(tensors, names.values(), source)
     _check(parameters, tensors, names, source)
     wide = _float32_parameters(model)
     state = {}

@@ -13,7 +13,7 @@ from hnet_lm.cli.main import main
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data import documents as read_documents
 from hnet_lm.evaluation import ByteScorer, Passage, SlidingWindow, bits_per_byte, compressor_bits_per_byte
-from hnet_lm.generation.smaller_weights import Weights, with_weights
+from hnet_lm.generation.rounded_weights import Weights, with_weights
 
 TEXTS = ["A first document.", "And, 天地, a second one: longer."]
 QUESTIONS = [{"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": n % 2} for n in range(2)]

@@ -14,6 +14,7 @@ import pytest
 from data_corpora import COMPRESS, random_texts, write_jsonl
 
 from hnet_lm.data import DataConfig, DataLoader, SourceConfig, documents
+from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.errors import DataError
 
 
@@ -81,6 +82,27 @@ def test_damage_is_one_line_or_is_skipped(tmp_path: Path, name: str, caplog: pyt
     assert str(raised.value) in caplog.text
 
 
+def test_a_damaged_file_of_a_dataset_directory(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    lines = [json.dumps({"text": text}) for text in random_texts(5)]
+    (tmp_path / "data" / "train.jsonl").write_text("\n".join([*lines, '{"text": ', *lines]))
+    source = SourceConfig(f"hf:{tmp_path / 'data'}")
+    with pytest.raises(
+        DataError, match=r"hf:.*data: (the split 'train' cannot be|damaged or cut off after row)"
+    ) as raised:
+        list(documents(DataConfig((source,))))
+    assert "\n" not in str(raised.value)
+    assert len(list(documents(DataConfig((source,), on_error="skip")))) <= 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_json_lines_in_another_encoding_are_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n', encoding=encoding)
+    with pytest.raises(DataError, match=f"a.jsonl: is text in {encoding.upper()}; save it as UTF-8"):
+        list(documents(DataConfig((SourceConfig(str(path)),))))
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.fa", "a.parquet"])
 def test_truncated_compressed_files(tmp_path: Path, suffix: str, name: str) -> None:
@@ -108,6 +130,21 @@ def test_what_precedes_the_damage_is_kept(tmp_path: Path) -> None:
     assert 100 < len(found) < 2000
     assert [document.data.decode() for document in found[:-1]] == random_texts(2000)[: len(found) - 1]
     assert found[-1].data == b"good"
+
+
+def test_a_document_of_which_a_part_is_damaged_is_left_out_whole(tmp_path: Path) -> None:
+    """What was read of it neither counts by itself nor runs into the next document."""
+    long = os.urandom(3_000_000)
+    whole = gzip.compress(long)
+    (tmp_path / "a.txt.gz").write_bytes(whole[: len(whole) * 3 // 4])
+    (tmp_path / "b.txt").write_bytes(b"good")
+    (tmp_path / "c.bin").write_bytes(b"x" * 1_500_000 + b"\xff" + b"x" * 1_500_000)
+    (tmp_path / "d.txt").write_bytes(b"last")
+    config = DataConfig((SourceConfig(str(tmp_path / "*")),), on_error="skip")
+    assert [document.data for document in documents(config, vocab_size=256)] == [b"good", b"last"]
+    report = ErrorReport("skip", lambda line: None)
+    assert len(list(documents(config, report=report))) == 3
+    assert report.num_skipped == 1
 
 
 def test_skipped_records_are_counted_across_a_resume(tmp_path: Path) -> None:

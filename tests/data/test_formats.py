@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import tracemalloc
 from pathlib import Path
 
 import fsspec
@@ -12,9 +13,9 @@ import pytest
 import zstandard
 from data_corpora import COMPRESS, random_texts, write_jsonl
 
-from hnet_lm.data import DataConfig, FastaConfig, SourceConfig, documents
+from hnet_lm.data import DataConfig, DataLoader, FastaConfig, SourceConfig, documents
 from hnet_lm.data.formats import reader_for
-from hnet_lm.data.formats.fasta import COMPLEMENT
+from hnet_lm.data.formats.fasta import COMPLEMENT, PIECE_BYTES
 from hnet_lm.data.parts import PART_BYTES, FileRequest, Part
 from hnet_lm.errors import DataError
 
@@ -109,6 +110,124 @@ def test_parquet(tmp_path: Path, suffix: str, kind: pa.DataType) -> None:
     source = SourceConfig(str(path), field="body")
     assert read(source) == [text.encode() for text in TEXTS]
     assert_resumes_anywhere(source)
+
+
+ARROW_TYPES = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.binary_view(),
+    pa.binary(3),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.dictionary(pa.int32(), pa.large_binary()),
+    pa.json_(),
+]
+
+
+@pytest.mark.parametrize("kind", ARROW_TYPES, ids=str)
+def test_every_text_type_of_arrow(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = [b"one", b"two", b"one", b"{6}"]
+    if isinstance(kind, pa.BaseExtensionType):
+        column = pa.ExtensionArray.from_storage(kind, pa.array(texts, pa.binary()).cast(kind.storage_type))
+    elif pa.types.is_dictionary(kind):
+        values = pa.array(texts, pa.binary()).dictionary_encode()
+        column = pa.DictionaryArray.from_arrays(
+            values.indices.cast(kind.index_type), values.dictionary.cast(kind.value_type)
+        )
+    else:
+        column = pa.array(texts if "binary" in str(kind) else [text.decode() for text in texts], kind)
+    path = tmp_path / "corpus.parquet"
+    pq.write_table(pa.table({"text": column}), path, row_group_size=3)
+    assert pq.read_schema(path).field("text").type in (kind, pa.dictionary(pa.int32(), pa.binary()))
+    assert read(SourceConfig(str(path))) == texts
+    assert_resumes_anywhere(SourceConfig(str(path)))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
+def test_parquet_text_that_is_not_utf8_is_its_bytes(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = [b"good", b"caf\xe9", b"\xff\x00", b"fine"]
+    raw = pa.array(texts, pa.binary() if kind == pa.string() else pa.large_binary())
+    path = tmp_path / "corpus.parquet"
+    pq.write_table(pa.table({"text": pa.Array.from_buffers(kind, len(texts), raw.buffers())}), path)
+    assert read(SourceConfig(str(path))) == texts
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_json_lines_end_at_line_feeds_only(tmp_path: Path, suffix: str) -> None:
+    texts = ["one\u2028two", "three\u2029\u0085four", "five"]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    path = tmp_path / f"corpus.jsonl{suffix}"
+    path.write_bytes(COMPRESS[suffix](("\ufeff" + "\r\n".join(lines) + "\r\n\ufeff" + lines[0]).encode()))
+    assert read(SourceConfig(str(path))) == [text.encode() for text in [*texts, texts[0]]]
+    assert_resumes_anywhere(SourceConfig(str(path)))
+
+
+def one_line(num_bases: int) -> bytes:
+    letters = b"ACGTacgtNNNNNGATTACARYK"
+    return b"\xef\xbb\xbf>chr1 on one line\n" + (letters * (num_bases // len(letters) + 1))[:num_bases]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"  \t\n>two\nACGT"])
+@pytest.mark.parametrize(
+    "options",
+    [FastaConfig(), FastaConfig(n_runs="keep", window=99_999), FastaConfig(n_runs="drop", window=PIECE_BYTES)],
+)
+def test_a_record_on_one_line_is_the_same_as_wrapped(tmp_path: Path, options: FastaConfig, end: bytes) -> None:
+    header, _, bases = one_line(3 * PIECE_BYTES + 5).partition(b"\n")
+    wrapped, whole = tmp_path / "wrapped.fa", tmp_path / "whole.fa"
+    wrapped.write_bytes(header + b"\n" + b"\n".join(bases[i : i + 80] for i in range(0, len(bases), 80)) + end)
+    whole.write_bytes(header + b"\n" + bases + end)
+    found = read(SourceConfig(str(whole), fasta=options))
+    assert found == read(SourceConfig(str(wrapped), fasta=options))
+    assert len(found) >= 2
+    source = SourceConfig(str(whole), fasta=options)
+    parts = parts_from(source)
+    for number in {0, 1, len(parts) // 2, len(parts) - 1}:
+        assert parts_from(source, json.loads(json.dumps(parts[number].resume))) == parts[number + 1 :]
+
+
+@pytest.mark.parametrize("shift", range(-4, 4))
+def test_what_stands_where_a_long_line_is_cut(tmp_path: Path, shift: int) -> None:
+    """Ends of lines, runs of N, spaces and wrong letters around the end of a piece."""
+    path = tmp_path / "genome.fa"
+    bases = b"A" * (PIECE_BYTES + shift)
+    for middle, wanted in ((b"NN", [bases, b"CC"]), (b"\r\n", [bases + b"CC"]), (b"  \n", [bases + b"CC"])):
+        path.write_bytes(b">x\n" + bases + middle + b"CC\n")
+        assert read(SourceConfig(str(path))) == wanted
+        assert_resumes_anywhere(SourceConfig(str(path)))
+    for middle in (b" ", b"!", b" \t"):
+        path.write_bytes(b">x\n" + bases + middle + b"CC\n>y\nGG\n")
+        with pytest.raises(DataError, match=r"genome.fa:2: '[ !\\t]+' is not a nucleotide code"):
+            read(SourceConfig(str(path)))
+
+
+def test_a_header_longer_than_a_piece(tmp_path: Path) -> None:
+    path = tmp_path / "genome.fa"
+    path.write_bytes(b">" + b"long " * PIECE_BYTES + b"\nACGT\n>" + b"ACGT" * PIECE_BYTES)
+    assert read(SourceConfig(str(path))) == [b"ACGT"]
+
+
+def test_a_record_on_one_line_is_never_held_whole(tmp_path: Path) -> None:
+    path = tmp_path / "genome.fa"
+    num_bases = 20_000_000
+    path.write_bytes(one_line(num_bases))
+    config = DataConfig(
+        (SourceConfig(str(path), fasta=FastaConfig(window=10_000)),), tokens_per_batch=8192, shuffle_bytes=100_000
+    )
+    tracemalloc.start()
+    try:
+        with DataLoader(config) as loader:
+            for _ in range(30):
+                next(loader)
+            state = loader.state_dict()
+        with DataLoader(config) as loader:
+            loader.load_state_dict(state)
+            next(loader)
+        assert tracemalloc.get_traced_memory()[1] < num_bases // 4
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

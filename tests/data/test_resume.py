@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pytest
 from data_corpora import is_same, random_texts, targets_by_document, write_jsonl
 
@@ -215,6 +216,25 @@ def test_a_changed_file_is_refused_in_one_line_that_names_it(
     with pytest.raises(DataError, match=rf"part1.jsonl changed since the run was saved \({how}\); put back") as raised:
         DataLoader(config).load_state_dict(state)
     assert "\n" not in str(raised.value)
+
+
+def test_files_elsewhere_are_known_too(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    (tmp_path / "data").mkdir()
+    for source, write in (
+        (SourceConfig("memory://changes/a.txt"), lambda text: memory.pipe("/changes/a.txt", text)),
+        (SourceConfig(f"hf:{tmp_path / 'data'}"), (tmp_path / "data" / "train.txt").write_bytes),
+    ):
+        write(b"one line\n" * 90)
+        config = DataConfig((source,), 50, 50)
+        with DataLoader(config) as loader:
+            next(loader)
+            state = through_json(loader)
+        with DataLoader(config) as loader:
+            loader.load_state_dict(state)
+        write(b"one lime\n" * 90)
+        with pytest.raises(DataError, match=r"changed since the run was saved \(it has as many bytes as before"):
+            DataLoader(config).load_state_dict(state)
 
 
 def test_a_file_that_changed_before_the_first_step_is_refused_too(config: DataConfig, corpus: Path) -> None:

@@ -146,7 +146,7 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.toml: not TOML: .*line 2"):
         load(tmp_path, "[run]\nnum_steps = \n")
     (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"run\.toml: not TOML: .*utf-8"):
+    with pytest.raises(ConfigError, match=r"run\.toml, line 1: not text in UTF-8"):
         RunConfig.load(tmp_path / "run.toml")
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         RunConfig.load(tmp_path / "none.toml")

@@ -58,7 +58,7 @@ class Command:
         is_table_taken = any(output is not None and output.is_standard_output for output in (markdown, png))
         if self.json and is_table_taken:
             raise UserError("--json prints to standard output; write --markdown and --png to files")
-        questions = [] if self.questions is None else read_questions(self.questions)
+        questions = [] if self.questions is None else read_questions(self.questions, self.reading.sources.report())
         runs = names_of(self.runs)
         lengths = {run: self.sequence_length or read_architecture(run).max_length or PUBLISHED_LENGTH for run in runs}
         texts = list(self._texts())

@@ -36,7 +36,7 @@ class BytePairs:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
-        if not os.path.isfile(local(path)):
+        if not os.path.exists(local(path)):
             raise DataError(f"{path}: no such file; give the path of a tokenizer.json")
         text = read_text(path)
         try:

@@ -9,6 +9,11 @@ from hnet_lm.errors import DataError
 logger = logging.getLogger(__name__)
 
 
+def raise_error(error: DataError) -> None:
+    """The report of who says nothing else: every error is raised."""
+    raise error
+
+
 class ErrorReport:
     """Raises an error that is reported, or counts it; the first one counted is announced."""
 
@@ -16,10 +21,12 @@ class ErrorReport:
         self._on_error = on_error
         self._announce = announce
         self.num_skipped = 0
+        self.first: DataError | None = None
 
     def __call__(self, error: DataError) -> None:
         if self._on_error == "raise":
             raise error
-        if self.num_skipped == 0:
+        if self.first is None:
+            self.first = error
             self._announce(f"skipped: {error} (further ones are only counted)")
         self.num_skipped += 1

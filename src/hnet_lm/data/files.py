@@ -1,5 +1,8 @@
 """The files of a source, and what they are known by, so that a run never goes on with other data than it began with."""
 
+import glob
+import os
+
 from hnet_lm.data.config import SourceConfig
 from hnet_lm.data.formats import HUB_PREFIX
 from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
@@ -21,10 +24,8 @@ def paths_of(config: SourceConfig) -> list[str]:
 
 
 def fingerprints(source: SourceConfig) -> list[str]:
-    """One for each file of a source, in order; a dataset of the hub has none. Raises DataError for a pipe."""
-    if source.path.startswith(HUB_PREFIX):
-        return []
-    paths = paths_of(source)
+    """One for each file of a source, in order. A dataset that is on the hub has none. Raises DataError for a pipe."""
+    paths = _known_paths(source)
     return [_fingerprint(path, WHOLE_BYTES // len(paths)) for path in paths]
 
 
@@ -38,7 +39,15 @@ def require_same_files(source: SourceConfig, saved: list[str], now: list[str]) -
     for number, (before, after) in enumerate(zip(saved, now, strict=True)):
         if before != after:
             how = _difference(before, after)
-            raise DataError(f"{paths_of(source)[number]} changed since the run was saved ({how}); {advice}")
+            raise DataError(f"{_known_paths(source)[number]} changed since the run was saved ({how}); {advice}")
+
+
+def _known_paths(source: SourceConfig) -> list[str]:
+    """The files that are here: of a local directory that the datasets library reads, all that it holds."""
+    if not source.path.startswith(HUB_PREFIX):
+        return paths_of(source)
+    directory = source.path.removeprefix(HUB_PREFIX)
+    return expand(os.path.join(glob.escape(directory), "**")) if os.path.isdir(directory) else []
 
 
 def _fingerprint(path: str, whole_bytes: int) -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hnet_lm.data.error_report import raise_error
+from hnet_lm.data.parts import Report
 from hnet_lm.errors import DataError
 from hnet_lm.evaluation.scorer import Passage, Scorer
 from hnet_lm.inputs import opened
@@ -43,13 +45,17 @@ class Accuracy:
     num_questions: int
 
 
-def read_questions(path: str | Path) -> list[Question]:
-    """All questions of a file. Raises DataError, with the line, for one that is none."""
+def read_questions(path: str | Path, report: Report = raise_error) -> list[Question]:
+    """All questions of a file; a line that is none is reported, with its number. Raises DataError if there is none."""
     questions = []
     with opened(path) as stream:
         for number, line in enumerate(stream, start=1):
-            if line.strip():
+            if not line.strip():
+                continue
+            try:
                 questions.append(_question(line, f"{path}, line {number}"))
+            except DataError as error:
+                report(error)
     if not questions:
         raise DataError(f"{path}: has no questions")
     return questions

@@ -16,7 +16,7 @@ def bpe_offsets(data: bytes, tokenizer_path: Path) -> np.ndarray:
 
     Raises DataError for a tokenizer that cannot be read and for bytes that are not UTF-8.
     """
-    if not os.path.isfile(local(tokenizer_path)):
+    if not os.path.exists(local(tokenizer_path)):
         raise DataError(f"{tokenizer_path}: no such file; give the path of a tokenizer.json")
     description = read_text(tokenizer_path)
     try:

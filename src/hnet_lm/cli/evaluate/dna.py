@@ -69,7 +69,8 @@ class EvaluateDna:
         if report.num_skipped:
             say(f"{path}: variants left out: {report.num_skipped:,}")
         if not num_printed:
-            raise DataError(f"{path}: has no variant that could be scored")
+            why = "" if report.first is None else f"; the first was left out: {report.first}"
+            raise DataError(f"{path}: has no variant that could be scored{why}")
 
     def _print_windows(self, scorer: Scorer, window: int) -> None:
         stride = window if self.score_stride is None else self.score_stride

@@ -42,7 +42,7 @@ class EvaluateRobustness:
             raise UserError("--targets names nothing to perturb; it takes prompt, completion, both")
         require_at_least(0, seed=self.seed)
         require_at_least(1, max_bytes=self.max_bytes)
-        questions = [] if self.questions is None else read_questions(self.questions)
+        questions = [] if self.questions is None else read_questions(self.questions, self.reading.sources.report())
         texts = [] if self.text is None else list(documents(self.text, self.max_bytes, self.reading))
         scorer = self.reading.scorer(self.model)
         facts: dict[str, Any] = {}

@@ -6,10 +6,12 @@ The only file that needs the package `datasets`.
 from collections.abc import Iterator
 
 import datasets
+import datasets.exceptions
 
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 
+LIBRARY_ERRORS = (OSError, ValueError, EOFError, datasets.exceptions.DatasetsError)
 ROWS_A_STATE = 1000  # the library's own reading state is large to copy: it is kept every so many rows
 
 
@@ -20,10 +22,9 @@ def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
         rows = datasets.load_dataset(
             request.path.partition(":")[2], config.subset or None, split=config.split, streaming=True
         )
-    except (OSError, ValueError) as error:  # the library's own errors are among these
-        first_line = str(error).partition("\n")[0]
-        raise DataError(f"{request.path}: the split {config.split!r} cannot be opened: {first_line}") from error
-    for row, record, resume in _numbered(rows, position):
+    except LIBRARY_ERRORS as error:
+        raise DataError(f"{request.path}: the split {config.split!r} cannot be opened: {_reason(error)}") from error
+    for row, record, resume in _numbered(request.path, rows, position):
         if not request.wants(row - 1):
             continue
         value = record.get(config.field)
@@ -33,7 +34,9 @@ def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
             yield Part(value.encode() if isinstance(value, str) else value, row - 1, 0, True, True, resume)
 
 
-def _numbered(rows: datasets.IterableDataset, position: Position | None) -> Iterator[tuple[int, dict, Position]]:
+def _numbered(
+    path: str, rows: datasets.IterableDataset, position: Position | None
+) -> Iterator[tuple[int, dict, Position]]:
     """The rows after `position` with their numbers, from 1, and where to go on after each."""
     last_seen = position["row"] if position else 0
     if position and position["state"] is not None:
@@ -42,12 +45,23 @@ def _numbered(rows: datasets.IterableDataset, position: Position | None) -> Iter
     else:
         state, row_of_state = None, 0
     row = row_of_state
-    for record in rows:
+    records = iter(rows)
+    while True:
+        try:
+            record = next(records, None)
+        except LIBRARY_ERRORS as error:
+            raise DataError(f"{path}: damaged or cut off after row {row}: {_reason(error)}") from error
+        if record is None:
+            return
         row += 1
         if row > last_seen:
             yield row, record, {"state": state, "row_of_state": row_of_state, "row": row}
         if row % ROWS_A_STATE == 0:
             state, row_of_state = rows.state_dict(), row
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _problem(record: dict, field: str) -> str:

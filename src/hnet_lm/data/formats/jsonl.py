@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
-from hnet_lm.inputs import open_input, require_content
+from hnet_lm.inputs import open_input, require_content, without_mark
 
 
 def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part]:
@@ -15,6 +15,7 @@ def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part
     field = request.config.field
     with open_input(request.path, byte) as stream:
         if position is None:
+            stream, byte = without_mark(stream, request.path)
             require_content(stream, request.path)
         for line in stream:
             byte += len(line)

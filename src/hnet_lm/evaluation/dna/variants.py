@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from hnet_lm.data.error_report import raise_error
 from hnet_lm.data.parts import Report
 from hnet_lm.errors import DataError
 from hnet_lm.evaluation.dna.reference import Reference
@@ -49,11 +50,6 @@ class VariantScore:
     @property
     def log_ratio(self) -> float:
         return self.alternative_logprob - self.reference_logprob
-
-
-def raise_error(error: DataError) -> None:
-    """What happens to a bad variant unless the caller says otherwise."""
-    raise error
 
 
 class VariantFile:
