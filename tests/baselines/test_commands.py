@@ -17,6 +17,7 @@ from hnet_lm.cli.run_file import matched_run
 from hnet_lm.config import HNetConfig
 from hnet_lm.data.byte_pairs import BytePairs
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, perturbed_bits_per_byte
+from hnet_lm.evaluation.comparison import plain_number
 from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import total_flops_per_byte
 from hnet_lm.training.config import RunConfig
@@ -129,6 +130,11 @@ def test_run_files_keep_what_the_run_gave(matched: Path, corpus: Path, byte_mode
     assert found.optimizer.lr_multipliers == pytest.approx(expected, abs=1e-4)
 
 
+def test_numbers_in_tables_have_no_exponent():
+    numbers = [(1469.9, 3), (311.2, 3), (1.9144, 3), (0.02, 3), (12345.6, 4), (690.07, 4)]
+    assert [plain_number(*number) for number in numbers] == ["1,470", "311", "1.91", "0.0200", "12,346", "690.1"]
+
+
 def match_of(capsys: pytest.CaptureFixture[str], corpus: Path, output: Path, *arguments: str) -> list[str]:
     assert main(["match", "--text", str(corpus), "--num-tokens", "280", "--output", str(output), *arguments]) == 0
     return capsys.readouterr().out.splitlines()
@@ -149,8 +155,8 @@ def test_match_of_a_run_takes_its_lengths(
     reference = checkpoint.load(run.run.directory).config
     target = total_flops_per_byte(reference, 128, (measured,))
     assert first == (
-        f"{run.run.directory}: {target / 1e6:.4g} MFLOPs per byte, at sequences of 128 bytes (its data.max_length) "
-        f"and {measured:.4g} bytes per chunk (measured)"
+        f"{run.run.directory}: {plain_number(target / 1e6, 4)} MFLOPs per byte, at sequences of 128 bytes "
+        f"(its data.max_length) and {measured:.4g} bytes per chunk (measured)"
     )
     for name, chunks in (("llamabyte", ()), ("hnet-1stage", (measured,))):
         config = HNetConfig.load(tmp_path / "out" / f"{name}.json")
@@ -205,7 +211,7 @@ def test_a_model_of_tokens_is_matched_per_byte(
     assert "the model reads tokens; give its --tokenizer" in capsys.readouterr().err
     tokenizer = ("--tokenizer", str(matched / "tokenizer.json"), "--tolerance", "0.2")
     first, *_ = match_of(capsys, corpus, tmp_path, *arguments, *tokenizer)
-    assert f"{total_flops_per_byte(config, 128, (), per_token) / 1e6:.4g} MFLOPs per byte" in first
+    assert f"{plain_number(total_flops_per_byte(config, 128, (), per_token) / 1e6, 4)} MFLOPs per byte" in first
     assert HNetConfig.load(tmp_path / "llamabyte.json").vocab_size == 256
 
 

@@ -9,6 +9,7 @@ import tyro
 
 from hnet_lm.checkpoint import save
 from hnet_lm.official import load_official
+from hnet_lm.outputs import OutputFolder
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Command:
     """Type of the weights; residual projections stay in float32."""
 
     def run(self) -> None:
+        OutputFolder.tried(self.directory)
         model = load_official(self.config, self.weights, dtype=getattr(torch, self.dtype))
         save(model, self.directory)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -31,6 +31,7 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, documents, open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.errors import ConfigError, UserError, unknown_key
+from hnet_lm.evaluation.comparison import plain_number
 from hnet_lm.extras import import_leaf
 from hnet_lm.model.flops import total_flops_per_byte
 from hnet_lm.model.sizes import parameters_by_part
@@ -154,7 +155,9 @@ class Command:
             assumed.append(f"sequences of {length} bytes (--sequence-length)")
         if chunks and chunks_origin.startswith("assumed"):
             assumed.append(f"{sizes} bytes per chunk{chunks_origin.removeprefix('assumed')} (--bytes-per-chunk)")
-        lines = [f"{name}: {cost / 1e6:.4g} MFLOPs per byte, at sequences of {length} bytes ({length_origin})"]
+        lines = [
+            f"{name}: {plain_number(cost / 1e6, 4)} MFLOPs per byte, at sequences of {length} bytes ({length_origin})"
+        ]
         lines[0] += f" and {sizes} bytes per chunk ({chunks_origin.partition(',')[0]})" if chunks else ""
         if assumed:
             lines.insert(0, f"assumed: {' and '.join(assumed)}; give what is true, or --to the folder of a trained run")
@@ -255,7 +258,7 @@ def _columns(found: Match) -> list[str]:
     return [
         "+".join(map(str, stacks)),
         ",".join(str(stage.d_model) for stage in stages),
-        f"{num_parameters / 1e6:.3g} M",
-        f"{found.flops_per_byte / 1e6:.4g}",
+        f"{plain_number(num_parameters / 1e6, 3)} M",
+        plain_number(found.flops_per_byte / 1e6, 4),
         f"{100 * found.ratio:.1f} %",
     ]

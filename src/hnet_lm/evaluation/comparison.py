@@ -1,5 +1,6 @@
 """Several models side by side: what each costs, how it cuts, how well it predicts, how robust and how fast it is."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ class Compared:
         interval = self.result.interval()
         return [
             self.name,
-            f"{self.num_parameters / 1e6:.3g} M",
-            f"{self.flops_per_byte / 1e6:.4g}",
+            f"{plain_number(self.num_parameters / 1e6, 3)} M",
+            plain_number(self.flops_per_byte / 1e6, 4),
             ", ".join(f"{length:.2f}" for length in self.bytes_per_unit),
             f"{self.result.value:.4f}",
             "" if interval is None else f"{interval.low:.3f}-{interval.high:.3f}",
@@ -59,6 +60,11 @@ class Compared:
             "robustness": None if self.robustness is None else self.robustness.to_json(),
             "bytes_per_second": self.bytes_per_second,
         }
+
+
+def plain_number(value: float, digits: int) -> str:
+    """A number above 0 to so many significant digits, and never with an exponent."""
+    return f"{value:,.{max(digits - 1 - math.floor(math.log10(value)), 0)}f}"
 
 
 def compared(
