@@ -1,6 +1,7 @@
 """Saved models: bit-exact there and back, whole or not there, and names on the hub."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -84,6 +85,50 @@ def test_a_directory_with_other_files_is_left_alone(model: HNetLM, tmp_path: Pat
     with pytest.raises(CheckpointError, match="holds other files"):
         save(model, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_link_is_not_replaced(model: HNetLM, tmp_path: Path):
+    """Replaced would be the link, and the directory it leads to would keep the old weights."""
+    save(HNetLM(HNetConfig.load(MODELS / "tiny_1stage.json")), tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "real").iterdir()}
+    with pytest.raises(CheckpointError, match="link: is no directory that can be replaced"):
+        save(model, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "real").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize("failing", ["write_files", "flush", "_move_into_place"])
+def test_a_save_that_fails_leaves_no_folders(
+    model: HNetLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+):
+    def disk_full(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, failing, disk_full)
+    with pytest.raises(CheckpointError, match=r"saved: cannot be written: No space left on device"):
+        save(model, tmp_path / "a" / "b" / "saved")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_safetensors_cannot_write_is_said_in_the_systems_words(model: HNetLM, tmp_path: Path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"saved: cannot be written: File too large$"):
+            save(model, tmp_path / "saved")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["file/saved", "file"])
+def test_a_file_in_the_way_of_a_directory(model: HNetLM, tmp_path: Path, where: str):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"file"):
+        save(model, tmp_path / where)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("failing", ["save_file", "flush", "_move_into_place"])

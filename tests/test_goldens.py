@@ -57,7 +57,7 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     return load_golden(request.param)
 
 
-@pytest.fixture(params=[None, "torch", "reference"], ids=["default", "torch", "reference"], autouse=True)
+@pytest.fixture(params=[None, "eager", "reference"], ids=["default", "eager", "reference"], autouse=True)
 def backend(request: pytest.FixtureRequest):
     with use_backend(request.param):
         yield request.param

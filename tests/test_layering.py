@@ -56,6 +56,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "baselines": ("model", *BASE),
     "data": ("sequences", "inputs", *PLAIN),
     "generation": ("model", *BASE),
+    "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
     "evaluation": ("figures", "model", "losses", "data", "generation", *READING),
     "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", *READING),
     "inspect": ("figures", "model", *READING),
@@ -67,7 +68,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 ALLOWED["model.sizes"] += ("model.flops",)
 # Some files go further than their folder, each for one thing.
 ALLOWED["evaluation.harness"] = (*ALLOWED["evaluation"], "evaluation", "checkpoint")  # is told the path of a model
-ALLOWED["generation.smaller_weights"] = (*ALLOWED["generation"], "generation", "ops")  # is a linear map of its own
 ALLOWED["training.validation"] = (*ALLOWED["training"], "training", "generation")  # shows what the model writes
 
 LEAF_FOLDERS = ("hnet_lm.serving",)

@@ -4,7 +4,7 @@ import jaxtyping
 import pytest
 import torch
 
-from hnet_lm.ops import ema_scan
+from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.sequences import Sequences
 
 

@@ -11,7 +11,7 @@ import torch
 
 from hnet_lm import generate
 from hnet_lm.config import HNetConfig
-from hnet_lm.generation.smaller_weights import with_weights
+from hnet_lm.generation.rounded_weights import with_weights
 from hnet_lm.model import HNetLM
 from hnet_lm.model.hnet import HNetState
 from hnet_lm.sequences import Sequences

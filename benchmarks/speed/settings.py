@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hnet_lm.generation.smaller_weights import Weights
+from hnet_lm.generation.rounded_weights import Weights
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "configs" / "models"

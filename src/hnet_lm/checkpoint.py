@@ -1,12 +1,15 @@
 """A saved model: a directory of `config.json` (the reference schema) and `model.safetensors` (our names).
 
-A directory is written beside its place under a name that nobody reads, flushed to the disk, and renamed: at no moment
-does its own name stand for a part of a model. Reading checks everything before it returns; whatever does not fit is one
+A directory is written next to its final place under a name that nobody reads, flushed to the disk, and renamed: its own
+name never refers to a part of a model. Reading checks everything before it returns; whatever does not fit is one
 `CheckpointError` or `ConfigError`.
 """
 
+import contextlib
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -33,16 +36,18 @@ def save(model: HNetLM, directory: str | Path) -> None:
     Raises CheckpointError, and then nothing has changed: a directory that holds anything else is left alone.
     """
     directory = Path(directory)
-    _check_replaceable(directory)
-    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
+    partial = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.partial"
+    made: list[Path] = []
     try:
-        partial.mkdir(parents=True)
+        _check_replaceable(directory)
+        made = make_folders(partial)
         write_files(model.config, model.state_dict(), partial)
         flush(partial)
         _move_into_place(partial, directory)
     except (OSError, SafetensorError) as error:
-        what = getattr(error, "strerror", None) or str(error)
-        raise CheckpointError(f"{directory}: cannot be written: {what}") from error
+        shutil.rmtree(partial, ignore_errors=True)
+        remove_empty(made)
+        raise CheckpointError(f"{directory}: cannot be written: {reason(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -57,7 +62,10 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
         directory = hub.fetch(str(source).removeprefix(HUB_PREFIX), FILES)
     else:
         directory = Path(source)
-    _check_is_saved(directory)
+    try:
+        _check_is_saved(directory)
+    except OSError as error:
+        raise CheckpointError(f"{directory}: cannot be read: {reason(error)}") from error
     model = meta_model(HNetConfig.load(directory / CONFIG))
     names = {name: name for name, _ in model.named_parameters()}
     return fill(model, read_weights(directory), names, str(directory / WEIGHTS), dtype, device)
@@ -103,6 +111,41 @@ def _move_into_place(partial: Path, directory: Path) -> None:
             raise
         shutil.rmtree(replaced, ignore_errors=True)
     flush(directory.parent)
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make a directory and the parents it lacks; returns those made, outermost first. Raises OSError.
+
+    A directory that is there already is no error.
+    """
+    made: list[Path] = []
+    try:
+        for folder in (*reversed(path.parents), path):
+            if not folder.is_dir():
+                with contextlib.suppress(FileExistsError):  # another process may make it at the same moment
+                    folder.mkdir()
+                    made.append(folder)
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    except OSError:
+        remove_empty(made)
+        raise
+    return made
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Take back what `make_folders` made, as far as nobody has put anything there."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def reason(error: BaseException) -> str:
+    """Why a file could not be read or written, in the system's words: "No space left on device"."""
+    number = re.search(r"os error (\d+)", str(error))  # an error of Rust, as safetensors passes it on
+    if number is not None:
+        return os.strerror(int(number[1]))
+    return getattr(error, "strerror", None) or str(error)
 
 
 def flush(path: Path) -> None:

@@ -51,7 +51,7 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class Mamba2Config:
-    """The Mamba-2 mixers of all stages. `chunk_size` is the block length of the parallel scan; it changes no result."""
+    """The Mamba-2 mixers of all stages. `chunk_size`, the block length of the reference code's scan, is unused here."""
 
     d_state: int = 128
     d_conv: int = 4

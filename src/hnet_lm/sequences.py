@@ -3,12 +3,15 @@
 Every activation in this package is `(t, d)`: all sequences one behind the other, without padding. `Sequences` carries
 the cumulative lengths, and which slot of the carried state each sequence owns. A sequence may have length 0; its state
 then does not change. Ragged batches, packed documents, prefill in pieces and batched decoding are all this one thing.
+
+What is given is checked and normalised once, here: int64, contiguous, within range, on one device. Nothing behind it
+has to.
 """
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from operator import index
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +25,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Cumulative lengths of packed sequences, and the state slot of each (`None`: sequence i owns slot i)."""
+    """Cumulative lengths of packed sequences, and the state slot of each (`None`: sequence i owns slot i).
+
+    Raises ValueError for lengths that do not begin at 0 or that fall, and for slots that are negative, that come twice
+    or that are not one per sequence.
+    """
 
     cu_seqlens: Int[Tensor, " b_plus_1"]
     slots: Int[Tensor, " b"] | None = None
@@ -31,76 +38,119 @@ class Sequences:
     boundaries: Bool[Tensor, " t"] | None = None
     """Where chunks start, for an oracle chunker."""
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _is_checked: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self._is_checked:
+            object.__setattr__(self, "cu_seqlens", _with_values("cu_seqlens", self.cu_seqlens))
+            self._check_lengths()
+            if self.slots is not None:
+                slots = _with_values("slots", self.slots).to(self.device)
+                object.__setattr__(self, "slots", slots)
+                self._check_slots(slots.tolist())
+            object.__setattr__(self, "_is_checked", True)
+
+    def _check_lengths(self) -> None:
+        ends = self.cu_seqlens.tolist()
+        if not ends or ends[0] != 0 or any(b < a for a, b in pairwise(ends)):
+            raise ValueError(f"cu_seqlens must begin with 0 and never fall, got {_shortened(ends)}")
+
+    def _check_slots(self, slots: list[int]) -> None:
+        if len(slots) != self.num_sequences:
+            raise ValueError(f"{len(slots)} slots are given for {self.num_sequences} sequences")
+        if min(slots, default=0) < 0 or len(set(slots)) < len(slots):
+            raise ValueError(f"slots must be 0 or more, each owned by one sequence, got {_shortened(slots)}")
 
     @classmethod
     def from_lengths(
         cls, lengths: Sequence[int] | Int[Tensor, " b"], slots: Int[Tensor, " b"] | None = None, device: Any = None
     ) -> "Sequences":
-        """From the length of each sequence, in positions. Raises ValueError for a negative length."""
-        host = [int(n) for n in lengths]
+        """From the length of each sequence, in positions.
+
+        Raises TypeError for lengths that are no whole numbers, ValueError for negative ones.
+        """
+        host = _with_values("lengths", lengths).tolist() if isinstance(lengths, Tensor) else [index(n) for n in lengths]
         if any(n < 0 for n in host):
             raise ValueError(f"sequence lengths must be 0 or more, got {min(host)}")
+        if sum(host) >= 2**63:
+            raise ValueError(f"sequence lengths must add up to less than 2^63 positions, got {sum(host)}")
         if device is None and isinstance(lengths, Tensor):
             device = lengths.device
-        sequences = cls(torch.tensor([0, *accumulate(host)], dtype=torch.int64, device=device), slots)
-        sequences.__dict__["host_lengths"] = host
-        return sequences
+        cu_seqlens = torch.tensor([0, *accumulate(host)], dtype=torch.int64, device=device)
+        return cls(cu_seqlens, slots, _memo={"host_lengths": host}, _is_checked=slots is None)
 
-    @cached_property
+    def inner(self, cu_seqlens: Int[Tensor, " b_plus_1"], lengths: list[int] | None = None) -> "Sequences":
+        """The sequences that these become in an inner stage: other lengths, the same slots."""
+        memo = {} if lengths is None else {"host_lengths": lengths}
+        return Sequences(cu_seqlens, self.slots, _memo=memo, _is_checked=True)
+
+    @property
     def host_lengths(self) -> list[int]:
         """Lengths as Python integers. On an accelerator the first use waits for the device."""
-        return self.lengths.tolist()
+        return self.memo("host_lengths", self.lengths.tolist)
 
-    @cached_property
+    @property
     def lengths(self) -> Int[Tensor, " b"]:
-        return self.cu_seqlens.diff()
+        return self.memo("lengths", self.cu_seqlens.diff)
 
     @property
     def num_sequences(self) -> int:
         return self.cu_seqlens.shape[0] - 1
 
-    @cached_property
+    @property
     def num_positions(self) -> int:
-        return sum(self.host_lengths)
+        return self.memo("num_positions", lambda: sum(self.host_lengths))
 
-    @cached_property
+    @property
     def max_length(self) -> int:
-        return max(self.host_lengths, default=0)
+        return self.memo("max_length", lambda: max(self.host_lengths, default=0))
 
     @property
     def starts(self) -> Int[Tensor, " b"]:
         """Row of each sequence's first position (of an empty one: where it would be)."""
         return self.cu_seqlens[:-1]
 
-    @cached_property
+    @property
     def sequence_ids(self) -> Int[Tensor, " t"]:
         """The sequence of each position."""
+        return self.memo("sequence_ids", self._sequence_ids)
+
+    def _sequence_ids(self) -> Int[Tensor, " t"]:
         ids = torch.arange(self.num_sequences, device=self.device)
         return torch.repeat_interleave(ids, self.lengths, output_size=self.num_positions)
 
-    @cached_property
+    @property
     def positions(self) -> Int[Tensor, " t"]:
         """Index of each position within its own sequence, from 0."""
+        return self.memo("positions", self._positions)
+
+    def _positions(self) -> Int[Tensor, " t"]:
         rows = torch.arange(self.num_positions, device=self.device)
         return rows - self.starts[self.sequence_ids]
 
     def with_input_ids(self, input_ids: Int[Tensor, " t"]) -> "Sequences":
-        """The same sequences, which know their bytes."""
-        return self._with(input_ids=input_ids)
+        """The same sequences, which know their bytes. Raises ValueError unless those are one number per position."""
+        return self._with(input_ids=self._per_position("input_ids", _whole_numbers("input_ids", input_ids)))
 
     def with_boundaries(self, boundaries: Bool[Tensor, " t"]) -> "Sequences":
-        """The same sequences, which know where their chunks start."""
-        if len(boundaries) != self.num_positions:
-            raise ValueError(f"{len(boundaries)} boundaries are given for {self.num_positions} positions")
-        return self._with(boundaries=boundaries)
+        """The same sequences, which know where their chunks start. Raises ValueError unless they are one bool per
+        position."""
+        if not isinstance(boundaries, Tensor) or boundaries.dtype != torch.bool or boundaries.dim() != 1:
+            raise ValueError("boundaries must be a vector of bools, one per position")
+        return self._with(boundaries=self._per_position("boundaries", boundaries))
+
+    def _per_position(self, name: str, x: Tensor) -> Tensor:
+        if len(x) != self.num_positions:
+            raise ValueError(f"{len(x)} {name} are given for {self.num_positions} positions")
+        if x.device != self.device:
+            raise ValueError(f"{name} are on {x.device}, but the sequences are on {self.device}")
+        return x
 
     def _with(self, **known: Tensor) -> "Sequences":
-        sequences = replace(self, **known)
-        sequences.__dict__["host_lengths"] = self.host_lengths
-        return sequences
+        return replace(self, **known)
 
     def require_input_ids(self, who: str) -> Int[Tensor, " t"]:
-        """The bytes at the positions. Raises ConfigError for whoever stands where there are none."""
+        """The bytes at the positions. Raises ConfigError naming who needs them where there are none."""
         if self.input_ids is None:
             raise ConfigError(f"{who} looks at the bytes, which only the outermost stage of a model has")
         return self.input_ids
@@ -113,8 +163,10 @@ class Sequences:
 
     def _drop_empty(self) -> "Sequences":
         kept = torch.tensor([i for i, n in enumerate(self.host_lengths) if n], dtype=torch.int64, device=self.device)
+        lengths = [n for n in self.host_lengths if n]
+        cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device=self.device)
         slots = kept if self.slots is None else self.slots[kept]
-        return Sequences.from_lengths([n for n in self.host_lengths if n], slots, self.device)
+        return Sequences(cu_seqlens, slots, _memo={"host_lengths": lengths}, _is_checked=True)
 
     @property
     def is_equal(self) -> bool:
@@ -126,34 +178,19 @@ class Sequences:
         return self.cu_seqlens.device
 
     def memo(self, key: Hashable, build: Callable[[], T]) -> T:
-        """What `build` returned the first time for this key: layouts that every layer of a stage shares."""
+        """What `build` returned the first time for this key: layouts that every layer of a stage shares.
+
+        Also all that is derived from the lengths is kept here: compilers follow a dictionary, but not the lock within
+        functools.cached_property of Python 3.11.
+        """
         if key not in self._memo:
             self._memo[key] = build()
         return self._memo[key]
 
     def owned(self, state: Tensor) -> Tensor:
         """The rows of a `(s, ...)` state that these sequences own, as `(b, ...)`."""
-        if self.slots is None:
-            self._require_a_slot_each(state)
-            return state
-        return state[self.slots]
-
-    def busy_slots(self, state: Tensor) -> Int[Tensor, " n"]:
-        """The slots of the sequences that are not empty, for code that works on a `(s, ...)` state where it lies."""
-        if self.slots is None:
-            self._require_a_slot_each(state)
-        return self._busy_slots
-
-    @cached_property
-    def _busy_slots(self) -> Int[Tensor, " n"]:
-        slots = torch.arange(self.num_sequences, device=self.device) if self.slots is None else self.slots
-        return slots if all(self.host_lengths) else slots[self.lengths > 0]
-
-    def _require_a_slot_each(self, state: Tensor) -> None:
-        if state.shape[0] != self.num_sequences:
-            raise ValueError(
-                f"{self.num_sequences} sequences but a state of {state.shape[0]} slots; name the slots they own"
-            )
+        self.require_slots(state.shape[0])
+        return state if self.slots is None else state[self.slots]
 
     def replaced(self, state: Tensor, rows: Tensor) -> Tensor:
         """The `(s, ...)` state with the rows of these sequences replaced by `(b, ...)`; the given state is consumed."""
@@ -163,3 +200,42 @@ class Sequences:
         if state.requires_grad or rows.requires_grad:
             return state.index_copy(0, self.slots, rows)
         return state.index_copy_(0, self.slots, rows)
+
+    def require_slots(self, num_slots: int) -> None:
+        """Raises ValueError unless a state of so many rows has the slots that these sequences own."""
+        if self.slots is None:
+            if num_slots != self.num_sequences:
+                raise ValueError(
+                    f"{self.num_sequences} sequences but a state of {num_slots} slots; name the slots they own"
+                )
+        elif self._max_slot >= num_slots:
+            raise ValueError(f"slot {self._max_slot} is out of range for a state of {num_slots} slots")
+
+    @property
+    def _max_slot(self) -> int:
+        return self.memo("max_slot", lambda: -1 if self.slots is None else max(self.slots.tolist(), default=-1))
+
+
+def _with_values(name: str, x: Tensor) -> Tensor:
+    """As a contiguous vector of int64 that can be read."""
+    x = _whole_numbers(name, x)
+    if x.device.type == "meta":
+        raise ValueError(f"{name} must have values, which a tensor on the meta device has not")
+    return x
+
+
+def _whole_numbers(name: str, x: Tensor) -> Tensor:
+    """As a contiguous vector of int64. An empty one may be of any type, as `torch.tensor([])` is."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, not {type(x).__name__}")
+    if x.is_nested or x.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, neither nested nor of layout {x.layout}")
+    if x.dim() == 1 and not len(x):
+        return x.to(torch.int64)
+    if x.dtype == torch.bool or x.is_floating_point() or x.is_complex() or x.dim() != 1:
+        raise ValueError(f"{name} must be a vector of whole numbers, got {x.dtype} of shape {tuple(x.shape)}")
+    return x.to(torch.int64).contiguous()
+
+
+def _shortened(numbers: list[int], most: int = 8) -> str:
+    return str(numbers) if len(numbers) <= most else f"{str(numbers[:most])[:-1]}, ...]"

@@ -75,6 +75,14 @@ def test_a_family_is_a_model_that_learns(name: str):
     assert HNetConfig.from_dict(model.config.to_dict()) == model.config
 
 
+def test_global_attention_is_global_and_windowed_has_the_outer_window():
+    outer, inner = DEMO.stages[0].attention.window_size, DEMO.stages[-1].attention.window_size
+    assert outer != -1
+    assert small("llamabyte").stages[0].attention.window_size == -1
+    assert small("llamabyte-windowed").stages[0].attention.window_size == outer
+    assert small("hnet-1stage").stages[-1].attention.window_size == inner
+
+
 def test_spacebyte_has_neither_network_norms_nor_residual_projections():
     plain, spacebyte = (dict(HNetLM(small(name)).named_parameters()) for name in ("hnet-space", "spacebyte++"))
     gone = {"network.encoder.norm.weight", "network.main_network.norm.weight"}
@@ -144,7 +152,7 @@ def test_flops_are_those_torch_counts(name: str):
     torch.manual_seed(0)
     config = small(name)
     model = HNetLM(config)
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), use_backend("torch", attention="reference"):
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), use_backend("eager", attention="reference"):
         out = model(torch.randint(97, 123, (1, LENGTH)).where(torch.arange(LENGTH) % 5 > 0, torch.tensor(32)))
     counts = counter.get_flop_counts()
     counted = sum(n for op, n in counts["Global"].items() if str(op) in ("aten.mm", "aten.addmm"))

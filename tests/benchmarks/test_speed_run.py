@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import pkgutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import hnet_lm
 from hnet_lm.config import HNetConfig
-from hnet_lm.ops.dispatch import Op
+from hnet_lm.ops.dispatch import Op, op_names
 from run import OtherResults, run
 from speed import length
 from speed.settings import FULL, QUICK, LengthSettings
@@ -70,7 +68,7 @@ def test_matched_models_cost_the_same(results: dict[str, Any]):
 
 def test_every_backend_of_every_op_is_there(results: dict[str, Any]):
     rows = results["parts"]["ops"]["rows"]
-    for op in (module.name for module in pkgutil.iter_modules(hnet_lm.ops.__path__) if module.ispkg):
+    for op in op_names():
         measured = {row["backend"] for row in rows if row["op"].partition(",")[0] == op}
         assert measured == set(Op(f"hnet_lm.ops.{op}").available()), op
     assert not [row for row in rows if "error" in row["forward"]]

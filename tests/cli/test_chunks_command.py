@@ -12,6 +12,7 @@ import torch
 import hnet_lm
 from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.main import main
+from hnet_lm.data.byte_pairs import BytePairs, train_byte_pairs
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,87 @@ def test_html_and_png(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_only_the_beginning_of_a_long_text_is_said(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "long.txt").write_text("the cat sat")
+    (tmp_path / "genome.fa").write_text(">one\nACGTACGTAC\n>two\nTTTT\n")
+
+    def said(name: str, *arguments: str) -> tuple[str, str]:
+        assert main(["chunks", saved, "--file", str(tmp_path / name), *arguments]) == 0
+        captured = capsys.readouterr()
+        return captured.out, captured.err
+
+    out, err = said("long.txt", "--max-bytes", "7", "--statistics")
+    assert out.startswith("only the first 7 of 11 bytes are counted\n")
+    assert (
+        err == f"hnet-lm: {tmp_path}/long.txt: only the first 7 of 11 bytes are looked at; --max-bytes looks at more\n"
+    )
+    assert json.loads(said("long.txt", "--max-bytes", "7", "--json")[0])["is_whole_text"] is False
+    assert json.loads(said("long.txt", "--max-bytes", "11", "--json")[0])["is_whole_text"] is True
+    assert said("long.txt", "--max-bytes", "11")[1] == ""
+    assert "only a stretch of 4 bases" in said("genome.fa", "--max-bytes", "4")[1]
+    assert said("genome.fa", "--max-bytes", "11")[1] == ""
+    said("long.txt", "--max-bytes", "7", "--html", str(tmp_path / "a.html"))
+    assert "long.txt (7 bytes of it)" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_an_output_that_fails_in_the_end_costs_neither_the_other_nor_the_picture(
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    html = tmp_path / "a.html"
+    assert main(["chunks", saved, "the cat", "--html", str(html), "--png", "/dev/full"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "hnet-lm: error: /dev/full: cannot be written: No space left on device\n"
+    assert "the cat" in captured.out
+    assert html.exists()
+
+
+def test_pictures_to_standard_output(saved: str, capfdbinary: pytest.CaptureFixture[bytes]):
+    assert main(["chunks", saved, "the cat", "--png", "-"]) == 0
+    assert capfdbinary.readouterr().out.startswith(b"\x89PNG")
+
+
+def test_characters_without_a_font_are_said(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["chunks", saved, "a 𒀀", "--png", str(tmp_path / "a.png")]) == 0
+    err = capsys.readouterr().err
+    assert "no font on this machine has a character of it (𒀀), drawn as boxes; install one" in err
+    assert err.count("\n") == 1
+
+
+def test_a_model_of_tokens_shows_its_tokens(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    train_byte_pairs([b"the cat sat on the mat " * 20], 270, tmp_path / "tokenizer.json")
+    pairs = BytePairs(tmp_path / "tokenizer.json")
+    table = HNetConfig.load(Path(saved) / "config.json").to_dict()
+    table |= {"arch_layout": ["m1"], "d_model": [64], "d_intermediate": [0], "reads_tokens": True}
+    table["attn_cfg"] = {key: values[:1] for key, values in table["attn_cfg"].items()}
+    model = tmp_path / "model"
+    hnet_lm.save(HNetLM(HNetConfig.from_dict(table | {"vocab_size": pairs.vocab_size})), model)
+    assert main(["chunks", str(model), "the cat"]) == 2
+    assert "the model reads tokens; put their tokenizer.json into its folder" in capsys.readouterr().err
+    (model / "tokenizer.json").write_bytes((tmp_path / "tokenizer.json").read_bytes())
+    found = json.loads(shown(str(model), capsys, "the cat 中", "--json"))
+    assert found["stages"][0]["starts"] == sorted({*pairs.encode("the cat 中".encode()).starts.tolist()})
+    assert main(["chunks", str(model), "the cat"]) == 0
+    captured = capsys.readouterr()
+    assert "shown are its tokens, as stage 0" in captured.err
+    assert captured.out.splitlines()[1].startswith("stage 0 ┗")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_that_is_not_utf8(
+    saved: str, encoding: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["chunks", saved, "né 中", "--probabilities"]) == 0
+    assert main(["chunks", saved, "né 中", "--json"]) == 0
+    assert main(["generate", saved, "né 中", "--json", "--max-new-bytes", "2"]) == 0
+    *lines, facts, written = stream.buffer.getvalue().decode(encoding).splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+    assert lines[0].endswith("n? ??" if encoding == "ascii" else "né ??")
+    assert lines[1].startswith("stage 0 |")
+    assert json.loads(facts)["num_bytes"] == 7
+    assert json.loads(written)["prompt"] == "né 中"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -118,6 +200,9 @@ def test_html_and_png(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[
         (["a", "--bed", "nowhere.bed"], "nowhere.bed: cannot be read"),
         (["a", "--html", "nowhere/a.html"], "nowhere/a.html: cannot be written: No such file"),
         (["a", "--png", "nowhere/a.png"], "nowhere/a.png: cannot be written: No such file"),
+        (["a", "--png", "a.txt"], "a.txt: cannot be written as .txt; the endings are .png, .pdf, .svg"),
+        (["a", "--png", "-", "--html", "-"], "-: two outputs would be written there"),
+        (["a", "--png", "-", "--json"], "--json and --statistics print to standard output"),
         (["a", "--max-bytes", "0"], "--max-bytes must be 1 or more, got 0"),
         (["a", "--document", "-1"], "--document must be 0 or more, got -1"),
     ],

@@ -13,7 +13,7 @@ from hnet_lm.cli.main import main
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data import documents as read_documents
 from hnet_lm.evaluation import ByteScorer, Passage, SlidingWindow, bits_per_byte, compressor_bits_per_byte
-from hnet_lm.generation.smaller_weights import Weights, with_weights
+from hnet_lm.generation.rounded_weights import Weights, with_weights
 
 TEXTS = ["A first document.", "And, 天地, a second one: longer."]
 QUESTIONS = [{"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": n % 2} for n in range(2)]
@@ -67,6 +67,51 @@ def test_bits_per_byte(saved: str, texts: str, capsys: pytest.CaptureFixture[str
     table = shown(capsys, *arguments)
     assert f"{expected:.4f}" in table
     assert "bytes/chunk" in table
+
+
+def test_results_are_whole_off_a_terminal(
+    saved: str, texts: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    compressors = ("gzip", "xz", "zstd")
+    arguments = ("bpb", saved, f"english={texts}", f"code={texts}", "--compressors", *compressors)
+    facts = json.loads(shown(capsys, *arguments, "--json"))
+    table = shown(capsys, *arguments)
+    assert "…" not in table
+    for domain in ("english", "code"):
+        (line,) = [line for line in table.splitlines() if line.split()[:2] == [domain, "2"]]
+        low, high = facts["domains"][domain]["interval_95"]
+        figures = [f"{facts['compressors'][domain][name]:.4f}" for name in compressors]
+        assert line.split()[4:] == [
+            f"{low:.4f}-{high:.4f}",
+            f"{facts['domains'][domain]['bits_per_byte_with_eos']:.4f}",
+            *figures,
+        ]
+
+
+def test_every_file_is_tried_before_any_is_measured(
+    saved: str, texts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ByteScorer, "score", lambda *_: pytest.fail("measured"))
+    assert "nowhere.txt" in complaint(capsys, "bpb", saved, texts, "nowhere.txt")
+    assert "hf:" in complaint(capsys, "bpb", saved, texts, "hf:")
+    assert "--max-bytes must be 1 or more" in complaint(capsys, "bpb", saved, texts, "--max-bytes", "0")
+    assert "cannot be read" in complaint(capsys, "robustness", saved, "--questions", str(tmp_path / "no.jsonl"))
+    assert "--seed must be 0 or more" in complaint(capsys, "robustness", saved, "--text", texts, "--seed", "-1")
+
+
+def test_a_file_that_the_model_cannot_read_is_named(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "latin1.txt"
+    path.write_bytes(b"caf\xe9 \xfe\n")
+    assert f"{path}: record 1 holds the byte 254 at 5" in complaint(capsys, "bpb", saved, f"name={path}")
+
+
+def test_harness_mistakes_are_one_line_each(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = ("--task-directory", str(tmp_path))
+    assert "name at least one task" in complaint(capsys, "harness", saved, *folder)
+    assert "--limit must be 1 or more, got 0" in complaint(capsys, "harness", saved, "x", "--limit", "0")
+    assert "no task 'x'" in complaint(capsys, "harness", saved, "x", *folder)
+    assert "no such folder" in complaint(capsys, "harness", saved, "x", "--task-directory", str(tmp_path / "no"))
 
 
 def test_windows_and_limits(saved: str, texts: str, capsys: pytest.CaptureFixture[str]):

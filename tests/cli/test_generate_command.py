@@ -11,7 +11,7 @@ import torch
 import hnet_lm
 from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.main import main
-from hnet_lm.generation.smaller_weights import Weights, with_weights
+from hnet_lm.generation.rounded_weights import Weights, with_weights
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_interactive(saved: str, capsys: pytest.CaptureFixture[str], monkeypatch
         (["a", "--temprature", "1"], "--temperature"),
         (["a", "--stop", ""], "a stop string must not be empty"),
         (["a", "--prefill-bytes", "0"], "prefill_bytes must be a whole number, 1 or more, got 0"),
-        (["a", "--max-state-bytes", "100"], "more than the budget of 100"),
+        (["a", "--pool-bytes", "100"], "a pool of 100 bytes is too small"),
         (["--file", "nowhere.txt"], "nowhere.txt: cannot be read: No such file or directory"),
         (["a", "--file", "x"], "leave out --file and --lines"),
         (["a", "--json", "--raw"], "--json, --raw and --echo exclude each other"),
@@ -125,3 +125,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]):
     assert main(["generate", "no/model", "a"]) == 2
     assert "no/model: no such directory" in capsys.readouterr().err
+
+
+def test_bytes_that_are_no_utf8_are_read_as_they_were_typed(saved: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["generate", saved, "caf\udce9", *OPTIONS]) == 0  # how Python shows the byte e9 of an argument
+    [text] = expected(saved, [b"caf\xe9"])
+    assert capsys.readouterr().out == f"{text}\n"

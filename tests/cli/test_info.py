@@ -75,3 +75,36 @@ def test_names_in_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.
 def test_the_wrong_number_of_chunk_sizes_is_said(capsys: pytest.CaptureFixture[str]):
     assert main(["info", str(MODELS / "tiny_2stage.json"), "--bytes-per-chunk", "3"]) == 2
     assert "the model chunks 2 times, but 1 values are given" in capsys.readouterr().err
+
+
+def test_a_model_of_tokens_is_described_per_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    table = json.loads((MODELS / "tiny_isotropic.json").read_text()) | {"reads_tokens": True, "vocab_size": 1000}
+    path = tmp_path / "tokens.json"
+    path.write_text(json.dumps(table))
+    out = info(capsys, str(path))
+    assert "FLOPs/token" in out
+    assert "8192 tokens per sequence" in out
+    assert "byte" not in out.replace("bytes of state", "")
+    facts = json.loads(info(capsys, str(path), "--json"))
+    assert facts["unit"] == "token"
+    assert facts["total"]["training_flops_per_token"] == 3 * facts["total"]["forward_flops_per_token"] > 0
+
+
+def test_a_run_file_says_what_its_training_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = MODELS.parent / "runs" / "demo.toml"
+    facts = json.loads(info(capsys, str(path), "--json"))
+    assert (facts["sequence_length"], facts["bytes_per_chunk"]) == (1024, [6.0])
+    training = facts["training"]
+    assert (training["num_steps"], training["bytes_per_step_and_rank"]) == (330, 4096)
+    assert training["flops_per_rank"] == pytest.approx(330 * 4096 * facts["total"]["training_flops_per_byte"])
+    assert training["learning_rates"] == pytest.approx([4e-3, 3e-3])
+    out = info(capsys, str(path))
+    assert "6 bytes per chunk (assumed, the loss.target_ratios of its run file)" in out
+    assert "330 updates of 4,096 bytes = 1,351,680 bytes" in out
+
+
+def test_what_is_no_model_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "bad.toml").write_text("[run]\nnum_stepz = 3\n")
+    for source, says in (("nowhere", "no such directory"), (str(tmp_path / "bad.toml"), "did you mean 'num_steps'")):
+        assert main(["info", source]) == 2
+        assert says in capsys.readouterr().err

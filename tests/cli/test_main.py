@@ -129,6 +129,79 @@ def test_exit_codes(probe: Callable, action: Callable[[], int | None], code: int
     assert capsys.readouterr().err == ("hnet-lm: error: what is wrong\n" if code == 2 else "")
 
 
+def of_the_disk() -> None:
+    Path("nowhere/at/all").write_text("")
+
+
+def of_text() -> None:
+    b"caf\xe9".decode("utf-8")
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's is named."""
+
+
+MISTAKES_OF_LIBRARIES = {
+    "a path": (of_the_disk, "nowhere/at/all: No such file or directory"),
+    "two paths": (lambda: os.rename("nowhere", "elsewhere"), "nowhere to elsewhere: No such file or directory"),
+    "no path": (raising(ConnectionError("the hub\ncannot be reached")), "the hub cannot be reached"),
+    "bytes that are no text": (of_text, "not text in utf-8: byte 3 is 0xe9"),
+    "text that cannot be bytes": (lambda: "a\ud800".encode(), "utf-8 has no U+D800, which is character 1 of a text"),
+    "memory": (raising(MemoryError()), "there is not enough memory: give less at once"),
+    "a device's memory": (raising(OutOfMemoryError("tried 3 GiB")), "there is not enough memory: tried 3 GiB"),
+    "torch's memory": (
+        raising(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")),
+        "there is not enough memory: DefaultCPUAllocator: can't allocate memory: 9 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES_OF_LIBRARIES)
+def test_what_the_system_and_libraries_find_is_one_line_too(
+    mistake: str, probe: Callable, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    action, says = MISTAKES_OF_LIBRARIES[mistake]
+    probe(action)
+    assert main(["probe"]) == 2
+    assert capsys.readouterr().err == f"hnet-lm: error: {says}\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("size mismatch"), ValueError("a bug"), KeyError("x"), IndexError()])
+def test_other_errors_keep_their_traceback(error: Exception, probe: Callable):
+    probe(raising(error))
+    with pytest.raises(type(error)):
+        main(["probe"])
+
+
+def in_shell(script: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """A line of a shell, in which $HNET_LM is the command line."""
+    command = f'hnet_lm() {{ "{PROGRAM[0]}" -c "{PROGRAM[2]}" "$@"; }}; {script}'
+    return subprocess.run(["bash", "-c", command], capture_output=True, check=False, env={**os.environ, **environment})
+
+
+def test_a_full_disk_behind_standard_output():
+    for arguments in (f"info {CONFIG}", "info --help"):
+        done = in_shell(f"hnet_lm {arguments} > /dev/full")
+        says = b"hnet-lm: error: standard output cannot be written: No space left on device\n"
+        assert (done.returncode, done.stderr) == (2, says)
+
+
+def test_closed_streams_are_no_fault():
+    done = in_shell(f"hnet_lm info {CONFIG} >&- <&-")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_what_an_encoding_does_not_have_is_replaced(encoding: str, tmp_path: Path):
+    path = tmp_path / "模型é.json"
+    path.write_text(CONFIG.read_text())
+    done = in_shell(f"hnet_lm info '{path}'", PYTHONIOENCODING=encoding)
+    assert done.returncode == 0
+    assert "模型é.json:".encode(encoding, "replace") in done.stdout
+    assert done.stderr == b""
+
+
 def test_a_fault_of_ours_is_not_hidden(probe: Callable):
     probe(raising(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):

@@ -86,6 +86,24 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 88 <= covered <= 99
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95])
+def test_interval_is_the_quantiles_of_resampled_results(confidence: float) -> None:
+    documents = [
+        DocumentResult("", float(nats), n, 0.0) for nats, n in [(30, 10), (10, 20), (90, 40), (20, 15), (8, 9)]
+    ]
+    random = np.random.default_rng(5)
+    table = np.array([(d.nats, d.num_bytes) for d in documents])
+    sums = [table[random.integers(5, size=5)].sum(0) for _ in range(300)]
+    values = sorted(nats / num_bytes / math.log(2) for nats, num_bytes in sums)
+    interval = BitsPerByte(tuple(documents)).interval(confidence, num_resamples=300, seed=5)
+    assert interval is not None
+    assert interval.low == pytest.approx(np.quantile(values, 0.5 - confidence / 2))
+    assert interval.high == pytest.approx(np.quantile(values, 0.5 + confidence / 2))
+    results = BitsPerByte(tuple(documents))
+    assert (whole := results.interval(0.95)) is not None
+    assert results.to_json()["interval_95"] == [whole.low, whole.high]
+
+
 def test_interval_is_seeded_and_needs_two_documents() -> None:
     documents = tuple(DocumentResult(domain, n * 1.5, n, 0.0) for domain, n in [("a", 10), ("a", 30), ("b", 7)])
     many = [DocumentResult("a", float(n % 7), n, 0.0) for n in range(1, 30)]

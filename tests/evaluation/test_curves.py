@@ -6,7 +6,7 @@ import matplotlib.image
 import pytest
 
 from hnet_lm.errors import DataError
-from hnet_lm.evaluation.curves import data_efficiency, read_curve
+from hnet_lm.evaluation.curves import Curve, data_efficiency, read_curve
 from hnet_lm.evaluation.curves_figure import save_figure
 
 NUM_STEPS, DECAY_FROM, BYTES_A_STEP = 1000, 800, 4096
@@ -75,6 +75,41 @@ def test_runs_that_do_not_meet(tmp_path: Path) -> None:
     slow, fast = read_curve(write_run(tmp_path / "slow", 1.0, 200)), read_curve(write_run(tmp_path / "fast", 1e9))
     assert data_efficiency(fast, slow, before_decay=True) is None
     assert slow.bytes_to_reach(0.1, before_decay=True) is None
+
+
+def write_curve(directory: Path, values: list[float], rates: list[float]) -> Curve:
+    directory.mkdir()
+    records = [
+        {"step": n, "bytes_seen": 1000 * n, "lr": rate, "validation/bits_per_byte": value}
+        for n, (value, rate) in enumerate(zip(values, rates, strict=True), start=1)
+    ]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return read_curve(directory)
+
+
+def test_a_single_validation_is_a_curve(tmp_path: Path) -> None:
+    one = write_curve(tmp_path / "one", [2.0], [1.0])
+    assert one.bytes_to_reach(2.0, before_decay=True) == 1000
+    assert one.bytes_to_reach(1.9, before_decay=True) is None
+    more = write_curve(tmp_path / "more", [2.5, 2.0, 1.5], [1.0] * 3)
+    found = data_efficiency(one, more, before_decay=True)
+    assert found is not None
+    assert (found.level, found.factor) == (2.0, pytest.approx(2.0))
+
+
+def test_a_level_that_is_kept_is_reached_when_it_came(tmp_path: Path) -> None:
+    flat = write_curve(tmp_path / "flat", [2.0, 2.0, 2.0], [1.0] * 3)
+    assert flat.bytes_to_reach(2.0, before_decay=True) == 1000
+
+
+def test_the_whole_length_counts_after_decay(tmp_path: Path) -> None:
+    """Two runs of one curve that decay over other shares of their length; each ends where it ends."""
+    for share in (1, 4):
+        rates = [1.0] * (10 - share) + [0.5] * share
+        values = [3 - 0.1 * n for n in range(10 - share)] + [1.9 - 0.1 * share] * share
+        curve = write_curve(tmp_path / f"decay{share}", values, rates)
+        end = curve.end(before_decay=False)
+        assert curve.bytes_to_reach(end, before_decay=False) == pytest.approx(curve.bytes_seen[-1])
 
 
 def test_a_noisy_curve_keeps_what_it_has_reached(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lm_eval.evaluator import simple_evaluate
 from hnet_lm import generate, save
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, Passage, bits_per_byte
-from hnet_lm.evaluation.harness import ByteTaskManager, HarnessLM, run_tasks
+from hnet_lm.evaluation.harness import ByteTaskManager, HarnessLM, find_tasks, run_tasks
 from hnet_lm.model import HNetLM
 
 CHOICES = [
@@ -142,6 +142,47 @@ def test_options_of_one_request(model: HNetLM) -> None:
     assert lm._params({"until": [""]}, 0).temperature == 0.0
     with pytest.raises(ConfigError, match="num_beams"):
         lm._params({"num_beams": 4}, 0)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 1, "early_stopping": True}, {"top_k": -1, "use_cache": None}])
+def test_options_that_change_nothing_are_passed_over(options: dict[str, Any], model: HNetLM) -> None:
+    lm = HarnessLM.of_model(model)
+    plain = {"until": ["x"], "do_sample": False}
+    assert lm._params(plain | options, 5) == lm._params(plain, 5)
+
+
+def test_what_is_passed_over_is_said_once_and_names_the_task(model: HNetLM, caplog: pytest.LogCaptureFixture) -> None:
+    asked = [
+        Instance("generate_until", {}, ("a", {"num_beams": 1, "max_gen_toks": 1}), 0, ("mine", i, 1)) for i in (0, 1)
+    ]
+    assert len(HarnessLM.of_model(model).generate_until(asked)) == 2
+    said = [record.message for record in caplog.records]
+    assert said == ["task mine: num_beams changes nothing for this model and is passed over"]
+
+
+def test_what_cannot_be_done_names_the_task(model: HNetLM) -> None:
+    for options, says in ({"num_beams": 4}, "num_beams: 4 cannot be done"), ({"temprature": 1}, "'temperature'"):
+        asked = Instance("generate_until", {}, ("a", options), 0, ("mine", 0, 1))
+        with pytest.raises(ConfigError, match=f"^task mine: .*{says}"):
+            HarnessLM.of_model(model).generate_until([asked])
+
+
+def test_a_tasks_own_seed_and_sampling_count(model: HNetLM) -> None:
+    lm = HarnessLM.of_model(model)
+    assert lm._params({"do_sample": True, "temperature": 0.5, "seed": 3}, 7).seed == 3
+    assert lm._params({"do_sample": True, "temperature": 0.5}, 7).seed == 7
+    assert lm._params({"do_sample": True}, 7).temperature == 1.0
+    assert lm._params({"do_sample": False, "temperature": 0.9}, 7).temperature == 0.0
+
+
+def test_tasks_are_named_as_in_the_harness_itself(manager: ByteTaskManager) -> None:
+    assert find_tasks(["local_rolling,local_choice", "local_choice"], manager) == ["local_rolling", "local_choice"]
+    assert find_tasks(["local_*"], manager) == ["local_choice", "local_generation", "local_rolling"]
+    for none in ([], ["", ","]):
+        with pytest.raises(ConfigError, match="name at least one task"):
+            find_tasks(none, manager)
+    with pytest.raises(ConfigError, match=r"no task 'local_coice'; did you mean 'local_choice'\?"):
+        find_tasks(["local_coice"], manager)
 
 
 def test_unknown_task(model: HNetLM, manager: ByteTaskManager) -> None:

@@ -166,3 +166,29 @@ def test_files_of_questions(tmp_path: Path) -> None:
             read_questions(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_questions(tmp_path / "missing.jsonl")
+
+
+def test_the_seed_draws_the_perturbed_text(model: HNetLM) -> None:
+    texts = ["a text of some length, so that its draws differ", "and another one of them"]
+    first, again, other = (perturbed_bits_per_byte(ByteScorer(model), texts, seed=seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first["Drop"] != other["Drop"]
+    assert first["UpperCase"] == other["UpperCase"]
+
+
+def test_prompt_and_choices_are_drawn_apart() -> None:
+    text = "the same text in the prompt and in every choice of it"
+    question = perturb(Question(text, (text, text), 0), "Drop", "both", 0, 0)
+    assert len({question.prompt, *question.choices}) == 3
+
+
+def test_half_a_surrogate_pair_in_a_question_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"prompt": "a", "choices": ["b", "c"], "answer": 0}\n' * 2)
+    with path.open("a") as file:
+        file.write('{"prompt": "a", "choices": ["b", "c\\ud800"], "answer": 0}\n')
+    with pytest.raises(DataError, match=r"q\.jsonl, line 3: holds half of a surrogate pair \(U\+D800\)"):
+        read_questions(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match="line 1: not JSON"):
+        read_questions(path)

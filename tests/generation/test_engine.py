@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,7 +42,9 @@ def plain_decoding(model: HNetLM, request: Request) -> bytes:
     allowed[0, model.config.eos_id] = not request.params.ignore_eos
     for _ in range(request.params.max_new_bytes):
         logits = model(torch.tensor(ids)).logits[-1:]
-        byte = sample(logits, [request.params], [random_stream.next()], allowed, torch.zeros_like(allowed))[0]
+        seen = torch.zeros_like(allowed)
+        seen[0, ids[1:]] = True
+        byte = sample(logits, [request.params], [random_stream.next()], allowed, seen)[0]
         if byte == model.config.eos_id:
             break
         ids.append(int(byte))
@@ -129,6 +132,19 @@ def test_a_long_prompt_does_not_stall_running_streams(model: HNetLM):
     assert late in {event.handle for event in engine.step()}
 
 
+def test_prompts_share_the_bytes_of_a_step_first_come_first_served(model: HNetLM):
+    engine = Engine(model, EngineLimits(prefill_bytes=16))
+    params = SamplingParams(max_new_bytes=1, ignore_eos=True, seed=0)
+    request = Request(b"x" * 24, params, prompt_logprobs=True)  # so that each step tells how many were read
+    first, second = engine.submit(request), engine.submit(request)
+    told = []
+    while engine.has_work:
+        counts = {event.handle: len(event.prompt_logprobs) for event in engine.step()}
+        told.append((counts.get(first, 0), counts.get(second, 0)))
+    # 25 ids each, of which the last is no prompt byte's predecessor
+    assert told == [(16, 0), (8, 7), (0, 16), (0, 1)]
+
+
 def test_cancel_frees_the_slot_at_once(model: HNetLM):
     engine = Engine(model, EngineLimits(max_active=2))
     params = SamplingParams(max_new_bytes=8, seed=0, ignore_eos=True)
@@ -139,6 +155,7 @@ def test_cancel_frees_the_slot_at_once(model: HNetLM):
     assert engine.cancel(first)
     assert engine.num_active == 1
     assert engine.state_bytes == size // 2
+    assert engine.num_queued == 2
     assert engine.cancel(fourth)  # still queued
     events = drain(engine)
     assert set(events) == {second, third}
@@ -147,42 +164,17 @@ def test_cancel_frees_the_slot_at_once(model: HNetLM):
     assert not engine.cancel(second)
 
 
-def test_state_never_passes_the_budget_and_requests_wait_for_room(model: HNetLM, single_outputs: list[bytes]):
-    requests = mixed_requests(64)[:24]
-    largest = max(len(request.prompt) + 1 + request.params.max_new_bytes for request in requests)
-    budget = Engine(model).budget.state_bytes(3, largest)
-    engine = Engine(model, EngineLimits(max_active=24, max_state_bytes=budget))
-    handles = [engine.submit(request) for request in requests]
-    events, sizes, widths = defaultdict(list), [], []
-    while engine.has_work:
-        for event in engine.step():
-            events[event.handle].append(event)
-        sizes.append(engine.state_bytes)
-        widths.append(engine.num_active)
-    assert max(sizes) <= budget
-    assert 2 <= max(widths) < 24
-    assert [output(events[handle]) for handle in handles] == single_outputs[:24]
-
-
-@pytest.mark.parametrize("length", [10, 64, 65, 150, 300])
-def test_the_reckoned_state_size_is_an_upper_bound(model: HNetLM, length: int):
-    engine = Engine(model, EngineLimits(prefill_bytes=10_000))
-    engine.submit(Request(b"ab" * (length // 2), SamplingParams(max_new_bytes=5, ignore_eos=True)))
-    for _ in range(5):
-        engine.step()
-        assert engine.state_bytes <= engine.budget.state_bytes(1, length + 6)
-
-
-def test_a_request_that_can_never_fit_is_refused_with_the_reason(model: HNetLM):
-    engine = Engine(model, EngineLimits(max_state_bytes=Engine(model).budget.state_bytes(1, 100)))
-    with pytest.raises(RequestError, match=r"a prompt of 200 bytes with 8 new ones may need [\d,]+ bytes of state"):
-        engine.submit(Request(b"x" * 200, SamplingParams(max_new_bytes=8)))
-    assert not engine.has_work
-
-
 def test_wrong_engine_limits_are_refused(model: HNetLM):
     with pytest.raises(UserError, match="prefill_bytes must be a whole number, 1 or more, got 0"):
         Engine(model, EngineLimits(prefill_bytes=0))
+    with pytest.raises(UserError, match=r"pool_bytes must be a whole number, 1 or more, got 1\.5"):
+        Engine(model, EngineLimits(pool_bytes=1.5))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="keys_values must be one of float32, bfloat16, got 'int8'"):
+        Engine(model, EngineLimits(keys_values="int8"))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        UserError, match="a pool of 1,000 bytes is too small for the keys and values of even one stream"
+    ):
+        Engine(model, EngineLimits(pool_bytes=1000))
 
 
 def test_bytes_that_the_model_reads_as_bos_or_eos_are_refused(model: HNetLM, binary_model: HNetLM):
@@ -191,6 +183,27 @@ def test_bytes_that_the_model_reads_as_bos_or_eos_are_refused(model: HNetLM, bin
     with pytest.raises(RequestError, match="byte 0 is 0xfe, which this model reads as the start"):
         Engine(model).submit(Request(b"\xfe"))
     assert len(alone(binary_model, Request(b"\xfe\xff", SamplingParams(max_new_bytes=4, ignore_eos=True)))) == 4
+
+
+def test_the_repetition_penalty_counts_prompt_and_output(model: HNetLM):
+    params = SamplingParams(max_new_bytes=40, temperature=0, repetition_penalty=1e9, ignore_eos=True)
+    request = Request(b"The cat sat", params)
+    text = request.prompt + alone(model, request)
+    assert len(set(text[len(request.prompt) :])) == 40
+    assert not set(request.prompt) & set(text[len(request.prompt) :])
+    shorter = Request(request.prompt, replace(params, max_new_bytes=8, repetition_penalty=1.3))
+    assert alone(model, shorter) == plain_decoding(model, shorter)
+
+
+def test_each_request_gets_as_many_logprobs_as_it_asked_for(model: HNetLM):
+    engine = Engine(model)
+    handles = {
+        engine.submit(Request(b"a", SamplingParams(max_new_bytes=3, ignore_eos=True, logprobs=num))): num
+        for num in (1, 5, 0)
+    }
+    events = drain(engine)
+    for handle, num in handles.items():
+        assert [len(item.top) for event in events[handle] for item in event.logprobs] == [num] * 3
 
 
 def test_null_bytes_emoji_and_empty_prompts(binary_model: HNetLM):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
-from hnet_lm.generation.request import ByteBoundary
+from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
+from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.model import HNetLM
 
 FREE = SamplingParams(max_new_bytes=40, seed=0, ignore_eos=True)
@@ -93,6 +94,19 @@ def test_forced_utf8_is_valid_to_its_last_byte(model: HNetLM, seed: int):
         (prompt + output(run(model, request))).decode("utf-8")
 
 
+def test_with_forced_utf8_the_end_comes_only_between_characters(model: HNetLM):
+    config = model.config
+
+    def may_end(prompt: bytes, **params: object) -> bool:
+        return bool(allowed_ids([ActiveRequest(0, with_params(prompt, **params), config)], config)[0, config.eos_id])
+
+    for prompt in ("中".encode()[:1], "😀".encode()[:3], b"a\xc3"):
+        assert not may_end(prompt, valid_utf8=True, ignore_eos=False)
+        assert may_end(prompt, valid_utf8=False, ignore_eos=False)
+    assert may_end("中".encode(), valid_utf8=True, ignore_eos=False)
+    assert not may_end("中".encode(), valid_utf8=True, ignore_eos=True)
+
+
 def test_log_probabilities_are_those_of_the_whole_text(model: HNetLM):
     events = run(model, Request(b"The cat", SamplingParams(max_new_bytes=9, seed=0, logprobs=3), prompt_logprobs=True))
     text = b"The cat" + output(events)
@@ -135,3 +149,21 @@ def test_logits_that_are_not_finite_end_only_their_own_request(model: HNetLM):
         model.embedding.weight[0xF8] = kept
     assert [event.finish_reason for event in events if event.handle == broken] == ["error"]
     assert len(output([event for event in events if event.handle == whole])) == 40
+
+
+def test_the_end_that_the_model_chose_has_a_log_probability(model: HNetLM):
+    def want_the_end(_: torch.nn.Module, __: tuple, logits: torch.Tensor) -> torch.Tensor:
+        return logits.index_fill(-1, torch.tensor([model.config.eos_id]), 100.0)
+
+    hook = model.lm_head.register_forward_hook(want_the_end)
+    try:
+        events = run(model, Request(b"The cat", SamplingParams(max_new_bytes=5, seed=0, logprobs=2)))
+        silent = run(model, Request(b"The cat", SamplingParams(max_new_bytes=5, seed=0)))
+    finally:
+        hook.remove()
+    assert (output(events), events[-1].finish_reason) == (b"", "eos")
+    (entry,) = [item for event in events for item in event.logprobs]
+    assert entry.byte == entry.top[0][0] == model.config.eos_id
+    assert entry.logprob == pytest.approx(0, abs=1e-6)
+    assert len(entry.top) == 2
+    assert not any(event.logprobs for event in silent)

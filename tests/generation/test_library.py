@@ -54,7 +54,7 @@ def test_score_is_the_log_probability_of_the_continuation(model: HNetLM):
         (lambda m: generate(m, ["\ud800"]), "lone surrogate"),
         (lambda m: stream(m, "a", top_k=-1), "top_k"),
         (lambda m: score(m, ["a"], ["b", "c"]), "one continuation a prompt, got 1 prompts and 2"),
-        (lambda m: generate(m, ["a" * 500], limits=EngineLimits(max_state_bytes=1000)), "shorten the prompt"),
+        (lambda m: generate(m, ["a"], limits=EngineLimits(pool_bytes=1000)), "a pool of 1,000 bytes is too small"),
     ],
 )
 def test_a_mistake_is_one_clear_line(model: HNetLM, call, message: str):

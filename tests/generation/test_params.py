@@ -54,7 +54,10 @@ def test_stops_become_bytes():
 
 
 def test_bounds_are_inside():
-    SamplingParams(temperature=0, top_p=0, min_p=1, max_new_bytes=0, seed=-(2**63), logprobs=0)
+    params = SamplingParams(temperature=0, top_p=0, min_p=1, max_new_bytes=0, seed=-(2**63), logprobs=0)
+    assert (params.temperature, params.top_p, params.min_p, params.logprobs) == (0, 0, 1, 0)
+    highest = SamplingParams(top_p=1, seed=2**64 - 1, logprobs=20)
+    assert (highest.top_p, highest.seed, highest.logprobs) == (1, 2**64 - 1, 20)
 
 
 def test_as_bytes_keeps_bytes_and_null():

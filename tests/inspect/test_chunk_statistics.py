@@ -43,3 +43,12 @@ def test_agreement_counts_neither_the_first_byte_nor_what_is_outside(make_chunks
     assert found.precision == found.recall == found.f1 == pytest.approx(2 / 3)
     assert found.chance_precision == pytest.approx(3 / 10)
     assert found.to_json()["f1"] == found.f1
+
+
+def test_precision_and_recall_divide_by_what_they_say(make_chunks: Callable[..., Chunks]):
+    stage = make_chunks(b"0123456789", [0, 2, 4, 6, 8]).stages[0]
+    found = agreement(stage, "one", np.array([4]))
+    assert (found.precision, found.recall) == (1 / 4, 1.0)
+    assert found.f1 == pytest.approx(2 * found.precision * found.recall / (found.precision + found.recall))
+    missed = agreement(stage, "many", np.array([2, 3, 5, 7, 9]))
+    assert (missed.precision, missed.recall) == (1 / 4, 1 / 5)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import pytest
 from rich.cells import cell_len
 
 from hnet_lm.inspect import Chunks, chunks, summarize, terminal
@@ -64,3 +65,20 @@ def test_histogram(make_chunks: Callable[..., Chunks]):
         ["2", "█" * 10, "1", "(25.0%)"],
         ["3+", "█" * 10, "1", "(25.0%)"],
     ]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_an_encoding_without_the_signs_gets_others_of_the_same_width(encoding: str, make_chunks: Callable[..., Chunks]):
+    data = "né 中\nx".encode()  # n, é, space, 中, line break, x
+    found = make_chunks(data, [0, 3, 5, 8])
+    rich_lines = [line.plain for line in terminal.render(found, 40, probabilities=True)]
+    lines = [line.plain for line in terminal.render(found, 40, probabilities=True, encoding=encoding)]
+    shown = "\n".join(lines)
+    assert shown.encode(encoding).decode(encoding) == shown
+    assert [cell_len(line) for line in lines[:-1]] == [cell_len(line) for line in rich_lines[:-1]]
+    accent = "?" if encoding == "ascii" else "é"
+    assert lines[0].endswith(f"n{accent} ??$")
+    assert lines[1].endswith("|-|+--")
+    bars = [line.plain for line in terminal.histogram(summarize(found)[0], 60, encoding=encoding)]
+    assert all(bar.isascii() for bar in bars)
+    assert any("###" in bar for bar in bars)

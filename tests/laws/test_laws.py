@@ -162,7 +162,7 @@ def test_no_sequences(subject: Subject, with_state: bool) -> None:
 
 
 @in_float64
-@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("backend", ["reference", "eager"])
 def test_every_backend(subject: Subject, backend: str) -> None:
     """All ops on another backend: the same outputs, final state, and gradients to inputs and parameters."""
     prompts, lengths = [5, 20, 0, 1], [40, 0, 1, 23]

@@ -6,7 +6,7 @@ from law_subjects import config_of, lively
 from hnet_lm.model import HNetLM
 from hnet_lm.model.hnet import HNetState
 from hnet_lm.model.isotropic import IsotropicState
-from hnet_lm.ops import KVState
+from hnet_lm.ops.attention import KVState
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 

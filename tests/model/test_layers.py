@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import silu
 
-from hnet_lm.model.layers import Float32Linear, GatedMLP, Linear, RMSNorm, Widen
+from hnet_lm.model.layers import Float32Linear, GatedMLP, RMSNorm, Widen
 
 
 def test_rms_norm() -> None:
@@ -27,19 +27,12 @@ def test_the_gate_is_the_second_half() -> None:
     torch.testing.assert_close(mlp(x), (silu(x @ gate.T) * (x @ value.T)) @ mlp.fc2.weight.T)
 
 
-def test_the_mlp_of_a_norm() -> None:
-    mlp, norm = GatedMLP(3, 5).double(), RMSNorm(3).double()
-    torch.nn.init.normal_(norm.weight)
-    x = torch.randn(4, 3, dtype=torch.float64)
-    torch.testing.assert_close(mlp(x, norm), mlp(norm(x)))
-
-
-def test_linear_is_torchs_without_bias() -> None:
-    layer, x = Linear(5, 3), torch.randn(4, 5)
-    assert list(layer.state_dict()) == ["weight"]
-    torch.testing.assert_close(layer(x), x @ layer.weight.T)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), x @ layer.weight.T)
+def test_a_norm_that_feeds_a_linear_map_has_its_type_under_autocast() -> None:
+    x = torch.randn(4, 6)
+    norms = RMSNorm(6), RMSNorm(6, feeds_linear=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert [norm(x).dtype for norm in norms] == [torch.float32, torch.bfloat16]
+    assert [norm(x).dtype for norm in norms] == [torch.float32, torch.float32]
 
 
 def test_float32_linear_under_autocast_and_in_bfloat16() -> None:

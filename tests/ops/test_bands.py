@@ -5,10 +5,10 @@ import importlib
 import pytest
 import torch
 
-from hnet_lm.ops import KVState, attention
+from hnet_lm.ops.attention import KVState, attention
 from hnet_lm.sequences import Sequences
 
-bands = importlib.import_module("hnet_lm.ops.attention.torch")
+bands = importlib.import_module("hnet_lm.ops.attention.eager")
 LENGTHS = (30, 1, 17, 0)
 HEADS = (2, 3)
 
@@ -24,10 +24,10 @@ def test_equals_the_reference(window: int) -> None:
     qkv = [torch.randn(sum(LENGTHS), *HEADS, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     towards = torch.randn(sum(LENGTHS), *HEADS, dtype=torch.float64)
     found = {}
-    for backend in ("torch", "reference"):
+    for backend in ("eager", "reference"):
         y, _ = attention(*qkv, window, seqs, backend=backend)
         found[backend] = (y, *torch.autograd.grad(y, qkv, towards))
-    for actual, expected in zip(found["torch"], found["reference"], strict=True):
+    for actual, expected in zip(found["eager"], found["reference"], strict=True):
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)
 
 
@@ -38,7 +38,7 @@ def test_pieces_with_a_state_equal_the_whole(window: int) -> None:
     state, pieces, start = KVState.new(1, *HEADS, torch.float64, torch.device("cpu")), [], 0
     for length in (3, 22, 15):
         piece = [part[start : start + length] for part in qkv]
-        y, state = attention(*piece, window, Sequences.from_lengths([length]), state, backend="torch")
+        y, state = attention(*piece, window, Sequences.from_lengths([length]), state, backend="eager")
         pieces.append(y)
         start += length
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-11)

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from hnet_lm.ops.bfloat16 import narrowed, widened
-from hnet_lm.ops.native import compiled
+from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
+from hnet_lm.ops.compiled.jit import compiled
 
 
 @compiled

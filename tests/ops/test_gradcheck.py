@@ -2,20 +2,11 @@
 
 import pytest
 import torch
-from op_cases import (
-    OpCase,
-    attention_case,
-    boundary_prob_case,
-    conv_case,
-    ema_case,
-    mamba2_case,
-    self_attention_case,
-    ssd_case,
-)
+from op_cases import OpCase, attention_case, boundary_prob_case, conv_case, ema_case, ssd_case
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from hnet_lm.ops import select_chunks
+from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.sequences import Sequences
 
 LENGTHS, SLOTS, NUM_SLOTS = (2, 0, 1, 4), (4, 1, 0, 3), 5
@@ -24,8 +15,6 @@ CASES = (
     ssd_case(p=1, n=2),
     conv_case(width=3, d=2),
     *(attention_case(window, h=1, p=2, entries=6) for window in (-1, 0, 2, 9)),
-    self_attention_case(2, rotary=2, h=1, p=3, normed=True),
-    mamba2_case(h=1, p=2, n=1, width=2, d_model=2, normed=True),
     boundary_prob_case(d=3),
 )
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from op_cases import contents
 from torch import Tensor
 
-from hnet_lm.ops import KVState, attention
+from hnet_lm.ops.attention import KVState, PagedKVState, attention
 from hnet_lm.sequences import Sequences
 
 HEADS, WIDTH = 2, 3
@@ -122,3 +122,68 @@ def test_the_window_is_the_one_of_the_definition() -> None:
     y, _ = attention(q, q, v, window, Sequences.from_lengths([length]))
     for t in range(length):
         torch.testing.assert_close(y[t], v[max(0, t - window) : t + 1].mean(0))
+
+
+def paged(num_sequences: int, max_pages: int, positions: int) -> PagedKVState:
+    """In pages that are in no order, full of what must not be seen."""
+    num_pages = num_sequences * max_pages
+    return PagedKVState(
+        num_seen=torch.zeros(num_sequences, dtype=torch.int64),
+        table=torch.randperm(num_pages).view(num_sequences, max_pages),
+        pages=torch.full((num_pages, 2 * positions * HEADS * WIDTH + 5), torch.nan),
+        num_heads=HEADS,
+        head_dim=WIDTH,
+    )
+
+
+@over_windows
+@given(pieces=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=8))
+def test_pages_hold_what_a_buffer_holds(window: int, pieces: list[list[int]]) -> None:
+    state, pages = new(4), paged(4, 19, positions=4)
+    before = pages.pages.data_ptr()
+    slots = torch.tensor([2, 0, 3])
+    for lengths in pieces:
+        k = torch.randn(sum(lengths), HEADS, WIDTH)
+        seqs = Sequences.from_lengths(lengths, slots)
+        state, pages = state.write(k, -k, window, seqs), pages.write(k, -k, window, seqs)
+        assert pages.num_seen.equal(state.num_seen)
+        first, num_held = state.num_seen[slots], pages.num_held(window, seqs)
+        assert num_held == min(int(first.max()), window + 1 if window >= 0 else 99)
+        for found, expected in zip(
+            pages.visible(first, num_held, window, seqs), state.visible(first, num_held, window, seqs), strict=True
+        ):
+            exists = state.visible(first, num_held, window, seqs)[2]
+            assert found[exists].equal(expected[exists])
+            assert found[~exists].count_nonzero() == 0
+        held = torch.arange(num_held) < first[:, None]
+        for found, expected in zip(pages.held(window, seqs), state.held(window, seqs), strict=True):
+            assert found[held].equal(expected[:, :num_held][held])
+            assert found[~held].count_nonzero() == 0
+    assert pages.pages.data_ptr() == before
+
+
+@over_windows
+def test_attention_over_pages_is_attention_over_a_buffer(window: int) -> None:
+    state, pages = new(3), paged(3, 20, positions=4)
+    for lengths in ([5, 0, 30], [1, 1, 1], [0, 9, 1], [1, 0, 1]):
+        q, k, v = (torch.randn(sum(lengths), HEADS, WIDTH) for _ in range(3))
+        seqs = Sequences.from_lengths(lengths, torch.tensor([1, 2, 0]))
+        for backend in ("reference", None):
+            y, _ = attention(q, k, v, window, seqs, state.clone(), backend=backend)
+            copied = PagedKVState(
+                pages.num_seen.clone(), pages.table, pages.pages.clone(), pages.num_heads, pages.head_dim
+            )
+            torch.testing.assert_close(attention(q, k, v, window, seqs, copied, backend=backend)[0], y)
+        state, pages = state.write(k, v, window, seqs), pages.write(k, v, window, seqs)
+
+
+def test_pages_are_not_copied_and_their_slots_are_named() -> None:
+    state = paged(2, 3, positions=4)
+    for call in (lambda: state.select([0]), state.clone, lambda: PagedKVState.join([state, state])):
+        with pytest.raises(TypeError, match="shares the pages of a pool with other states"):
+            call()
+    x = torch.randn(2, HEADS, WIDTH)
+    with pytest.raises(ValueError, match="the sequences must name their slots"):
+        attention(x, x, x, -1, Sequences.from_lengths([1, 1]), state)
+    with pytest.raises(ValueError, match=r"the state has heads \(2, 3\), but this call needs \(3, 2\)"):
+        attention(*[x.view(2, 3, 2)] * 3, -1, Sequences.from_lengths([1, 1], torch.tensor([0, 1])), state)

@@ -10,7 +10,7 @@ from op_cases import CASES, OpCase, Tensors
 from op_runs import NUM_SLOTS, RAGGED, SLOTS, ragged, require_backend, with_backends
 from torch import Tensor
 
-from hnet_lm.ops import KVState
+from hnet_lm.ops.attention import KVState
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import tensors
 

@@ -15,8 +15,8 @@ def test_pieces_of_any_size(piece: int, with_state: bool, monkeypatch: pytest.Mo
     case = ssd_case()
     inputs, state = case.inputs(sum(RAGGED)), case.new_state(NUM_SLOTS) if with_state else None
     wanted = run(case, "reference", inputs, ragged(with_state), state, lambda _, value: value.double())
-    monkeypatch.setattr(importlib.import_module("hnet_lm.ops.ssd.numba"), "PIECE", piece)
+    monkeypatch.setattr(importlib.import_module("hnet_lm.ops.ssd.cpu"), "PIECE", piece)
     with threads(2):
-        actual = run(case, "numba", inputs, ragged(with_state), state, lambda _, value: value.double())
+        actual = run(case, "cpu", inputs, ragged(with_state), state, lambda _, value: value.double())
     assert all(value.dtype == torch.float64 for value in actual.values())
     assert_same(actual, wanted, 1e-10)

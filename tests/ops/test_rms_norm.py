@@ -6,8 +6,8 @@ from op_runs import backends
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from hnet_lm.ops import rms_norm
-from hnet_lm.ops.native import WIDEST
+from hnet_lm.ops.compiled.memory import MAX_WIDTH
+from hnet_lm.ops.rms_norm import rms_norm
 
 EPS = 1e-5
 
@@ -27,7 +27,7 @@ def inputs(num_positions: int, gated: bool) -> list[Tensor]:
 def run(tensors: list[Tensor], backend: str, dtype: torch.dtype) -> list[Tensor]:
     leaves = [tensor.to(dtype).requires_grad_() for tensor in tensors]
     x, weight, *gate = leaves
-    y = rms_norm(x, weight, gate[0] if gate else None, EPS, backend=backend)
+    y = rms_norm(x, weight, EPS, gate[0] if gate else None, backend=backend)
     towards = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y)
     return [y, *torch.autograd.grad((y.double() * towards).sum(), leaves)]
 
@@ -46,8 +46,8 @@ def test_equals_the_reference(num_positions: int, gated: bool, backend: str, dty
 @every_backend
 def test_it_is_computed_in_float32_and_has_the_weights_type(backend: str) -> None:
     x, weight, gate = inputs(37, gated=True)
-    y = rms_norm(x, weight.bfloat16(), gate.bfloat16(), EPS, backend=backend)
-    wanted = rms_norm(x.double(), weight.bfloat16().double(), gate.bfloat16().double(), EPS, backend="reference")
+    y = rms_norm(x, weight.bfloat16(), EPS, gate.bfloat16(), backend=backend)
+    wanted = rms_norm(x.double(), weight.bfloat16().double(), EPS, gate.bfloat16().double(), backend="reference")
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y, wanted.bfloat16())
 
@@ -55,15 +55,15 @@ def test_it_is_computed_in_float32_and_has_the_weights_type(backend: str) -> Non
 @gated
 def test_the_reference_numerically(gated: bool) -> None:
     leaves = [tensor.double().requires_grad_() for tensor in inputs(2, gated)]
-    assert gradcheck(lambda x, weight, gate=None: rms_norm(x, weight, gate, EPS, backend="reference"), leaves)
+    assert gradcheck(lambda x, weight, gate=None: rms_norm(x, weight, EPS, gate, backend="reference"), leaves)
 
 
 @every_backend
 def test_the_result_may_have_another_type(backend: str) -> None:
     x, weight, gate = inputs(37, gated=True)
-    y = rms_norm(x, weight, gate, EPS, dtype=torch.bfloat16, backend=backend)
+    y = rms_norm(x, weight, EPS, gate, dtype=torch.bfloat16, backend=backend)
     assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y, rms_norm(x, weight, gate, EPS, backend="reference").bfloat16())
+    torch.testing.assert_close(y, rms_norm(x, weight, EPS, gate, backend="reference").bfloat16())
 
 
 @gated
@@ -73,17 +73,22 @@ def test_parts_of_wider_rows_in_bfloat16(gated: bool, backend: str) -> None:
     row = torch.randn(37, 60).bfloat16().requires_grad_()
     weight = torch.randn(24).requires_grad_()
     x, gate = row[:, 3:27], row[:, 30:54] if gated else None
-    y = rms_norm(x, weight, gate, EPS, dtype=torch.bfloat16, backend=backend)
+    y = rms_norm(x, weight, EPS, gate, dtype=torch.bfloat16, backend=backend)
     towards = torch.randn(37, 24).bfloat16()
     grads = torch.autograd.grad(y, (row, weight), towards)
     wide = row.detach().double().requires_grad_()
-    exact = rms_norm(wide[:, 3:27], weight.double(), wide[:, 30:54] if gated else None, EPS, backend="reference")
+    exact = rms_norm(wide[:, 3:27], weight.double(), EPS, wide[:, 30:54] if gated else None, backend="reference")
     for actual, expected in zip(grads, torch.autograd.grad(exact, (wide, weight), towards.double()), strict=True):
         torch.testing.assert_close(actual.double(), expected.double(), rtol=2e-2, atol=2e-2)
 
 
 @every_backend
 def test_rows_wider_than_loops_have_room_for(backend: str) -> None:
-    x, weight = torch.randn(2, WIDEST + 1), torch.randn(WIDEST + 1)
-    wanted = rms_norm(x.double(), weight.double(), None, EPS, backend="reference").float()
-    torch.testing.assert_close(rms_norm(x, weight, None, EPS, backend=backend), wanted)
+    x, weight = torch.randn(2, MAX_WIDTH + 1), torch.randn(MAX_WIDTH + 1)
+    if backend == "cpu":
+        with pytest.raises(ValueError, match=f"the backend 'cpu' cannot do this: rows are wider than {MAX_WIDTH}"):
+            rms_norm(x, weight, EPS, backend=backend)
+        return
+    wanted = rms_norm(x.double(), weight.double(), EPS, backend="reference").float()
+    torch.testing.assert_close(rms_norm(x, weight, EPS, backend=backend), wanted)
+    torch.testing.assert_close(rms_norm(x, weight, EPS), wanted)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from op_runs import RAGGED, backends, require_backend
 
-from hnet_lm.ops import select_chunks
+from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.sequences import Sequences
 
 pytestmark = pytest.mark.parametrize("backend", backends("select_chunks"))

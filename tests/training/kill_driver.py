@@ -37,7 +37,7 @@ def kill_at_file_event(number: int, directory: str) -> None:
 def attempt(table: dict[str, Any], batches: Path) -> None:
     """Train, or go on training, and append what is read to a file."""
     from hnet_lm.data import DataLoader
-    from hnet_lm.training import loop
+    from hnet_lm.training import loop, run
     from hnet_lm.training.config import RunConfig
     from hnet_lm.training.tables import from_table
 
@@ -49,7 +49,7 @@ def attempt(table: dict[str, Any], batches: Path) -> None:
                 file.write(json.dumps([number, batch.origin.tolist(), batch.input_ids.tolist()]) + "\n")
             return batch
 
-    loop.open_loader = RecordingLoader
+    run.open_loader = RecordingLoader
     loop.train(from_table(RunConfig, table))
 
 
@@ -88,7 +88,12 @@ def wait_for_steps(checkpoints: Path, num_steps: int, longest: float) -> None:
 
 
 def train_through_kills(spec: dict[str, Any]) -> list[str]:
-    """Kill so many attempts; where each kill landed: `inside a save` or `elsewhere`."""
+    """Kill so many attempts; where each kill landed: `inside a save` or `elsewhere`.
+
+    A checkpoint that has its name is whole, whenever the kill comes.
+    """
+    from hnet_lm.training.checkpoints import find_damage
+
     rng = random.Random(spec["seed"])
     table, batches = spec["killed"], Path(spec["killed_batches"])
     checkpoints = Path(table["run"]["directory"]) / "checkpoints"
@@ -104,6 +109,9 @@ def train_through_kills(spec: dict[str, Any]) -> list[str]:
         code = wait(pid)
         if code != -signal.SIGKILL:
             raise SystemExit(f"attempt {number} ended with {code} and was not killed")
+        damage = {str(path): find_damage(path) for path in checkpoints.glob("step_*")}
+        if any(damage.values()):
+            raise SystemExit(f"attempt {number} left a damaged checkpoint under its own name: {damage}")
         in_save = any(checkpoints.glob(".step_*.partial"))
         landed.append("inside a save" if in_save else "elsewhere")
     return landed

@@ -44,6 +44,15 @@ def test_a_router_near_its_target_is_well(length: float) -> None:
     assert diagnose(statistics(length), 5.0) is None
 
 
+@pytest.mark.parametrize(("target", "longest"), [(5.0, 100.0), (20.0, 400.0)])
+def test_almost_none_is_a_multiple_of_the_target(target: float, longest: float) -> None:
+    for length in (0.99 * longest, 1.01 * longest):
+        warning = diagnose(statistics(length), target)
+        assert warning is not None
+        assert ("almost no boundaries" in warning) == (length > longest)
+    assert diagnose(statistics(25.0), 20.0) is None
+
+
 def test_a_warning_needs_patience_and_is_repeated_now_and_then() -> None:
     health = RouterHealth([5.0])
     warned = [n for n in range(1, PATIENCE + 2 * REPEAT + 1) if health.check([TO_NONE])]

@@ -48,6 +48,44 @@ def test_each_parameter_is_in_one_group_at_its_stages_rate(num_stages: int) -> N
     assert not rate_of
 
 
+def test_routing_runs_at_its_multiple_of_its_stages_rate() -> None:
+    model = make_model(2)
+    rates = {}
+    for multiplier in (1.0, 0.1):
+        config = OptimizerConfig(lr=1e-3, lr_multipliers=(2.0, 1.5, 1.0), routing_lr_multiplier=multiplier)
+        optimizer = build_optimizer(model, config, TARGET_RATIOS[2])
+        set_learning_rate(optimizer, 1e-3)
+        rates[multiplier] = {weight: group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    stages = model.parameter_stages()
+    routing = {name for name in stages if ".routing." in name}
+    assert {stages[name] for name in routing} == {0, 1}
+    for name, weight in model.named_parameters():
+        rate = 1e-3 * (2.0, 1.5, 1.0)[stages[name]]
+        assert rates[1.0][weight] == pytest.approx(rate), name
+        assert rates[0.1][weight] == pytest.approx(0.1 * rate if name in routing else rate), name
+
+
+def test_a_fused_step_is_the_plain_step_to_rounding() -> None:
+    """And twice the same to the bit."""
+    found = []
+    for fused in (True, True, False):
+        model = make_model(2)
+        optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2), TARGET_RATIOS[2])
+        assert all(group["fused"] for group in optimizer.param_groups)
+        if not fused:
+            plain = [{**group, "fused": False, "foreach": False} for group in optimizer.param_groups]
+            optimizer = torch.optim.AdamW(plain)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(5):
+            for weight in model.parameters():
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+        found.append({name: weight.detach() for name, weight in model.named_parameters()})
+    for name, weight in found[0].items():
+        assert found[1][name].equal(weight)
+        torch.testing.assert_close(found[2][name], weight, atol=1e-6, rtol=1e-6, msg=name)
+
+
 def test_the_formula_is_for_none_and_a_list_is_taken_as_it_is() -> None:
     model = make_model(1)
     given = build_optimizer(model, OptimizerConfig(lr_multipliers=(2.0, 1.5)), [3.0])

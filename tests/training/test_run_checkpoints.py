@@ -146,6 +146,74 @@ def test_another_configuration_is_refused_with_the_differences(finished: Path, c
     assert losses(copy) == losses(finished / "run")
 
 
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"data": {"seed": 1}},
+        {"data": {"sources": [{"path": "sample:english"}]}},
+        {"data": {"tokens_per_batch": 48}},
+        {"data": {"max_length": 24}, "optimizer": {"lr": 1e-3}},
+    ],
+)
+@pytest.mark.parametrize("allow_changes", [False, True])
+def test_what_cannot_change_is_not_offered_to_be_allowed(
+    finished: Path, copy: Path, tables: dict[str, dict[str, object]], allow_changes: bool
+) -> None:
+    (key,) = tables["data"]
+    with pytest.raises(ConfigError) as caught:
+        train(run_config(finished, name=str(copy), **tables), allow_changes=allow_changes)
+    message = str(caught.value)
+    assert f"data.{key}" in message
+    assert "optimizer.lr" not in message
+    assert "--allow-changes" not in message
+    assert message.endswith("cannot change within a run; take another run.directory")
+
+
+def test_another_architecture_is_refused_even_with_changes_allowed(finished: Path, copy: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.architecture\.arch_layout: .* which cannot change"):
+        train(run_config(finished, 2, name=str(copy)), allow_changes=True)
+    assert all(weights(copy)[name].equal(weight) for name, weight in weights(finished / "run").items())
+
+
+def test_what_changes_no_batch_may_change(finished: Path, copy: Path) -> None:
+    config = run_config(finished, name=str(copy), data={"on_error": "skip", "num_workers": 1})
+    assert train(config, allow_changes=True).step == 6
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(
+    finished: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may be back tomorrow; the one before would have been gone on from, and the newest removed."""
+    plain = Path.open
+
+    def fails(path: Path, mode: str = "r", *arguments: object, **options: object) -> object:
+        if path.name == "random.pt" and "step_00000006" in str(path):
+            raise OSError(5, "Input/output error", str(path))
+        return plain(path, mode, *arguments, **options)  # pyright: ignore[reportArgumentType]  # handed on as they are
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", fails)
+        with pytest.raises(TrainingError, match=r"step_00000006/random\.pt: cannot be read: Input/output error"):
+            train(run_config(finished, name=str(copy)))
+    assert steps_kept(copy) == [4, 6]
+
+
+def test_a_checkpoint_that_was_being_replaced_is_put_back(finished: Path, copy: Path) -> None:
+    newest = copy / "checkpoints" / "step_00000006"
+    newest.rename(newest.with_name(f".{newest.name}.replaced"))
+    listener = Listener()
+    train(run_config(finished, name=str(copy)), listener)
+    assert listener.started_at == 6
+    assert steps_kept(copy) == [4, 6]
+
+
+def test_a_save_that_was_killed_is_told_of(finished: Path, copy: Path) -> None:
+    (copy / "checkpoints" / ".step_00000008.partial").mkdir()
+    listener = Listener()
+    train(run_config(finished, name=str(copy)), listener)
+    assert "step_00000008 was being written when the run was killed; it is left out" in listener.messages
+
+
 def test_another_architecture_is_refused(finished: Path, copy: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.architecture\.arch_layout: .* -> "):
         train(run_config(finished, 2, name=str(copy)))
@@ -164,13 +232,13 @@ def test_allowed_changes_count(finished: Path, copy: Path) -> None:
     assert len(run.optimizer.state) == len(list(run.model.parameters()))
 
 
-def test_a_measured_precision_stays_and_a_named_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured again, "auto" might find the other type faster."""
-    measured = {"auto": torch.bfloat16, "float32": torch.float32, "bfloat16": torch.bfloat16}
-    monkeypatch.setattr(loop, "choose_precision", lambda name, device: measured[name])
+def test_a_chosen_precision_stays_and_a_named_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another machine "auto" may mean the other type."""
+    chosen = {"auto": torch.bfloat16, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    monkeypatch.setattr("hnet_lm.training.run.choose_precision", lambda name, device: chosen[name])
     monkeypatch.setattr("hnet_lm.training.records.matmul_peak", lambda *_: 1e9)  # slow in bfloat16 on some CPUs
     train(run_config(tmp_path, run={"num_steps": 1, "precision": "auto"}))
-    measured["auto"] = torch.float32
+    chosen["auto"] = torch.float32
     for name, wanted in (("auto", torch.bfloat16), ("float32", torch.float32)):
         run = loop.build(run_config(tmp_path, run={"num_steps": 2, "precision": name}), ALONE)
         loop.resume(run, Listener(), allow_changes=True)

@@ -1,5 +1,7 @@
 """One update: the gradient does not depend on how it is computed, and AdamW is the one of a hand-written step."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from training_runs import TARGET_RATIOS, concatenate, make_batch, make_model
 
-from hnet_lm.data import Batch
+from hnet_lm.data import IGNORE_INDEX, Batch
 from hnet_lm.losses import next_byte_loss, ratio_loss
 from hnet_lm.model import HNetLM
 from hnet_lm.training import step
@@ -180,6 +182,54 @@ def test_the_figures_are_means_over_targets_and_batches() -> None:
         assert chunks.chunk_length_sd == pytest.approx(lengths.std(correction=0).item())
         prob = torch.cat([routing.boundary_prob for routing in routings]).mean().item()
         assert chunks.mean_boundary_prob == pytest.approx(prob, rel=1e-6)
+
+
+def test_bits_per_byte_are_of_all_targets_per_byte_of_text() -> None:
+    """Ends of documents are targets, and no bytes of text."""
+    model = make_model(1)
+    batch = dataclasses.replace(make_batch([25, 15]), num_bytes=32)
+    with torch.no_grad():
+        nats = next_byte_loss(model(batch.input_ids, batch.sequences).logits, batch.targets, "sum").item()
+    figures = StepFigures.gather(run_update(model, [batch]), ALONE)
+    assert figures.targets_per_byte == pytest.approx(40 / 32)
+    assert figures.cross_entropy == pytest.approx(nats / 40, rel=1e-6)
+    assert figures.bits_per_byte == pytest.approx(nats / math.log(2) / 32, rel=1e-6)
+
+
+def masked(batch: Batch, seen: slice) -> Batch:
+    """Only these positions have a target, as the answers of an instruction have."""
+    targets = torch.full_like(batch.targets, IGNORE_INDEX)
+    targets[seen] = batch.targets[seen]
+    return dataclasses.replace(batch, targets=targets, num_bytes=int((targets != IGNORE_INDEX).sum()))
+
+
+@pytest.mark.parametrize("num_stages", [0, 1])
+def test_positions_without_a_target_do_not_count(num_stages: int) -> None:
+    """The mean is over the targets of all micro-batches, of which each has another number, one has none."""
+    whole = [make_batch([25, 15], seed=0), make_batch([40], seed=1), make_batch([1, 39], seed=2)]
+    batches = [masked(whole[0], slice(5, 40)), masked(whole[1], slice(33, 36)), masked(whole[2], slice(0, 0))]
+    trained, by_hand = make_model(num_stages), make_model(num_stages)
+    result = run_update(trained, batches, max_grad_norm=NO_CLIPPING)
+    nats, ratio = torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        out = by_hand(batch.input_ids, batch.sequences)
+        nats = nats + next_byte_loss(out.logits, batch.targets, "sum")
+        terms = zip(out.routings, TARGET_RATIOS[num_stages], strict=True)
+        ratio = ratio + sum((ratio_loss(*term) for term in terms), torch.zeros(()))
+    (nats / 38 + 0.03 * ratio / 3).backward()
+    assert_same(gradients(trained), gradients(by_hand))
+    figures = StepFigures.gather(result, ALONE)
+    assert figures.cross_entropy == pytest.approx(nats.item() / 38, rel=1e-6)
+    assert figures.bits_per_byte == pytest.approx(nats.item() / 38 / math.log(2), rel=1e-6)
+
+
+def test_an_update_without_any_target_is_skipped() -> None:
+    model = make_model(1)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    result = run_update(model, [masked(make_batch([40]), slice(0, 0))])
+    assert not result.applied
+    assert math.isnan(StepFigures.gather(result, ALONE).bits_per_byte)
+    assert all(before[name].equal(weight) for name, weight in model.state_dict().items())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -89,15 +89,31 @@ def run_config(folder: Path, num_stages: int = 1, name: str = "run", **tables: d
     return from_table(RunConfig, run_table(folder, num_stages, name, **tables))
 
 
+def to_toml(table: dict[str, Any]) -> str:
+    """A run file."""
+
+    def literal(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {literal(child)}" for key, child in value.items()) + "}"
+        return f"[{', '.join(map(literal, value))}]" if isinstance(value, list) else json.dumps(value)
+
+    sections = {
+        name: "\n".join(f"{key} = {literal(value)}" for key, value in rows.items()) for name, rows in table.items()
+    }
+    return "".join(f"[{name}]\n{rows}\n" for name, rows in sections.items())
+
+
 class Listener:
     """A reporter that keeps what it is told, and calls a function after each update."""
 
     def __init__(self, after_update: Callable[[int], None] = lambda step: None):
         self.messages: list[str] = []
         self.closed = False
+        self.has_started = False
         self._after_update = after_update
 
     def start(self, step: int, num_steps: int) -> None:
+        self.has_started = True
         self.started_at = step
 
     def advance(self, step: int, record: Record | None) -> None:

@@ -17,6 +17,7 @@ from hnet_lm.checkpoint import CONFIG, HUB_PREFIX
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.extras import import_leaf
+from hnet_lm.inputs import local
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.tables import from_table
@@ -60,7 +61,7 @@ def published_bytes_per_chunk(num_stages: int) -> tuple[float, ...]:
 
 def read_architecture(source: str) -> Architecture:
     """Raises ConfigError or CheckpointError for what is none of these."""
-    path = Path(source)
+    path = Path(local(source))
     if source.startswith(HUB_PREFIX):
         hub = import_leaf("hnet_lm.hub", "hf", f"reading {source}")
         path = hub.fetch(source.removeprefix(HUB_PREFIX), (CONFIG,))

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from hnet_lm.cli.loading import load_model
-from hnet_lm.cli.sources import SourceOptions
+from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.cli.tables import print_table
 from hnet_lm.cli.terminal import print_json, printable, typed_bytes
 from hnet_lm.data import DataConfig, FastaConfig, documents, open_byte_pairs
@@ -123,7 +123,7 @@ class Command:
         elif html is None and png is None:
             _draw(found, self.probabilities)
         if text.part:
-            print(f"chunks: {text.part} looked at; --max-bytes looks at more", file=sys.stderr)
+            say(f"{text.name}: {text.part} looked at; --max-bytes looks at more")
         try:
             write_all(self._pictures(found, text.title, html, png))
         except OutputError:
@@ -143,7 +143,7 @@ class Command:
             contents[png] = picture.getvalue()
             if missing:
                 note = import_leaf("hnet_lm.figures", "plot", "--png").boxes_note(missing)
-                print(f"{png.given}: {note}", file=sys.stderr)
+                say(f"{png.given}: {note}")
         return contents
 
     def _agreements(self, found: Chunks) -> list[list[Agreement]]:
@@ -170,19 +170,20 @@ class Command:
             return self._first(read_bytes(STANDARD_INPUT), "standard input")
         fasta = FastaConfig(n_runs="keep", window=self.max_bytes)  # so that offsets are the record's own
         source = self.sources.source(self.file, "train", fasta=fasta)
-        two = islice(documents(DataConfig((source,)), report=self.sources.report()), self.document, self.document + 2)
-        document, following = next(two, None), next(two, None)
+        found = documents(DataConfig((source,)), report=self.sources.report())
+        document = next(islice(found, self.document, None), None)
         if document is None:
             raise DataError(f"{self.file}: has no document {self.document} (they are counted from 0)")
-        goes_on = following is not None and (following.path, following.record) == (document.path, document.record)
-        return self._first(document.data, printable(self.file), goes_on)
+        name = printable(self.file)
+        if source.format == "fasta" and len(document.data) == self.max_bytes:
+            return _Text(document.data, name, f"only a stretch of {self.max_bytes:,} bases is")
+        return self._first(document.data, name)
 
-    def _first(self, data: bytes, name: str, goes_on: bool = False) -> "_Text":
-        """As much of the text as is looked at; `goes_on` says that there is more than `data`."""
-        if len(data) <= self.max_bytes and not goes_on:
+    def _first(self, data: bytes, name: str) -> "_Text":
+        """As much of the text as is looked at."""
+        if len(data) <= self.max_bytes:
             return _Text(data, name, "")
-        whole = "" if goes_on else f" of {len(data):,}"
-        return _Text(data[: self.max_bytes], name, f"only the first {self.max_bytes:,}{whole} bytes are")
+        return _Text(data[: self.max_bytes], name, f"only the first {self.max_bytes:,} of {len(data):,} bytes are")
 
 
 class _Text(NamedTuple):
@@ -198,7 +199,7 @@ class _Text(NamedTuple):
 
     @property
     def title(self) -> str:
-        return self.name if self.is_whole else f"{self.name} (the first {len(self.data):,} bytes)"
+        return self.name if self.is_whole else f"{self.name} ({len(self.data):,} bytes of it)"
 
 
 def _tokens(source: str, data: bytes) -> Chunks:
@@ -206,9 +207,10 @@ def _tokens(source: str, data: bytes) -> Chunks:
     tokenizer = Path(source) / TOKENIZER
     if not tokenizer.is_file():
         raise UserError(f"{source}: the model reads tokens; put their {TOKENIZER} into its folder to see them")
-    print(f"{source}: the model reads tokens and has no chunks; shown are its tokens, as stage 0", file=sys.stderr)
+    say(f"{source}: the model reads tokens and has no chunks; shown are its tokens, as stage 0")
+    starts = open_byte_pairs(str(tokenizer)).encode(data).starts  # several where tokens are parts of one character
     is_start = np.zeros(len(data), dtype=bool)
-    is_start[open_byte_pairs(str(tokenizer)).encode(data).starts] = True
+    is_start[starts[starts < len(data)]] = True
     return Chunks.from_positions(data, [(is_start.astype(np.float32), is_start)])
 
 

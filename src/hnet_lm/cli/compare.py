@@ -1,7 +1,6 @@
 """`hnet-lm compare RUN...`: one table of several trained models, in the terminal, Markdown, PNG or JSON."""
 
 import io
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 from hnet_lm.cli.architecture import METRICS, PUBLISHED_LENGTH, read_architecture
 from hnet_lm.cli.evaluate.reading import Reading, documents
 from hnet_lm.cli.options import names_of, require_at_least
+from hnet_lm.cli.sources import say
 from hnet_lm.cli.tables import print_table
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
@@ -92,7 +92,7 @@ class Command:
             figure = import_leaf("hnet_lm.evaluation.comparison_figure", "plot", "--png")
             if missing := figure.save_figure(rows, picture, png.kind):
                 note = import_leaf("hnet_lm.figures", "plot", "--png").boxes_note(missing)
-                print(f"{png.given}: {note}", file=sys.stderr)
+                say(f"{png.given}: {note}")
             contents[png] = picture.getvalue()
         return contents
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hnet_lm import checkpoint
 from hnet_lm.data import DataConfig, documents
+from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
 from hnet_lm.evaluation.compressors import COMPRESSORS
@@ -23,12 +24,16 @@ from hnet_lm.inspect.terminal import render
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
+from hnet_lm.training.memory import keep_freed_memory
 from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.progress import TerminalReporter
+from hnet_lm.training.run import directory_of
+from hnet_lm.training.run_folder import METRICS, check_files_are_ours, replace_file
 
 HELD_OUT = "held-out text"
 SHOWN_BYTES = 600
 PICTURE_BYTES = 20_000
+FIGURE, PICTURE = "loss.png", "chunks.html"
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,29 @@ class Command:
     """Where to write, instead of what the run file says."""
 
     def run(self) -> None:
+        keep_freed_memory()
         config = RunConfig.load(self.run_file)
         if self.directory:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.directory))
         console = Console()
-        _figure()  # what is not installed is said now, not after minutes of training
+        _check(config)
         if train(config, TerminalReporter(console)).step == config.run.num_steps:
             show(config, console)
 
 
+def _check(config: RunConfig) -> None:
+    """What cannot be shown is said now, and not after minutes of training. Raises a UserError."""
+    if not config.validation.sources:
+        raise ConfigError("validation.sources: is empty, and the demonstration shows what was learned on held-out text")
+    if config.data.tokenizer:
+        raise ConfigError("data.tokenizer: the demonstration shows models of bytes; train this one with hnet-lm train")
+    check_files_are_ours(directory_of(config), (METRICS, FIGURE, PICTURE))
+    _figure()
+
+
 def show(config: RunConfig, console: Console) -> None:
     """What a finished run learned, measured and drawn; writes the figure and the picture of the chunks."""
-    directory = Path(config.run.directory)
+    directory = directory_of(config)
     model = checkpoint.load(directory)
     data = b"".join(document.data for document in documents(DataConfig(sources=config.validation.sources)))
     data = data[: config.validation.max_bytes]
@@ -76,9 +92,9 @@ def show(config: RunConfig, console: Console) -> None:
     _write_pictures(model, config, data, directory)
     console.print(
         f"{directory}/               the model: hnet_lm.load({str(directory)!r})\n"
-        f"{directory}/metrics.jsonl  loss, chunks and speed of every few steps\n"
-        f"{directory}/loss.png       the same as a figure\n"
-        f"{directory}/chunks.html    the chunks, to open in a browser",
+        f"{directory}/{METRICS}  loss, chunks and speed of every few steps\n"
+        f"{directory}/{FIGURE}       the same as a figure\n"
+        f"{directory}/{PICTURE}    the chunks, to open in a browser",
         highlight=False,
     )
 
@@ -106,9 +122,9 @@ def _measure(model: HNetLM, data: bytes, boundaries: BoundaryStatistics | None =
 
 def _write_pictures(model: HNetLM, config: RunConfig, data: bytes, directory: Path) -> None:
     found = chunks(model, data[:PICTURE_BYTES].decode("utf-8", "ignore"))
-    (directory / "chunks.html").write_text(render_html(found, "Chunks of held-out text"), encoding="utf-8")
-    records = read_metrics(directory / "metrics.jsonl")
-    _figure().save_figure(records, directory / "loss.png", config.loss.target_ratios, directory.name)
+    replace_file(directory / PICTURE, render_html(found, "Chunks of held-out text").encode())
+    records = read_metrics(directory / METRICS)
+    _figure().save_figure(records, directory / FIGURE, config.loss.target_ratios, directory.name)
 
 
 def _figure() -> ModuleType:

@@ -56,7 +56,7 @@ class Command:
         if self.interactive:
             _converse(model, self.sampling, self.limits)
             return
-        engine = Engine(model, self.limits)
+        engine = Engine(model, self.limits.for_requests(len(prompts)))
         requests = {engine.submit(Request(prompt, self.sampling)): prompt for prompt in prompts}
         if self.json:
             _write_json(engine, requests)
@@ -130,16 +130,17 @@ def _summary(prompt: bytes, events: list[Event]) -> dict[str, Any]:
 
 
 def _converse(model: HNetLM, sampling: SamplingParams, limits: EngineLimits) -> None:
+    engine = Engine(model, limits.for_requests(1))
     while True:
         try:
             prompt = typed_bytes(input("> "))
         except EOFError:
             print()
             return
-        engine = Engine(model, limits)  # a fresh one: Ctrl-C may have left the last in the middle of a step
         try:
             _write_text(engine, {engine.submit(Request(prompt, sampling)): prompt}, echo=True)
         except KeyboardInterrupt:
+            engine.cancel_all()
             print()
 
 

@@ -6,7 +6,7 @@ import tyro
 
 from hnet_lm.checkpoint import load
 from hnet_lm.cli.device import find_device
-from hnet_lm.generation.smaller_weights import Weights, with_weights
+from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.model import HNetLM
 
 WeightsOption = Annotated[

@@ -7,6 +7,7 @@ code. The table here has one line a command; neither its file nor torch is impor
 
 import contextlib
 import difflib
+import errno
 import functools
 import importlib
 import io
@@ -33,6 +34,7 @@ COMMANDS = {
 }
 
 INTERRUPTED, READER_GONE = 130, 141
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = explain(error)
         if line is None:
             raise
-        if not _is_open(sys.stdout):
+        if _is_of_standard_output(error):
             line = f"standard output cannot be written: {line}"
             _give_up(sys.stdout)
         print(f"hnet-lm: error: {line}", file=sys.stderr)
@@ -71,12 +73,15 @@ def _open_standard_streams() -> None:
             stream.reconfigure(errors=errors)
 
 
-def _is_open(stream: TextIO) -> bool:
-    try:
-        stream.flush()
-    except OSError:
+def _is_of_standard_output(error: Exception) -> bool:
+    """Whether it was standard output that could not be written: such an error has no path, and a further line fails."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in FULL:
         return False
-    return True
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
 
 
 def _give_up(stream: TextIO) -> None:

@@ -1,7 +1,6 @@
 """`hnet-lm match`: configurations of the baseline families that cost as many FLOPs a byte as a given model."""
 
 import json
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +25,7 @@ from hnet_lm.cli.architecture import PUBLISHED_LENGTH, Architecture, published_b
 from hnet_lm.cli.mistakes import MISTAKE
 from hnet_lm.cli.options import require_at_least
 from hnet_lm.cli.run_file import matched_run, plain_run, to_toml
-from hnet_lm.cli.sources import SourceOptions
+from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.cli.tables import print_table
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, documents, open_byte_pairs
@@ -137,7 +136,7 @@ class Command:
         folder.write(files)
         print(f"written to {self.output}/; train one by: hnet-lm train {self.output}/{rows[0][0]}.toml")
         for error in unmatched:
-            print(f"left out: {error}", file=sys.stderr)
+            say(f"left out: {error}")
         return MISTAKE if unmatched and self.family else 0
 
     def _target(self, model: Architecture) -> Target:

@@ -11,6 +11,7 @@ from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import UserError
 from hnet_lm.training.config import LoopConfig, ModelSource, RunConfig
 from hnet_lm.training.loop import train
+from hnet_lm.training.memory import keep_freed_memory
 from hnet_lm.training.progress import TerminalReporter
 
 USAGE = "name a run file, as in: hnet-lm train configs/runs/demo.toml --optimizer.lr 1e-3"
@@ -35,6 +36,7 @@ class Command:
     """Go on with a run though its configuration has changed."""
 
     def run(self) -> None:
+        keep_freed_memory()
         train(self.config, TerminalReporter(), allow_changes=self.allow_changes)
 
 

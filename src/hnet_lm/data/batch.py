@@ -43,7 +43,7 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch with its ids and sequences on a device; copies from pinned memory do not wait."""
+        """The batch with its ids and sequences on a device."""
         sequences = Sequences.from_lengths(self.sequences.host_lengths, device=device)
         return Batch(
             self.input_ids.to(device, non_blocking=True),

@@ -76,6 +76,8 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("data.sources.path is empty; name a file, a glob, a URL, sample:NAME or hf:NAME")
+        if self.path == "hf:":
+            raise ConfigError("data.sources.path is 'hf:' without a name; write hf:OWNER/NAME of a dataset")
         _require_choice("data.sources", "format", self.format, Format)
         if not 0 < self.weight < float("inf"):
             raise ConfigError(f"data.sources.weight must be above 0; {self.path!r} has {self.weight!r}")

@@ -1,4 +1,4 @@
-"""What a model makes of a text, as vectors: one a byte, and one a chunk of the innermost stage.
+"""What a model makes of a text, as vectors: one per byte, and one per chunk of the innermost stage.
 
 A byte's vector is what the head reads at its position; it knows the bytes up to and with that one. A chunk's vector
 is what the innermost main network gives out for it, which has seen the chunk's first byte and all before it. The text
@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hnet_lm.model import HNet, HNetLM
-from hnet_lm.model.hnet import run_network
+from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
 
 PIECE_BYTES = 8192
@@ -39,13 +38,14 @@ def embed(model: HNetLM, data: bytes, *, piece_bytes: int = PIECE_BYTES) -> Embe
     positions: list[Tensor] = []
     starts: list[Tensor] = []
     num_read = 0
-    with _outputs_of(_innermost(model)) as chunks:
+    with _outputs_of(model.innermost) as chunks:
         for piece in ids.split(piece_bytes):
             seqs = Sequences.from_lengths([len(piece)], device=model.device)
-            y, state, routings = run_network(model.network, model.embedding(piece), seqs, state)
-            positions.append(y.cpu())
+            out = model(piece, seqs, state)
+            state = out.state
+            positions.append(out.hidden.cpu())
             places = torch.arange(num_read, num_read + len(piece), device=model.device)
-            for routing in routings:
+            for routing in out.routings:
                 places = places[routing.is_boundary]
             starts.append(places.cpu())
             num_read += len(piece)
@@ -54,13 +54,6 @@ def embed(model: HNetLM, data: bytes, *, piece_bytes: int = PIECE_BYTES) -> Embe
         first_bytes[0] = 0
     is_of_text = (first_bytes >= 0) & (first_bytes < len(data))
     return Embeddings(torch.cat(positions)[1:], vectors[is_of_text], first_bytes[is_of_text])
-
-
-def _innermost(model: HNetLM) -> nn.Module:
-    network = model.network
-    while isinstance(network, HNet):
-        network = network.main_network
-    return network
 
 
 @contextmanager

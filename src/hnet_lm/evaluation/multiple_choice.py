@@ -89,13 +89,23 @@ def _question(line: bytes, where: str) -> Question:
             case {"prompt": str(prompt), "choices": [*choices], "answer": int(answer)} if (
                 all(isinstance(choice, str) for choice in choices) and len(choices) > 1
             ):
+                for text in (prompt, *choices):
+                    _check_encodable(text, where)
                 if not 0 <= answer < len(choices):
                     raise DataError(f"{where}: answer {answer} is not one of the {len(choices)} choices (from 0)")
                 return Question(prompt, tuple(choices), answer)
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON: {error}") from error
     raise DataError(
         f'{where}: not a question; expected {{"prompt": text, "choices": [two or more texts], "answer": number}}'
     )
+
+
+def _check_encodable(text: str, where: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise DataError(f"{where}: holds half of a surrogate pair ({half}), which no text in UTF-8 has") from None

@@ -1,10 +1,11 @@
 """Text from a model: sampling, continuous batching, text streams, scoring."""
 
+from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.generation.engine import Engine
 from hnet_lm.generation.library import Score, generate, score, stream
 from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError, SamplingParams
-from hnet_lm.generation.request import ByteBoundary, Event, FinishReason, Request
+from hnet_lm.generation.request import Event, FinishReason, Request
 from hnet_lm.generation.sampling import ByteLogprob
 from hnet_lm.generation.text_stream import TextStream
 

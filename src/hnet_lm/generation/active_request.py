@@ -15,19 +15,26 @@ from hnet_lm.generation.text_stream import Piece, TextStream
 
 
 class ActiveRequest:
-    """`ids` are BOS, the prompt and every byte chosen so far; the model has read the first `num_read` of them."""
+    """BOS, the prompt and every byte chosen so far are its ids; the model has read the first `num_read` of them.
+
+    `stream` is the slot that the stepper has given it, None while it waits.
+    """
 
     def __init__(self, handle: int, request: Request, config: HNetConfig) -> None:
         self.handle = handle
         self.request = request
         self.params = request.params
         self.random = RandomStream(request.params.seed)
+        self.stream: int | None = None
+        self.num_pages = 0  # that it had when it was put back
         self.num_read = 0
         self.num_new = 0
         self.finish_reason: FinishReason | None = None
         self._eos_id = config.eos_id
         self._ids = [config.bos_id, *request.prompt]
         self._num_given = len(self._ids)
+        self._prefill_end = len(self._ids)
+        self._num_told = 0  # ids that it has reported about
         self._logprobs: list[ByteLogprob] = []  # of bytes that the text stream still holds
         self._text = TextStream(request.params.stop_bytes)
         self._utf8_state = utf8.state_after(request.prompt)
@@ -35,9 +42,13 @@ class ActiveRequest:
         self.seen[list(request.prompt)] = True
 
     @property
-    def max_positions(self) -> int:
-        """How many positions the model will have read at most."""
-        return self._num_given + self.params.max_new_bytes
+    def required_stream(self) -> int:
+        assert self.stream is not None
+        return self.stream
+
+    @property
+    def num_ids(self) -> int:
+        return len(self._ids)
 
     @property
     def num_unread(self) -> int:
@@ -45,7 +56,8 @@ class ActiveRequest:
 
     @property
     def is_prefilling(self) -> bool:
-        return self.num_read < self._num_given
+        """Whether it reads its prompt, or again what it had read before it was put back."""
+        return self.num_read < self._prefill_end
 
     @property
     def utf8_state(self) -> int:
@@ -64,16 +76,31 @@ class ActiveRequest:
         """The prompt bytes that follow each of the next `length` ids; none behind the prompt's last byte."""
         return self._ids[self.num_read + 1 : min(self.num_read + length + 1, self._num_given)]
 
+    def num_told(self, length: int) -> int:
+        """How many of the next `length` ids have been reported about, before the request was put back."""
+        return min(length, max(0, self._num_told - self.num_read))
+
+    def advance(self, length: int) -> None:
+        """The model has read so many ids more."""
+        self.num_read += length
+        self._num_told = max(self._num_told, self.num_read)
+
+    def start_again(self, num_pages: int) -> None:
+        """Its state is lost, which took so many pages: everything is to be read again."""
+        self.num_read = 0
+        self.num_pages = num_pages
+        self._prefill_end = len(self._ids)
+
     def accept(self, byte: int, logprob: ByteLogprob | None) -> tuple[Piece, tuple[ByteLogprob, ...]]:
         """Take the chosen byte, or the end of the text; what has become certain, with its log-probabilities."""
         if byte == self._eos_id:
-            return self.finish("eos")
+            piece, logprobs = self.finish("eos")
+            return piece, (*logprobs, *self._asked_for(logprob))
         self._ids.append(byte)
         self.num_new += 1
         self.seen[byte] = True
         self._utf8_state = utf8.advance_any(self._utf8_state, byte)
-        if logprob is not None and self.params.logprobs is not None:
-            self._logprobs.append(replace(logprob, top=logprob.top[: self.params.logprobs]))
+        self._logprobs += self._asked_for(logprob)
         piece = self._text.push(bytes([byte]))
         logprobs = self._released(piece)
         if self._text.stopped or self.room == 0:
@@ -87,6 +114,12 @@ class ActiveRequest:
         self.finish_reason = reason
         piece = self._text.finish()
         return piece, self._released(piece)
+
+    def _asked_for(self, logprob: ByteLogprob | None) -> tuple[ByteLogprob, ...]:
+        """With as many likeliest bytes as this request wants: the batch may have been computed with more."""
+        if logprob is None or self.params.logprobs is None:
+            return ()
+        return (replace(logprob, top=logprob.top[: self.params.logprobs]),)
 
     def _released(self, piece: Piece) -> tuple[ByteLogprob, ...]:
         released = tuple(self._logprobs[: len(piece.data)])

@@ -1,9 +1,20 @@
 """What the routing of one call says about each byte of one sequence."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from hnet_lm.generation.request import ByteBoundary
 from hnet_lm.model import Routing
+
+
+@dataclass(frozen=True)
+class ByteBoundary:
+    """A byte as the stages see it: its boundary probability in each stage that it reaches, outermost first.
+
+    A byte that starts a chunk in a stage reaches the next one; `depth` counts the stages in which it does.
+    """
+
+    probs: tuple[float, ...]
+    depth: int
 
 
 def byte_boundaries(routings: Sequence[Routing], sequence: int, stage: int = 0) -> list[ByteBoundary]:

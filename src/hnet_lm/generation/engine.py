@@ -1,8 +1,14 @@
-"""Continuous batching over the model's one forward.
+"""Continuous batching over a stepper.
 
-In each step every running request reads its newest byte and gets another, all in one packed call, and prompts still
+In each step every running request reads its newest byte and gets another, all in one call, and prompts that are still
 being read share a limited number of bytes more in a second, first come first served, so that a long one never stalls
-the running streams. Requests join and leave between steps; the state is one tree with a row a request.
+the running streams. Requests join and leave between steps.
+
+Keys and values are pages of a pool (`EngineLimits.pool_bytes`). A request is admitted by what it needs now and by what
+is free; the others wait in the order in which they came. How much a request will need is not known, so running requests
+may outgrow the pool. Then the youngest one pauses, and when an older one needs its pages, it is put back to the head of
+the queue and later reads everything again: its bytes, its randomness and its events go on as if nothing had happened.
+A request that outgrows the pool although it is alone ends there, with the reason "length".
 
 What is beside a request in the batch does not change its bytes. (The model's arithmetic may differ in the last bits in
 a larger batch; that shows only where two bytes are equally likely to that precision, or where a boundary probability is
@@ -19,31 +25,49 @@ import torch
 
 from hnet_lm.errors import ConfigError
 from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
-from hnet_lm.generation.boundaries import byte_boundaries
+from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError
-from hnet_lm.generation.request import ByteBoundary, Event, Request
+from hnet_lm.generation.request import Event, Request
+from hnet_lm.generation.rounded_weights import Weights
 from hnet_lm.generation.sampling import ByteLogprob, log_probabilities, sample
-from hnet_lm.generation.state_budget import StateBudget
+from hnet_lm.generation.stepper import StepOutput, Stepper, build_stepper
 from hnet_lm.generation.text_stream import Piece
-from hnet_lm.model import HNetLM, HNetOutput
-from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.model import HNetLM
 
 
 class Engine:
-    """Serves many requests with one model. State: that of the active requests, and a queue of those that wait."""
+    """Serves many requests with one stepper. State: the active requests, oldest first, and a queue of the others."""
 
-    def __init__(self, model: HNetLM, limits: EngineLimits | None = None) -> None:
-        if model.config.reads_tokens:
-            raise ConfigError("the model reads tokens of a tokenizer, not bytes, so it cannot continue bytes")
-        self.model = model
-        self.limits = limits or EngineLimits()
-        self.budget = StateBudget(model, self.limits.max_state_bytes)
+    def __init__(
+        self, model: HNetLM | Stepper, limits: EngineLimits | None = None, weights: Weights | None = None
+    ) -> None:
+        """Of a model the first stepper that supports it is built; `weights` rounds its linear maps. A stepper that is
+        given belongs to this engine alone.
+
+        Raises ConfigError for a model of tokens, and for a pool that is too small for one stream.
+        """
+        limits = limits or EngineLimits()
+        if isinstance(model, Stepper):
+            if weights is not None:
+                raise ConfigError("weights are a property of the stepper: build it with them")
+            self.stepper = model
+        else:
+            if model.config.reads_tokens:
+                raise ConfigError("the model reads tokens of a tokenizer, not bytes, so it cannot continue bytes")
+            self.stepper = build_stepper(
+                model,
+                limits.max_active,
+                weights=weights,
+                pool_bytes=limits.pool_bytes_of(model),
+                keys_values=limits.keys_values,
+            )
+        self.limits = limits
+        self._config = self.stepper.model.config
+        self._max_active = min(limits.max_active, self.stepper.max_streams)
         self._handles = count()
         self._queue: deque[ActiveRequest] = deque()
         self._active: list[ActiveRequest] = []
-        self._state: State | None = None
 
     @property
     def has_work(self) -> bool:
@@ -60,102 +84,138 @@ class Engine:
     @property
     def state_bytes(self) -> int:
         """Bytes that the state of the active requests occupies now."""
-        return 0 if self._state is None else self._state.num_bytes
+        return self.stepper.state_bytes
 
     def submit(self, request: Request) -> int:
         """Queue a request; the handle that its events carry. Raises RequestError for one that could never be served."""
-        config = self.model.config
-        for name, special in (("start", config.bos_id), ("end", config.eos_id)):
+        for name, special in (("start", self._config.bos_id), ("end", self._config.eos_id)):
             if special < 256 and special in request.prompt:
                 raise RequestError(
                     f"prompt: byte {request.prompt.index(special)} is {special:#x}, which this model reads as the "
                     f"{name} of a text; binary data needs a model with a vocabulary of 258"
                 )
-        active = ActiveRequest(next(self._handles), request, config)
-        if not self.budget.fits(1, active.max_positions):
+        active = ActiveRequest(next(self._handles), request, self._config)
+        pool, least = self.stepper.pool, self.stepper.least_pages(active.num_ids)
+        if least > pool.num_pages:
             raise RequestError(
-                f"a prompt of {len(request.prompt)} bytes with {request.params.max_new_bytes} new ones may need "
-                f"{self.budget.state_bytes(1, active.max_positions):,} bytes of state, more than the budget of "
-                f"{self.budget.num_bytes:,}; shorten the prompt, ask for fewer new bytes, or raise the budget"
+                f"a prompt of {len(request.prompt)} bytes needs {least * pool.page_bytes:,} bytes of keys and values "
+                f"or more, but the whole pool has {pool.num_pages * pool.page_bytes:,}; shorten the prompt, or raise "
+                "pool_bytes"
             )
         self._queue.append(active)
         return active.handle
 
     def cancel(self, handle: int) -> bool:
         """Drop a request and free its slot at once; no event follows. False if it is not (or no longer) here."""
-        waiting = [request for request in self._queue if request.handle != handle]
-        if len(waiting) < len(self._queue):
-            self._queue = deque(waiting)
-            return True
-        kept = [row for row, request in enumerate(self._active) if request.handle != handle]
-        was_active = len(kept) < len(self._active)
-        self._keep(kept)
-        return was_active
+        for request in (*self._active, *self._queue):
+            if request.handle == handle:
+                self._remove(request)
+                return True
+        return False
+
+    def cancel_all(self) -> None:
+        """Drop every request; also after a step that raised."""
+        for request in (*self._active, *self._queue):
+            self._remove(request)
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """Let waiting requests join, run the model, give every running request a byte; what came of it."""
         self._admit()
-        if not self._active:
-            return []
-        lengths = self._plan()
+        plan = self._plan()
+        if self._active and not plan:  # it is alone: otherwise the oldest one reads at least one byte
+            return [self._outgrown(self._active[0])]
         # Apart, since rows of one id would be computed as if they were as long as the spans beside them.
-        singles = [row for row, length in enumerate(lengths) if length == 1]
-        spans = [row for row, length in enumerate(lengths) if length > 1]
-        events = [event for rows in (singles, spans) if rows for event in self._forward(rows, lengths)]
-        self._keep([row for row, request in enumerate(self._active) if request.finish_reason is None])
+        singles = [(request, length) for request, length in plan if length == 1]
+        spans = [(request, length) for request, length in plan if length > 1]
+        events = [event for part in (singles, spans) if part for event in self._forward(part)]
+        for request, _ in plan:
+            if request.finish_reason is not None:
+                self._remove(request)
         return events
-
-    def _forward(self, rows: Sequence[int], lengths: Sequence[int]) -> list[Event]:
-        """Run the model on these active requests, each by its length; what came of it."""
-        requests = [self._active[row] for row in rows]
-        lengths = [lengths[row] for row in rows]
-        ids = [i for request, length in zip(requests, lengths, strict=True) for i in request.unread(length)]
-        device = self.model.device
-        slots = None if len(rows) == len(self._active) else torch.tensor(rows, device=device)
-        seqs = Sequences.from_lengths(lengths, slots, device)
-        out = self.model(torch.tensor(ids, device=device), seqs, self._state)
-        self._state = out.state
-        return self._read(out, requests, lengths)
 
     def _admit(self) -> None:
         """In the order they came: a request that does not fit yet keeps those behind it waiting too."""
-        joined = 0
-        longest = max((request.max_positions for request in self._active), default=0)
-        while self._queue and len(self._active) < self.limits.max_active:
-            longest = max(longest, self._queue[0].max_positions)
-            if not self.budget.fits(len(self._active) + 1, longest):
+        if not self._queue:
+            return
+        needed = sum(map(self._pages_needed, self._active))
+        while self._queue and len(self._active) < self._max_active:
+            needed += self._pages_needed(self._queue[0])
+            if self._active and needed > self.stepper.pool.num_pages:
                 break
-            self._active.append(self._queue.popleft())
-            joined += 1
-        if joined:
-            fresh = self.model.new_state(num_sequences=joined)
-            self._state = fresh if self._state is None else type(fresh).join([self._state, fresh])
+            request = self._queue.popleft()
+            request.stream = self.stepper.admit()
+            self._active.append(request)
 
-    def _plan(self) -> list[int]:
-        """How many ids each active request reads in this step."""
-        left = self.limits.prefill_bytes
-        lengths = []
-        for request in self._active:
-            length = min(request.num_unread, left) if request.is_prefilling else request.num_unread
-            left -= length if request.is_prefilling else 0
-            lengths.append(length)
-        return lengths
+    def _pages_needed(self, request: ActiveRequest) -> int:
+        """What it is known to need: for its ids so far at least, and what it had before it was put back."""
+        held = request.num_pages if request.stream is None else self.stepper.num_pages(request.stream)
+        return max(held, self.stepper.least_pages(request.num_ids))
 
-    def _read(self, out: HNetOutput, requests: Sequence[ActiveRequest], lengths: Sequence[int]) -> list[Event]:
+    def _plan(self) -> list[tuple[ActiveRequest, int]]:
+        """How many ids each active request reads in this step. Those that get none are left out."""
+        while self._active:
+            running = [request for request in self._active if not request.is_prefilling]
+            prefilling = [request for request in self._active if request.is_prefilling]
+            wanted = [1] * len(running)
+            left = self.limits.prefill_bytes
+            for request in prefilling:
+                wanted.append(min(request.num_unread, left))
+                left -= wanted[-1]
+            requests = [*running, *prefilling]
+            granted = self.stepper.room([request.required_stream for request in requests], wanted)
+            # Prompts are read one after the other: only the first of them must not stop.
+            stuck = [r for r, n in zip(requests, granted, strict=True) if n == 0 and r not in prefilling[1:]]
+            if len(self._active) == 1 or all(request is self._active[-1] for request in stuck):
+                return [(r, n) for r, n in zip(requests, granted, strict=True) if n]
+            self._put_back(self._active[-1])
+        return []
+
+    def _put_back(self, request: ActiveRequest) -> None:
+        """To the head of the queue: it is older than all that wait there."""
+        num_pages = self.stepper.num_pages(request.required_stream)
+        self._remove(request)
+        request.start_again(num_pages)
+        self._queue.appendleft(request)
+
+    def _outgrown(self, request: ActiveRequest) -> Event:
+        """The end of a request that needs more pages than there are."""
+        piece, logprobs = request.finish("length")
+        self._remove(request)
+        return Event(request.handle, piece.data, piece.text, logprobs, finish_reason=request.finish_reason)
+
+    def _remove(self, request: ActiveRequest) -> None:
+        if request.stream is None:
+            self._queue.remove(request)
+        else:
+            self._active.remove(request)
+            self.stepper.drop(request.stream)
+            request.stream = None
+
+    def _forward(self, plan: Sequence[tuple[ActiveRequest, int]]) -> list[Event]:
+        """Run the model on these requests, each by its length; what came of it."""
+        streams = [request.required_stream for request, _ in plan]
+        ids = [request.unread(length) for request, length in plan]
+        if all(length == 1 for _, length in plan):
+            out = self.stepper.step(streams, [i for (i,) in ids])
+        else:
+            out = self.stepper.extend(streams, ids)
+        return self._read(out, plan)
+
+    def _read(self, out: StepOutput, plan: Sequence[tuple[ActiveRequest, int]]) -> list[Event]:
         """Take in what the model said, and choose the next bytes of the requests that have been read to their end."""
         reports = []
         complete: dict[int, ActiveRequest] = {}  # by the last row of each
         end = 0
-        for index, (request, length) in enumerate(zip(requests, lengths, strict=True)):
+        for index, (request, length) in enumerate(plan):
             start, end = end, end + length
-            reports.append(self._report(out, request, index, start, length))
-            request.num_read += length
+            reports.append(_report(out, request, index, start, length))
+            request.advance(length)
             if request.num_unread == 0:
                 complete[end - 1] = request
         pieces = self._choose(out, complete)
         events = []
-        for request, (prompt_logprobs, boundaries) in zip(requests, reports, strict=True):
+        for (request, _), (prompt_logprobs, boundaries) in zip(plan, reports, strict=True):
             piece, logprobs = pieces.get(request.handle, (Piece(b"", ""), ()))
             event = Event(
                 request.handle, piece.data, piece.text, logprobs, prompt_logprobs, boundaries, request.finish_reason
@@ -164,24 +224,8 @@ class Engine:
                 events.append(event)
         return events
 
-    def _report(
-        self, out: HNetOutput, active: ActiveRequest, index: int, start: int, length: int
-    ) -> tuple[tuple[ByteLogprob, ...], tuple[ByteBoundary, ...]]:
-        """What a request, the call's `index`-th, wants to know of the ids it has just read: rows `start` and behind."""
-        prompt_logprobs: list[ByteLogprob] = []
-        boundaries: list[ByteBoundary] = []
-        if length and active.request.prompt_logprobs:
-            targets = torch.tensor(active.targets(length), dtype=torch.int64)
-            logits = out.logits[start : start + len(targets)]
-            prompt_logprobs = log_probabilities(logits, targets, active.params.logprobs or 0)
-        if length and active.request.boundaries:
-            boundaries = byte_boundaries(out.routings, index)
-            if active.num_read == 0:
-                del boundaries[:1]  # BOS is no byte
-        return tuple(prompt_logprobs), tuple(boundaries)
-
     def _choose(
-        self, out: HNetOutput, complete: Mapping[int, ActiveRequest]
+        self, out: StepOutput, complete: Mapping[int, ActiveRequest]
     ) -> dict[int, tuple[Piece, tuple[ByteLogprob, ...]]]:
         """The next byte of each request, named by its row of logits; by handle what is now certain of its output."""
         pieces = {}
@@ -201,7 +245,7 @@ class Engine:
             logits,
             [request.params for request in requests],
             [request.random.next() for request in requests],
-            allowed_ids(requests, self.model.config),
+            allowed_ids(requests, self._config),
             torch.stack([request.seen for request in requests]),
         )
         num_tops = [request.params.logprobs for request in requests if request.params.logprobs is not None]
@@ -210,10 +254,22 @@ class Engine:
             pieces[request.handle] = request.accept(byte, logprob)
         return pieces
 
-    def _keep(self, rows: list[int]) -> None:
-        """Only these active requests stay."""
-        if len(rows) == len(self._active):
-            return
-        self._active = [self._active[row] for row in rows]
-        assert self._state is not None
-        self._state = self._state.select(rows) if rows else None
+
+def _report(
+    out: StepOutput, request: ActiveRequest, index: int, start: int, length: int
+) -> tuple[tuple[ByteLogprob, ...], tuple[ByteBoundary, ...]]:
+    """What a request, the call's `index`-th, wants to know of the ids it has just read: rows `start` and behind.
+
+    What it was told before it was put back is not told again.
+    """
+    prompt_logprobs: list[ByteLogprob] = []
+    boundaries: list[ByteBoundary] = []
+    told = request.num_told(length)
+    if request.request.prompt_logprobs:
+        targets = torch.tensor(request.targets(length)[told:], dtype=torch.int64)
+        logits = out.logits[start + told : start + told + len(targets)]
+        prompt_logprobs = log_probabilities(logits, targets, request.params.logprobs or 0)
+    if request.request.boundaries and told < length:
+        is_bos = request.num_read == 0  # which is no byte
+        boundaries = out.boundaries(index)[max(told, is_bos) :]
+    return tuple(prompt_logprobs), tuple(boundaries)

@@ -34,7 +34,7 @@ def generate(
     """
     params = SamplingParams.from_options(**sampling)
     requests = [Request(prompt, params) for prompt in _prompts(prompts, "prompts")]
-    engine = Engine(model, limits)
+    engine = Engine(model, (limits or EngineLimits()).for_requests(len(requests)))
     results = [_finished(events) for events in _run(engine, requests)]
     if return_bytes:
         return [b"".join(event.data for event in events) for events in results]
@@ -44,7 +44,7 @@ def generate(
 def stream(model: HNetLM, prompt: str | bytes, **sampling: Any) -> Iterator[str]:
     """The continuation of one prompt as it comes, in pieces of text; whole characters, and no part of a stop string."""
     request = Request(as_bytes(prompt, "prompt"), SamplingParams.from_options(**sampling))
-    engine = Engine(model)
+    engine = Engine(model, EngineLimits().for_requests(1))
     engine.submit(request)
     return _texts(engine)
 
@@ -67,7 +67,10 @@ def score(
     *,
     limits: EngineLimits | None = None,
 ) -> list[Score]:
-    """The log-probability of each continuation after its prompt; the end of the text is not counted."""
+    """The log-probability of each continuation after its prompt; the end of the text is not counted.
+
+    Raises RequestError for a text that outgrows the pool of keys and values.
+    """
     befores, afters = _prompts(prompts, "prompts"), _prompts(continuations, "continuations")
     if len(befores) != len(afters):
         raise RequestError(f"score takes one continuation a prompt, got {len(befores)} prompts and {len(afters)}")
@@ -75,10 +78,15 @@ def score(
     requests = [
         Request(before + after, params, prompt_logprobs=True) for before, after in zip(befores, afters, strict=True)
     ]
-    engine = Engine(model, limits)
+    engine = Engine(model, (limits or EngineLimits()).for_requests(len(requests)))
     scores = []
-    for before, events in zip(befores, _run(engine, requests), strict=True):
+    for before, request, events in zip(befores, requests, _run(engine, requests), strict=True):
         logprobs = [item.logprob for event in _finished(events) for item in event.prompt_logprobs]
+        if len(logprobs) < len(request.prompt):
+            raise RequestError(
+                f"a text of {len(request.prompt)} bytes outgrows the pool of keys and values after {len(logprobs)}; "
+                "shorten it, or raise pool_bytes"
+            )
         scores.append(Score(tuple(logprobs[len(before) :])))
     return scores
 

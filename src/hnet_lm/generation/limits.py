@@ -1,8 +1,13 @@
 """How much an engine takes on at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self, get_args
 
 from hnet_lm.errors import UserError
+from hnet_lm.generation.stepper import KeysValues
+from hnet_lm.model import HNetLM
+
+LEAST_POOL_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -10,13 +15,30 @@ class EngineLimits:
     """Limits of an engine; what does not fit now waits, and what can never fit is refused."""
 
     max_active: int = 64
-    """Requests that run at once."""
+    """Requests that run at once. All state but keys and values is of a fixed size and is allocated for so many."""
     prefill_bytes: int = 2048
     """Prompt bytes read in a step, of all requests together; running requests wait that long for their next byte."""
-    max_state_bytes: int = 2**30
-    """Bytes of state that the active requests may come to have."""
+    pool_bytes: int | None = None
+    """Bytes for keys and values of all requests; None: as many as the model's weights take, 1 GiB at least."""
+    keys_values: KeysValues | None = None
+    """Type of keys and values; None: that of the weights. bfloat16 halves a float32 model's and rounds to 8 bits."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("max_active", "prefill_bytes", "pool_bytes"):
+            value = getattr(self, name)
+            if name == "pool_bytes" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name} must be a whole number, 1 or more, got {value!r}")
+        if self.keys_values not in (None, *get_args(KeysValues)):
+            raise UserError(f"keys_values must be one of {', '.join(get_args(KeysValues))}, got {self.keys_values!r}")
+
+    def for_requests(self, num_requests: int) -> Self:
+        """The same limits with no more slots than there are requests, since each takes memory."""
+        return replace(self, max_active=max(1, min(self.max_active, num_requests)))
+
+    def pool_bytes_of(self, model: HNetLM) -> int:
+        """The size of the pool for this model."""
+        if self.pool_bytes is not None:
+            return self.pool_bytes
+        return max(LEAST_POOL_BYTES, sum(parameter.nbytes for parameter in model.parameters()))

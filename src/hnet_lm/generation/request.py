@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.generation.params import SamplingParams
 from hnet_lm.generation.sampling import ByteLogprob
 
 FinishReason = Literal["eos", "stop", "length", "error"]
-"""The model ended the text; a stop string came; `max_new_bytes` are there; the logits were not finite."""
+"""The model ended the text; a stop string came; `max_new_bytes` are there, or the request outgrew the pool of keys and
+values; the logits were not finite."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ByteBoundary:
-    """A byte as the stages see it: its boundary probability in each stage that it reaches, outermost first.
-
-    A byte that starts a chunk in a stage reaches the next one; `depth` counts the stages in which it does.
-    """
-
-    probs: tuple[float, ...]
-    depth: int
-
-
-@dataclass(frozen=True)
 class Event:
     """What one step brought for one request. Joined over all events, each field is whole and in order."""
 
@@ -43,7 +34,7 @@ class Event:
     text: str = ""
     """The text they complete; a character whose last byte is still to come is held back."""
     logprobs: tuple[ByteLogprob, ...] = ()
-    """One for each byte of `data`, if asked for."""
+    """One for each byte of `data`, and one for the end of the text where the model chose it, if asked for."""
     prompt_logprobs: tuple[ByteLogprob, ...] = ()
     boundaries: tuple[ByteBoundary, ...] = ()
     finish_reason: FinishReason | None = None

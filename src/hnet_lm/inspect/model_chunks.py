@@ -12,8 +12,7 @@ from torch import Tensor
 
 from hnet_lm.errors import DataError
 from hnet_lm.inspect.structure import Chunks
-from hnet_lm.model import HNet, HNetLM, Routing
-from hnet_lm.sequences import Sequences
+from hnet_lm.model import HNetLM, Routing
 
 PIECE_BYTES = 8192
 
@@ -37,24 +36,13 @@ def chunks(model: HNetLM, text: str | bytes, piece_bytes: int = PIECE_BYTES) -> 
 
 def _routings(model: HNetLM, ids: Int[Tensor, " t"], piece_bytes: int) -> list[list[Routing]]:
     """For each stage the routings of the pieces, in order."""
-    networks: list[HNet] = []
-    network = model.network
-    while isinstance(network, HNet):
-        networks.append(network)
-        network = network.main_network
-    states = [(network.encoder.new_state(1), network.routing.new_state(1, model.device)) for network in networks]
-    found: list[list[Routing]] = [[] for _ in networks]
+    state = model.new_state(1)
+    found: list[list[Routing]] = [[] for _ in range(model.config.num_stages)]
     for piece in ids.split(piece_bytes):
-        piece = piece.to(model.device)
-        x = model.embedding(piece)
-        seqs = Sequences.from_lengths([len(piece)], device=model.device).with_input_ids(piece)
-        for stage, network in enumerate(networks):
-            x_hat, encoder = network.encoder(x, seqs, states[stage][0])
-            routing, routing_state = network.routing(x_hat, seqs, states[stage][1])
-            states[stage] = (encoder, routing_state)
-            found[stage].append(routing)
-            x, seqs = network.downsampler(x_hat, routing)
-            x = network.widen(x)
+        encoding = model.encode(piece.to(model.device), state=state)
+        state = encoding.state
+        for routings, routing in zip(found, encoding.routings, strict=True):
+            routings.append(routing)
     return found
 
 

@@ -3,8 +3,6 @@
 The residual stream stays in at least float32; only what enters a mixer or an MLP has the weights' type.
 """
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,7 +10,6 @@ from hnet_lm.config import Mamba2Config, StageConfig
 from hnet_lm.layout import BlockKind
 from hnet_lm.model.layers import GatedMLP, RMSNorm
 from hnet_lm.model.mixers import Attention, Mamba2
-from hnet_lm.ops import Layer
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -22,27 +19,20 @@ class Block(nn.Module):
 
     def __init__(self, kind: BlockKind, stage: StageConfig, mamba2: Mamba2Config):
         super().__init__()
-        self.mixer_norm = RMSNorm(stage.d_model)
-        self.mixer = Mamba2(stage.d_model, mamba2) if kind.mixer == "mamba2" else Attention(stage)
-        self.mlp_norm = RMSNorm(stage.d_model) if kind.has_mlp else None
-        self.mlp = GatedMLP(stage.d_model, stage.d_intermediate) if kind.has_mlp else None
+        d_model = stage.d_model
+        self.mixer_norm = RMSNorm(d_model, feeds_linear=True)
+        self.mixer = Mamba2(d_model, mamba2) if kind.mixer == "mamba2" else Attention(stage)
+        self.mlp_norm = RMSNorm(d_model, feeds_linear=True) if kind.has_mlp else None
+        self.mlp = GatedMLP(d_model, stage.d_intermediate) if kind.has_mlp else None
 
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: State | None = None
     ) -> tuple[Float[Tensor, "t d"], State | None]:
-        y, state = self.mixer(x, seqs, state, self.mixer_norm)
+        y, state = self.mixer(self.mixer_norm(x), seqs, state)
         x = x + y
         if self.mlp is not None and self.mlp_norm is not None:
-            x = x + self.mlp(x, self.mlp_norm)
+            x = x + self.mlp(self.mlp_norm(x))
         return x, state
 
-    def layers(self, state: State | None) -> list[tuple[Layer, State | None]]:
-        """The same as data, for `residual_layers`: the mixer with the state, and the MLP, which has none."""
-        parts: dict[str, Any] = self._modules  # asked as attributes, all parts together would take a tenth of a step
-        layers: list[tuple[Layer, State | None]] = [(parts["mixer"].layer(parts["mixer_norm"]), state)]
-        if "mlp" in parts:
-            layers.append((parts["mlp"].layer(parts["mlp_norm"]), None))
-        return layers
-
     def new_state(self, num_sequences: int) -> State:
-        return self.mixer.new_state(num_sequences)
+        return self.mixer.new_state(num_sequences, self.mixer_norm.weight.dtype)

@@ -11,7 +11,7 @@ The routing module may be another chunker (`config.chunkers`). With `config.spac
 SpaceByte: out = decoder(z[chunk of each position] + x_hat), and no network ends in a norm but the outermost decoder.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from hnet_lm.model.dynamic_chunking import (
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
 from hnet_lm.model.layers import Float32Linear, Widen
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 
 @dataclass
@@ -69,18 +69,43 @@ class HNet(nn.Module):
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: HNetState | None = None
     ) -> tuple[Float[Tensor, "t d"], HNetState | None, tuple[Routing, ...]]:
         """The output, the state, and the routing of this stage and of those inside it."""
-        x_hat, encoder = self.encoder(x, seqs, state and state.encoder)
-        routing, routing_state = self.routing(x_hat, seqs, state and state.routing)
-        inner, inner_seqs = self.downsampler(x_hat, routing)
+        state = consumed(state, HNetState)
+        x_hat, routing, inner, inner_seqs, carried = self._encode(x, seqs, state)
         inner, main_network, inner_routings = run_network(
-            self.main_network, self.widen(inner), inner_seqs, state and state.main_network
+            self.main_network, inner, inner_seqs, state and state.main_network
         )
         inner = inner[:, : self.d_model]
         z, smoothing = self.smoothing(inner, routing, inner_seqs, state and state.smoothing)
         y, upsampler = self.upsampler(z, routing, inner_seqs, state and state.upsampler)
         out, decoder = self.decoder(y + self.residual_proj(x_hat), seqs, state and state.decoder)
-        carried: Any = (encoder, routing_state, main_network, smoothing, upsampler, decoder)  # all None without a state
-        return out, state and HNetState(*carried), (routing, *inner_routings)
+        states: Any = (*carried, main_network, smoothing, upsampler, decoder)  # all None without a state
+        return out, state and HNetState(*states), (routing, *inner_routings)
+
+    def encode(
+        self, x: Float[Tensor, "t d"], seqs: Sequences, state: HNetState | None = None
+    ) -> tuple[Float[Tensor, "c d_inner"], Sequences, HNetState | None, tuple[Routing, ...]]:
+        """What enters the innermost network: its vectors and their sequences, the state, and the routing of every
+        stage. Only encoders and routing run; no boundary depends on anything else."""
+        state = consumed(state, HNetState)
+        _, routing, inner, inner_seqs, (encoder, routing_state) = self._encode(x, seqs, state)
+        main_network: Any = state and state.main_network
+        routings = ()
+        if isinstance(self.main_network, HNet):
+            inner, inner_seqs, main_network, routings = self.main_network.encode(inner, inner_seqs, main_network)
+        if state is not None:
+            state = replace(state, encoder=encoder, routing=routing_state, main_network=main_network)
+        return inner, inner_seqs, state, (routing, *routings)
+
+    def _encode(
+        self, x: Float[Tensor, "t d"], seqs: Sequences, state: HNetState | None
+    ) -> tuple[
+        Float[Tensor, "t d"], Routing, Float[Tensor, "c d_inner"], Sequences, tuple[IsotropicState | None, State | None]
+    ]:
+        """x_hat and its routing; what enters the next stage; the states of encoder and routing."""
+        x_hat, encoder = self.encoder(x, seqs, state and state.encoder)
+        routing, routing_state = self.routing(x_hat, seqs, state and state.routing)
+        inner, inner_seqs = self.downsampler(x_hat, routing)
+        return x_hat, routing, self.widen(inner), inner_seqs, (encoder, routing_state)
 
     def new_state(self, num_sequences: int) -> HNetState:
         weight = next(self.encoder.parameters())

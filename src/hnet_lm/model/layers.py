@@ -1,41 +1,35 @@
-"""The small layers: RMS norm, gated MLP, linear maps, widening between stages."""
-
-from typing import Any
+"""The small layers: RMS norm, gated MLP, causal convolution, widening between stages."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.ops import MLPLayer, PreNorm, gated_mlp, linear, rms_norm
+from hnet_lm.ops.causal_conv import causal_conv
+from hnet_lm.ops.rms_norm import rms_norm
+from hnet_lm.ops.swiglu import swiglu
+from hnet_lm.sequences import Sequences
 
 NORM_EPS = 1e-5
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + 1e-5) * weight, in at least float32; the result has the weight's type."""
+    """v / sqrt(mean(v^2) + 1e-5) * weight, v = x or x * silu(gate), in at least float32.
 
-    def __init__(self, d_model: int):
+    The result has the weight's type. Where it `feeds_linear`, which rounds its input to the type of an autocast, it has
+    that type at once.
+    """
+
+    def __init__(self, d_model: int, *, feeds_linear: bool = False):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(d_model))
+        self.eps = NORM_EPS
+        self.feeds_linear = feeds_linear
 
-    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
-        return rms_norm(x, self.weight, None, NORM_EPS)
-
-    @property
-    def as_pre_norm(self) -> PreNorm:
-        """For an op that does the norm itself."""
-        weight: Any = self._parameters["weight"]
-        return PreNorm(weight, NORM_EPS)
-
-
-class Linear(nn.Linear):
-    """W x, without bias."""
-
-    def __init__(self, d_in: int, d_out: int):
-        super().__init__(d_in, d_out, bias=False)
-
-    def forward(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
-        return linear(x, self.weight)
+    def forward(self, x: Float[Tensor, "t d"], gate: Float[Tensor, "t d"] | None = None) -> Float[Tensor, "t d"]:
+        device, dtype = x.device.type, self.weight.dtype
+        if self.feeds_linear and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        return rms_norm(x, self.weight, self.eps, gate, dtype=dtype)
 
 
 class GatedMLP(nn.Module):
@@ -43,31 +37,34 @@ class GatedMLP(nn.Module):
 
     def __init__(self, d_model: int, d_intermediate: int):
         super().__init__()
-        self.fc1 = Linear(d_model, 2 * d_intermediate)
-        self.fc2 = Linear(d_intermediate, d_model)
+        self.fc1 = nn.Linear(d_model, 2 * d_intermediate, bias=False)
+        self.fc2 = nn.Linear(d_intermediate, d_model, bias=False)
 
-    def forward(self, x: Float[Tensor, "t d"], norm: RMSNorm | None = None) -> Float[Tensor, "t d"]:
-        """Of norm(x), where a norm is given."""
-        return gated_mlp(x, self.fc1.weight, self.fc2.weight, pre_norm=norm and norm.as_pre_norm)
+    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+        y, gate = self.fc1(x).chunk(2, dim=-1)  # t f
+        return self.fc2(swiglu(y, gate))
 
-    def layer(self, norm: RMSNorm) -> MLPLayer:
-        return MLPLayer(norm.as_pre_norm, self.fc1.weight, self.fc2.weight)
+
+class CausalConv(nn.Conv1d):
+    """silu of a depthwise causal convolution along each sequence. State: the last w-1 inputs."""
+
+    def __init__(self, num_channels: int, width: int):
+        super().__init__(num_channels, num_channels, width, groups=num_channels)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  packed rows, not (batch, channels, length)
+        self, x: Float[Tensor, "t d"], seqs: Sequences, state: Float[Tensor, "s w_minus_1 d"] | None = None
+    ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "s w_minus_1 d"] | None]:
+        assert self.bias is not None
+        return causal_conv(x, self.weight[:, 0], self.bias, seqs, state)
 
 
 class Float32Linear(nn.Linear):
     """A linear map with bias in at least float32, whatever the type of the model around it and the autocast."""
 
     def forward(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
-        if not torch.is_autocast_enabled(x.device.type):
-            return self._product(x)
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            return self._product(x)
-
-    def _product(self, x: Float[Tensor, "t d_in"]) -> Float[Tensor, "t d_out"]:
-        weight, bias = self.weight, self.bias
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        assert bias is not None
-        return linear(x.to(wide), weight.to(wide)) + bias.to(wide)
+            return nn.functional.linear(x.to(wide), self.weight.to(wide), self.bias.to(wide))
 
 
 class Widen(nn.Module):

@@ -1,33 +1,51 @@
 """The language model: bytes to an embedding, through the H-Net, to logits over the next byte."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking import EntropyChunker, Routing
-from hnet_lm.model.hnet import HNet, build_network, run_network
+from hnet_lm.model.hnet import HNet, HNetState, build_network, run_network
 from hnet_lm.model.initialization import initialize
-from hnet_lm.model.layers import Linear
+from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.padding import Padding
-from hnet_lm.ops import linear
+from hnet_lm.ops.checks import WHOLE_NUMBERS, require_plain
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import Sizes, State
 
 
-@dataclass(frozen=True)
-class HNetOutput:
+class HNetOutput(NamedTuple):
     """What a call returns, packed `(t, ...)` or padded `(b, l, ...)` as the input was given."""
 
     logits: Float[Tensor, "*t v"]
     """Logits of the byte after each position; 0 where there is padding."""
     routings: tuple[Routing, ...]
-    """One a stage, outermost first; empty for an isotropic model."""
+    """One per stage, outermost first; empty for an isotropic model."""
     state: State | None
     """What to pass in to continue these sequences; None if no state was passed."""
+    hidden: Float[Tensor, "*t d"]
+    """What the head reads: the vector of each position; 0 where there is padding."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a text is to the innermost network, packed."""
+
+    chunks: Float[Tensor, "c d_inner"]
+    """The vectors that enter it, one per chunk; of an isotropic model, the embedding."""
+    seqs: Sequences
+    """How the chunks divide into sequences."""
+    routings: tuple[Routing, ...]
+    """One per stage, outermost first."""
+    state: State | None
+    """What to pass in to encode on; None if no state was passed."""
 
 
 class HNetLM(nn.Module):
@@ -41,7 +59,7 @@ class HNetLM(nn.Module):
         self.embedding = nn.Embedding.from_pretrained(torch.empty(vocab_size, d_model), freeze=False)
         byte_model = None if config.byte_model is None else HNetLM(config.byte_model)
         self.network = build_network(config, byte_model=byte_model)
-        self.lm_head = None if config.tie_embeddings else Linear(d_model, vocab_size)
+        self.lm_head = None if config.tie_embeddings else nn.Linear(d_model, vocab_size, bias=False)
         initialize(self.embedding, self.network, self.lm_head)
 
     def forward(
@@ -53,22 +71,72 @@ class HNetLM(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> HNetOutput:
         """Packed `(t,)` ids with their sequences, or `(b, l)` ids: equal rows, or a mask of left or right padding."""
+        require_plain("HNetLM", "input_ids", input_ids)
         if input_ids.dim() == 2:
             if seqs is not None:
                 raise ValueError("sequences go with packed (t,) input_ids; (b, l) input_ids take an attention_mask")
             padding = Padding(input_ids.shape, attention_mask, input_ids.device)
             out = self.forward(padding.pack(input_ids), padding.seqs, state)
-            return HNetOutput(padding.unpack(out.logits), padding.unpack_routings(out.routings), out.state)
+            routings = padding.unpack_routings(out.routings)
+            return HNetOutput(padding.unpack(out.logits), routings, out.state, padding.unpack(out.hidden))
         if input_ids.dim() != 1 or attention_mask is not None:
             shape = tuple(input_ids.shape)
             raise ValueError(f"input_ids must be (t,) or (b, l), with an attention_mask only for (b, l); got {shape}")
+        x, seqs = self._embed(input_ids, seqs, state)
+        y, state, routings = run_network(self.network, x, seqs, state)
+        logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
+        return HNetOutput(logits, routings, state, y)
+
+    def encode(
+        self, input_ids: Int[Tensor, " t"], seqs: Sequences | None = None, state: State | None = None
+    ) -> Encoding:
+        """Packed ids up to the innermost network. `model.innermost(encoding.chunks, encoding.seqs)` goes on from there.
+
+        The state is that of the whole model, of which encoders and routing are continued and the rest stays.
+        """
+        x, seqs = self._embed(input_ids, seqs, state)
+        if isinstance(self.network, HNet):
+            chunks, inner_seqs, state, routings = self.network.encode(x, seqs, cast(HNetState | None, state))
+            return Encoding(chunks, inner_seqs, routings, state)
+        return Encoding(x, seqs, (), state)
+
+    def _embed(
+        self, input_ids: Int[Tensor, " t"], seqs: Sequences | None, state: State | None
+    ) -> tuple[Float[Tensor, "t d"], Sequences]:
+        """The embedding of packed ids and their sequences, with everything checked that a caller may get wrong."""
+        require_plain("HNetLM", "input_ids", input_ids)
+        if input_ids.dim() != 1 or input_ids.dtype not in WHOLE_NUMBERS:
+            shape = tuple(input_ids.shape)
+            raise ValueError(f"input_ids must be whole numbers, (t,) or (b, l); got {input_ids.dtype} of {shape}")
+        if input_ids.device != self.device:
+            raise ValueError(f"input_ids are on {input_ids.device}, the model is on {self.device}")
+        if input_ids.device.type == "cpu" and len(input_ids) and not torch.compiler.is_compiling():
+            least, most = (int(end) for end in input_ids.aminmax())
+            if least < 0 or most >= self.config.vocab_size:
+                raise ValueError(f"input_ids must be 0 to {self.config.vocab_size - 1}, got {least} to {most}")
         if seqs is None:
             seqs = Sequences.from_lengths([len(input_ids)], device=input_ids.device)
+        if not isinstance(seqs, Sequences):
+            raise TypeError(f"seqs must be Sequences, not {type(seqs).__name__}")
         if seqs.num_positions != len(input_ids):
             raise ValueError(f"the sequences have {seqs.num_positions} positions, but input_ids has {len(input_ids)}")
-        y, state, routings = run_network(self.network, self.embedding(input_ids), seqs.with_input_ids(input_ids), state)
-        logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
-        return HNetOutput(logits, routings, state)
+        if seqs.device != input_ids.device:
+            raise ValueError(f"the sequences are on {seqs.device}, input_ids on {input_ids.device}")
+        if state is not None:
+            if not isinstance(state, State):
+                raise TypeError(f"the state must be one of this model, not {type(state).__name__}")
+            state.require_sizes(self._state_sizes)
+            seqs.require_slots(state.num_sequences)
+        seqs = seqs.with_input_ids(input_ids)
+        return self.embedding(seqs.require_input_ids("HNetLM")), seqs
+
+    @property
+    def innermost(self) -> Isotropic:
+        """The innermost main network, which sees one vector per chunk."""
+        network = self.network
+        while isinstance(network, HNet):
+            network = network.main_network
+        return network
 
     @property
     def head_weight(self) -> Float[Tensor, "v d"]:
@@ -77,6 +145,10 @@ class HNetLM(nn.Module):
     def new_state(self, num_sequences: int) -> State:
         """The state of sequences of which nothing has been seen yet."""
         return self.network.new_state(num_sequences)
+
+    @cached_property
+    def _state_sizes(self) -> Sizes:
+        return self.new_state(0).sizes()
 
     def load_byte_model(self, byte_model: "HNetLM") -> None:
         """Give the entropy chunker the weights of a trained byte model. Raises ConfigError where it is another one."""

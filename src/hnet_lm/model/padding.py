@@ -7,6 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from hnet_lm.model.dynamic_chunking import Routing
+from hnet_lm.ops.checks import WHOLE_NUMBERS, require_plain
 from hnet_lm.sequences import Sequences
 
 
@@ -18,6 +19,9 @@ class Padding:
         self.mask = None
         lengths = [shape[1]] * shape[0]
         if mask is not None:
+            require_plain("HNetLM", "attention_mask", mask)
+            if mask.dtype not in (torch.bool, *WHOLE_NUMBERS) or mask.device.type == "meta":
+                raise ValueError(f"attention_mask must be bools or 0 and 1, not {mask.dtype} on {mask.device}")
             if mask.shape != shape:
                 raise ValueError(f"attention_mask is {tuple(mask.shape)}, but input_ids is {tuple(shape)}")
             self.mask = mask.to(device=device, dtype=torch.bool)

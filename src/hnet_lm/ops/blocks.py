@@ -1,9 +1,9 @@
 """Packed positions laid out in blocks of equal size, and the recurrence from block to block.
 
 The parallel form of a linear recurrence computes within a block by matrix products and passes a state between blocks.
-Here every block belongs to one sequence, whose last block is filled up with zeros: a zero input with a log decay of
-zero changes nothing, so the state after the last block is the sequence's final state, and nothing leaks between
-sequences without any mask.
+Here every block belongs to one sequence, whose last block is filled up with zeros. A zero input with a log decay of
+zero changes nothing, so the state after the last block is the sequence's final state, and no mask is needed to keep
+sequences apart.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ class Blocks:
         return x.unflatten(0, (self.num_blocks, self.size))
 
     def merge(self, x: Float[Tensor, "k q ..."]) -> Float[Tensor, "t ..."]:
-        """Back to packed positions; what stands in the fill is dropped."""
+        """Back to packed positions; the fill is dropped."""
         x = x.flatten(0, 1)
         return x if self.rows is None else gather_rows(x, self.rows)
 
@@ -86,7 +86,7 @@ class _PassStates(torch.autograd.Function):
 
 
 def within_block_decay(log_decay: Float[Tensor, "... q"]) -> Float[Tensor, "... q q"]:
-    """Lower-triangular L with L[i, j] = exp(sum of log_decay over j+1 .. i): what is left at i of an input at j.
+    """Lower-triangular L with L[i, j] = exp(sum of log_decay over j+1 .. i): the part of an input at j left at i.
 
     Sums of each segment on its own, not differences of one running sum: a long decay leaves no rounding behind.
     """

@@ -1,46 +1,106 @@
-"""Which backend an op runs on: the one place where that is decided.
+"""Which backend a leaf op runs on: the one place where that is decided.
 
-Each op is a folder and each of its backends a file in it, which defines a function of the op's name. `reference` is
-slow, obvious and differentiable in float64; `torch` is parallel over time and runs on any device; `numba`, where an op
-has one, is a compiled loop for the CPU and what runs there. Another is named by argument (`ssd(...,
-backend="reference")`) or for a block of code:
+Each op is a folder, and each of its backends a file there that defines a function of the op's name and, where it cannot
+do everything, `supports(...)` with the same arguments: None, or why not. `reference` is slow, obvious and
+differentiable in float64; `eager` is made of torch's operations and runs on any device; `cpu` is a compiled loop. A
+call takes the first backend of its device's preferences that supports it. Another is named by argument
+(`ssd(..., backend="reference")`) or for a block of code, down to the last op of a whole model:
 
-    with use_backend("reference"):            # every op
+    with use_backend("reference"):            # every op that has it
     with use_backend(ssd="reference"):        # one op
 
-Nothing falls back in silence: an unknown backend, or one that cannot run here, is an error that says why.
+The choice holds for all threads of the process, and for a block that is recomputed later in the backward pass. A
+backend asked for by name that cannot do it is a ValueError that says why; there is no fallback.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
+from threading import Lock
+from types import ModuleType
 from typing import Any
 
 import torch
 
-DEFAULT = "torch"
-DEFAULTS: Mapping[str, str] = MappingProxyType({"cpu": "numba"})
-"""By type of device, for the ops that have this backend; the others run on `DEFAULT`."""
-_chosen: ContextVar[Mapping[str, str]] = ContextVar("chosen_backends", default=MappingProxyType({}))
+PREFERENCES: Mapping[str, tuple[str, ...]] = {"cpu": ("cpu", "eager"), "cuda": ("triton", "varlen", "eager")}
+"""By type of device, best first. A plain dictionary: compilers do not follow a mapping proxy."""
+ANY_DEVICE = ("eager",)
+
+OPS_PACKAGE = __name__.rpartition(".")[0]
+Choice = Mapping[str, str]
+"""Backends by the name of the op; `*` stands for every op that has it."""
+
+
+class _Choices:
+    """The choices in force, innermost last. Blocks of several threads may overlap in any order."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.in_force: tuple[Choice, ...] = ()
+
+    def add(self, choice: Choice) -> None:
+        with self._lock:
+            self.in_force = (*self.in_force, choice)
+
+    def remove(self, choice: Choice) -> None:
+        with self._lock:
+            self.in_force = tuple(other for other in self.in_force if other is not choice)
+
+
+_choices = _Choices()
+_remembered: ContextVar[tuple[Choice, ...] | None] = ContextVar("remembered_backends", default=None)
 
 
 @contextmanager
 def use_backend(every: str | None = None, **by_op: str) -> Iterator[None]:
-    """Within the block, run every op (or the named ones) on this backend."""
-    token = _chosen.set({**_chosen.get(), **({"*": every} if every else {}), **by_op})
+    """Within the block, run every op that has this backend (or the named ones) on it, in all threads.
+
+    Raises ValueError for an op or a backend that does not exist.
+    """
+    choice = dict(by_op)
+    for name, backend in by_op.items():
+        if name not in op_names():
+            raise ValueError(f"there is no op {name!r}; ops are {', '.join(op_names())}")
+        Op(f"{OPS_PACKAGE}.{name}").load(backend)
+    if every is not None:
+        if not any(every in Op(f"{OPS_PACKAGE}.{name}").available() for name in op_names()):
+            raise ValueError(f"no op has a backend {every!r}")
+        choice["*"] = every
+    _choices.add(choice)
     try:
         yield
     finally:
-        _chosen.reset(token)
+        _choices.remove(choice)
 
 
-def is_chosen(*names: str) -> bool:
-    """Whether a backend is chosen for one of these ops by name: then an op made of them has to leave them to it."""
-    chosen = _chosen.get()
-    return bool(chosen) and any(name in chosen for name in names)
+def remember_backends() -> Callable[[], AbstractContextManager[None]]:
+    """A context that chooses as is chosen now, for code that runs this call's ops again later."""
+    in_force = _in_force()
+
+    @contextmanager
+    def recall() -> Iterator[None]:
+        token = _remembered.set(in_force)
+        try:
+            yield
+        finally:
+            _remembered.reset(token)
+
+    return recall
+
+
+def op_names() -> list[str]:
+    """Every folder of an op: those that hold a reference."""
+    package = importlib.import_module(OPS_PACKAGE)
+    folders = (module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
+    return [name for name in folders if "reference" in Op(f"{OPS_PACKAGE}.{name}").available()]
+
+
+def _in_force() -> tuple[Choice, ...]:
+    # A compiler traces a block that is recomputed together with its first run, so nothing is remembered for it.
+    remembered = None if torch.compiler.is_compiling() else _remembered.get()
+    return _choices.in_force if remembered is None else remembered
 
 
 class Op:
@@ -49,37 +109,62 @@ class Op:
     def __init__(self, package: str):
         self.package = package
         self.name = package.rpartition(".")[2]
-        self._loaded: dict[str, Callable[..., Any]] = {}
-        self._defaults: dict[torch.device, Callable[..., Any]] = {}
+        self._available = self._listed()
+        self._loaded: dict[str, ModuleType] = {}
 
-    def backend(self, name: str | None, device: torch.device) -> Callable[..., Any]:
-        """The function of the named backend; without a name, of the one chosen by `use_backend`, or the default."""
-        chosen = _chosen.get()
-        if chosen:
-            name = name or chosen.get(self.name) or chosen.get("*")
+    def run(self, backend: str | None, device: torch.device, *arguments: Any) -> Any:
+        """The result of the backend that is named, chosen or preferred for this call."""
+        return getattr(self.choose(backend, device, *arguments), self.name)(*arguments)
+
+    def choose(self, backend: str | None, device: torch.device, *arguments: Any) -> ModuleType:
+        """The module of the backend. Raises ValueError for one that is asked for and does not support the call."""
+        name = self._chosen() if backend is None else backend
         if name is not None:
-            if name in DEFAULTS.values() and DEFAULTS.get(device.type) != name:
-                raise ValueError(
-                    f"op {self.name}: the backend {name!r} does not run on a device of type {device.type!r}"
-                )
-            return self._load(name)
-        if device not in self._defaults:
-            self._defaults[device] = self._load(self.default(device))
-        return self._defaults[device]
+            module = self.load(name)
+            reason = _why_not(module, arguments)
+            if reason is not None:
+                raise ValueError(f"op {self.name}: the backend {name!r} cannot do this: {reason}")
+            return module
+        for name in PREFERENCES.get(device.type, ANY_DEVICE):
+            if name in self._available:
+                module = self.load(name)
+                if _why_not(module, arguments) is None:
+                    return module
+        raise ValueError(f"op {self.name}: no backend can do this on a device of type {device.type!r}")
 
-    def _load(self, name: str) -> Callable[..., Any]:
+    def load(self, name: str) -> ModuleType:
+        """Raises ValueError for a backend that does not exist. One whose file has come since is found."""
         if name not in self._loaded:
-            if name not in self.available():
-                raise ValueError(f"op {self.name} has no backend {name!r}; it has {', '.join(self.available())}")
-            self._loaded[name] = getattr(importlib.import_module(f"{self.package}.{name}"), self.name)
+            if name not in self._available:
+                self._available = self._listed()
+            if name not in self._available:
+                raise ValueError(f"op {self.name} has no backend {name!r}; there are {', '.join(self._available)}")
+            self._loaded[name] = _imported(f"{self.package}.{name}")
         return self._loaded[name]
-
-    def default(self, device: torch.device) -> str:
-        """What runs on this device unless another is chosen."""
-        wanted = DEFAULTS.get(device.type, DEFAULT)
-        return wanted if wanted in self.available() else DEFAULT
 
     def available(self) -> list[str]:
         """Names of all backends, whether or not they can run on this machine."""
+        return list(self._available)
+
+    def _listed(self) -> list[str]:
         paths = importlib.import_module(self.package).__path__
-        return sorted(module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_"))
+        files = (module.name for module in pkgutil.iter_modules(paths) if not module.ispkg)
+        return sorted(name for name in files if not name.startswith("_"))
+
+    def _chosen(self) -> str | None:
+        for choice in reversed(_in_force()):
+            if self.name in choice:
+                return choice[self.name]
+            if choice.get("*") in self._available:
+                return choice["*"]
+        return None
+
+
+@torch.compiler.disable
+def _imported(module: str) -> ModuleType:
+    return importlib.import_module(module)
+
+
+def _why_not(module: ModuleType, arguments: tuple[Any, ...]) -> str | None:
+    supports = getattr(module, "supports", None)
+    return None if supports is None else supports(*arguments)

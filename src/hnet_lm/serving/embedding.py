@@ -1,7 +1,6 @@
-"""A text as one vector: the innermost main network's outputs, of which there is one a chunk, pooled.
+"""A text as one vector: the innermost main network's outputs, one per chunk, pooled.
 
-Only what lies before them runs; no decoder. The chunk that holds BOS and nothing else is left out where the text has
-others.
+Decoders do not run. The chunk that holds BOS and nothing else is left out where the text has others.
 """
 
 from typing import Literal
@@ -11,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hnet_lm.model import HNet, HNetLM
-from hnet_lm.sequences import Sequences
+from hnet_lm.model import HNetLM
 
 Pooling = Literal["mean", "last"]
 
@@ -27,16 +25,7 @@ def embed(model: HNetLM, text: bytes, pooling: Pooling = "mean") -> list[float]:
 
 def innermost_outputs(model: HNetLM, text: bytes) -> Float[Tensor, "c d"]:
     """The innermost main network's output of every chunk of the text, BOS in front."""
-    ids = torch.tensor([model.config.bos_id, *text], device=model.device)
-    x, seqs = model.embedding(ids), Sequences.from_lengths([len(ids)], device=model.device)
-    bos_is_alone = True
-    network = model.network
-    while isinstance(network, HNet):
-        x_hat, _ = network.encoder(x, seqs)
-        routing, _ = network.routing(x_hat, seqs)
-        bos_is_alone = bos_is_alone and bool(routing.is_boundary[1:2].all())
-        x, seqs = network.downsampler(x_hat, routing)
-        x = network.widen(x)
-        network = network.main_network
-    y, _ = network(x, seqs)
+    encoding = model.encode(torch.tensor([model.config.bos_id, *text], device=model.device))
+    y, _ = model.innermost(encoding.chunks, encoding.seqs)
+    bos_is_alone = all(bool(routing.is_boundary[1:2].all()) for routing in encoding.routings)
     return y[1:] if bos_is_alone and len(y) > 1 else y

@@ -6,11 +6,13 @@
         random.pt                       torch's random states
         manifest.json                   size and CRC-32 of every file: a checkpoint that fails them is damaged
 
-A checkpoint is written under a name that nobody reads, flushed to disk, then renamed. A stop at any moment leaves the
-ones before as they were. Rates, betas and weight decay are not in it: they come from the configuration.
+A checkpoint is written under a name that nobody reads, flushed to disk, then renamed. A stop at any moment, and a write
+that fails, leave the ones before as they were. Rates, betas and weight decay are not in it: they come from the
+configuration.
 """
 
 import contextlib
+import io
 import json
 import shutil
 import warnings
@@ -21,8 +23,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -35,8 +39,11 @@ from torch.distributed.checkpoint.state_dict import (
 from hnet_lm import checkpoint
 from hnet_lm.config import HNetConfig
 from hnet_lm.training.distributed import Ranks
+from hnet_lm.training.errors import CannotWrite, TrainingError
+from hnet_lm.training.run_folder import STEP_FOLDERS
 
 MANIFEST = "manifest.json"
+REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
@@ -50,33 +57,52 @@ class CheckpointStore:
     def save(
         self, step: int, config: HNetConfig, model: nn.Module, optimizer: torch.optim.Optimizer, trainer: dict[str, Any]
     ) -> Path:
-        """Write the checkpoint of a step, then remove those that are not kept. All ranks call this together."""
+        """Write the checkpoint of a step. All ranks call this together.
+
+        Raises CannotWrite on all of them; what was written of it is removed.
+        """
         final = self.directory / f"step_{step:08d}"
-        partial = self.directory / f".{final.name}.partial"
-        if self.ranks.is_first:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self.ranks.wait()
-        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        weights = get_model_state_dict(model, options=whole)
-        moments = {"state": get_optimizer_state_dict(model, optimizer)["state"]}
-        with _no_warning_of_one_rank():
-            state_dict_saver.save(moments, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
-        if self.ranks.is_first:
-            checkpoint.write_files(config, cast(dict[str, Tensor], weights), partial)
-            torch.save(_random_states(), partial / "random.pt")
-            (partial / "trainer.json").write_text(json.dumps(trainer, indent=1))
-            _write_manifest(partial)
-            _flush(partial)
-            shutil.rmtree(final, ignore_errors=True)  # only a damaged one can be in the way
-            partial.rename(final)
-            checkpoint.flush(self.directory)
-            self._prune(final, trainer.get("best_step"))
-        self.ranks.wait()
+        partial, replaced = (self.directory / f".{final.name}.{state}" for state in ("partial", REPLACED))
+
+        def make_room() -> None:
+            with _writing(final):
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+
+        def finish() -> None:
+            with _writing(final):
+                checkpoint.write_files(config, cast(dict[str, Tensor], weights), partial)
+                random = io.BytesIO()
+                torch.save(_random_states(), random)  # to a file, torch would not say why it cannot
+                (partial / "random.pt").write_bytes(random.getvalue())
+                (partial / "trainer.json").write_text(json.dumps(trainer, indent=1))
+                _write_manifest(partial)
+                _flush(partial)
+                if final.exists():  # damaged, or saved when something kept its validation from being made
+                    shutil.rmtree(replaced, ignore_errors=True)
+                    final.rename(replaced)
+                partial.rename(final)
+                checkpoint.flush(self.directory)
+
+        try:
+            self.ranks.on_first(make_room)
+            whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            weights = get_model_state_dict(model, options=whole)
+            moments = {"state": get_optimizer_state_dict(model, optimizer)["state"]}
+            with _writing(final), _no_warning_of_one_rank():
+                state_dict_saver.save(moments, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
+            self.ranks.on_first(finish)
+        except CannotWrite:
+            if self.ranks.is_first:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
         return final
 
     def newest(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that is whole, and a line about each newer one that is not."""
+        """The newest checkpoint that is whole, and a line about each newer one that is not.
+
+        Raises TrainingError where a file cannot be read at all: it may be whole, and must not be taken for damaged.
+        """
         damaged = []
         for path in reversed(self.all()):
             fault = find_damage(path)
@@ -86,18 +112,35 @@ class CheckpointStore:
         return None, damaged
 
     def all(self) -> list[Path]:
-        return sorted(self.directory.glob("step_????????"))
+        return sorted(self.directory.glob(STEP_FOLDERS))
 
-    def _prune(self, newest: Path, best_step: int | None) -> None:
-        """Remove what is not kept, and any of a later step: those were damaged, or the run would not be before them."""
+    def recover(self) -> None:
+        """Put back a checkpoint that was being replaced when the process was killed. Raises CannotWrite."""
+        for replaced in self.directory.glob(f".{STEP_FOLDERS}.{REPLACED}"):
+            final = replaced.with_name(replaced.stem.removeprefix("."))
+            if not final.exists():
+                with _writing(final):
+                    replaced.rename(final)
+
+    def leftovers(self) -> list[Path]:
+        """What a process that was killed in the middle of a save, or of a removal, left behind."""
+        return sorted(self.directory.glob(f".{STEP_FOLDERS}.*"))
+
+    def prune(self, newest: Path, best_step: int | None) -> None:
+        """Remove what is not kept, and any of a later step: those were damaged, or the run would not be before them.
+
+        Raises CannotWrite.
+        """
         paths = self.all()
         kept = [path for path in paths if path <= newest][-self.keep :]
         kept += [path for path in paths if path.name == f"step_{best_step or 0:08d}"]
         for path in [path for path in paths if path not in kept]:
             doomed = path.with_name(f".{path.name}.removed")
-            path.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
-        for leftover in self.directory.glob(".step_*"):
+            with _writing(path, "removed"):
+                path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        for leftover in self.leftovers():
             shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -130,26 +173,61 @@ def _restore_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None if they are all as they were written."""
+    """What is wrong with a checkpoint's files; None if they are all as they were written. Raises TrainingError."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError):
+        for name, (size, crc) in manifest.items():
+            file = path / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != size or _crc(file) != crc:
+                return f"{name} has changed"
+    except (FileNotFoundError, ValueError):
         return f"{MANIFEST} is missing or unreadable"
-    for name, (size, crc) in manifest.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size or _crc(file) != crc:
-            return f"{name} has changed"
+    except OSError as error:
+        raise TrainingError(f"{error.filename or path}: cannot be read: {checkpoint.reason(error)}") from error
     return None
 
 
 def publish(checkpoint_path: Path, run: Path) -> None:
-    """Make the run's folder itself a model directory with this checkpoint's weights."""
-    for name in checkpoint.FILES:
+    """Make the run's folder itself a model directory with this checkpoint's weights. Raises CannotWrite.
+
+    The config, without which a folder is no model, comes last; it is the same for all checkpoints of a run.
+    """
+    for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
         partial = run / f".{name}.partial"
-        shutil.copyfile(checkpoint_path / name, partial)
-        partial.replace(run / name)
+        try:
+            with _writing(run / name):
+                shutil.copyfile(checkpoint_path / name, partial)
+                checkpoint.flush(partial)
+                partial.replace(run / name)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+    with _writing(run):
+        checkpoint.flush(run)
+
+
+@contextlib.contextmanager
+def _writing(path: Path, done: str = "written") -> Iterator[None]:
+    """What keeps files from being written becomes one line that names `path`."""
+    try:
+        yield
+    except CheckpointException as error:
+        (failure, _), *_ = error.failures.values()
+        system = _error_of_the_system(failure)
+        if system is None:
+            raise
+        raise CannotWrite(f"{path}: cannot be {done}: {checkpoint.reason(system)}") from error
+    except (OSError, SafetensorError) as error:
+        raise CannotWrite(f"{path}: cannot be {done}: {checkpoint.reason(error)}") from error
+
+
+def _error_of_the_system(error: BaseException | None) -> OSError | None:
+    """The OSError behind an error; torch raises one of its own while it handles that."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextlib.contextmanager

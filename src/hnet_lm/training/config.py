@@ -36,7 +36,8 @@ class ModelSource:
 
     def __post_init__(self) -> None:
         if bool(self.config) == bool(self.init_from):
-            raise ConfigError("model: give either config (fresh weights) or init_from (a saved model)")
+            both = ', not both; --model.config "" takes back that of the run file' if self.config else ""
+            raise ConfigError(f"model: give either config (fresh weights) or init_from (a saved model){both}")
         if self.byte_model and self.init_from:
             raise ConfigError("model.byte_model: goes with config; the model of init_from has its own")
 
@@ -82,7 +83,7 @@ class LoopConfig:
     seed: int = 0
     """Of the weights; the order of the data has its own seed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16: autocast with float32 weights. auto: bfloat16 where its matrix products are the faster ones."""
+    """bfloat16: autocast with float32 weights. auto: bfloat16 where the machine has instructions for its products."""
     accumulation: int = 1
     """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
     activation_checkpointing: bool = False
@@ -231,6 +232,17 @@ FREE_TO_CHANGE = (
 )
 
 
+# Keys that can never differ, not even with `--allow-changes`: what was read, and what the weights are for.
+FIXED = ("data.", "model.architecture")
+NOT_FIXED = ("data.on_error",)
+
+
+def cannot_change(difference: str) -> bool:
+    """Whether a line of `differences` is about a key that stays the same for the whole of a run."""
+    key = difference.partition(":")[0]
+    return key.startswith(FIXED) and key not in NOT_FIXED
+
+
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Lines `key: saved -> now` for every key in which two runs (as nested dicts) train differently."""
     lines = []
@@ -248,4 +260,4 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
 
 def _seen_from(file: Path, path: str) -> str:
     is_local = path and not path.startswith(HUB_PREFIX)
-    return str(file.parent / path) if is_local else path
+    return str(file.parent / Path(path).expanduser()) if is_local else path

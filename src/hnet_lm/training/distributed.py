@@ -7,7 +7,7 @@ with as many rows as it has. A run without torchrun is one rank, and takes the s
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from hnet_lm.errors import UserError
 from hnet_lm.model import HNetLM
 from hnet_lm.model.block import Block
 from hnet_lm.model.layers import Float32Linear
 from hnet_lm.training.config import DistributedConfig
+from hnet_lm.training.errors import TrainingError
 
 T = TypeVar("T")
 
@@ -56,9 +58,17 @@ class Ranks:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait(self) -> None:
-        if self.num_ranks > 1:
-            dist.barrier()
+    def on_first(self, action: Callable[[], None]) -> None:
+        """Let the first rank do something that the others wait for; its UserError is raised on every rank."""
+        failure = None
+        if self.is_first:
+            try:
+                action()
+            except UserError as error:
+                failure = error
+        failure = self.from_first(failure)
+        if failure is not None:
+            raise failure
 
 
 @contextlib.contextmanager
@@ -67,16 +77,16 @@ def ranks() -> Iterator[Ranks]:
 
     What `distribute` made must be gone at the block's end, so make it in a function that the block calls.
     """
-    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    has_cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local_rank) if has_cuda else torch.device("cpu")
-    if has_cuda:
-        torch.cuda.set_device(device)
+    num_ranks = _from_environment("WORLD_SIZE", 1)
+    device = _device_of(_from_environment("LOCAL_RANK", 0))
     if num_ranks == 1:
         yield Ranks(0, 1, device)
         return
-    dist.init_process_group("nccl" if has_cuda else "gloo")
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, dist.DistError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise TrainingError(f"the {num_ranks} ranks could not meet; start them with torchrun: {first_line}") from error
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
@@ -84,6 +94,28 @@ def ranks() -> Iterator[Ranks]:
         # held, which they may want. Its hooks are reference cycles, so going takes a collection.
         gc.collect()
         dist.destroy_process_group()
+
+
+def _from_environment(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise TrainingError(f"{name} must be a whole number, got {value!r}; torchrun sets it")
+    return int(value)
+
+
+def _device_of(local_rank: int) -> torch.device:
+    """Each rank of a machine has a CUDA device of its own; without any, all work on the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    num_devices = torch.cuda.device_count()
+    if local_rank >= num_devices:
+        raise TrainingError(
+            f"LOCAL_RANK {local_rank}: there is no cuda:{local_rank}, this machine offers {num_devices} CUDA devices; "
+            f"start at most {num_devices} ranks per node (torchrun --nproc-per-node {num_devices})"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def distribute(model: HNetLM, config: DistributedConfig, ranks: Ranks, precision: torch.dtype) -> nn.Module:

@@ -1,17 +1,19 @@
 """The course of a run as a picture: bits per byte above, bytes per chunk of every stage below (extra `plot`)."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from hnet_lm.training.metrics import Record
+from hnet_lm.training.run_folder import replace_file
 
 SMOOTHING = 0.8
 
 
 def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[float], title: str) -> None:
-    """Write the PNG of the records of one `metrics.jsonl`."""
+    """Write the PNG of the records of one `metrics.jsonl`. Raises CannotWrite."""
     updates = [record for record in records if record.get("loss") is not None]  # null: it was not finite
     seen = [record["bytes_seen"] / 1e6 for record in updates]
     figure = Figure(figsize=(8, 6), layout="constrained")
@@ -22,7 +24,7 @@ def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[f
     loss_axes.plot(seen, _smoothed(loss), color="tab:blue", label="training")
     bytes_at = {record["step"]: record["bytes_seen"] / 1e6 for record in updates}
     validations = [record for record in records if "validation/bits_per_byte" in record]
-    at = [bytes_at.get(record["step"], seen[-1]) for record in validations]
+    at = [bytes_at.get(record["step"], seen[-1] if seen else 0.0) for record in validations]
     held_out = [record["validation/bits_per_byte"] for record in validations]
     loss_axes.plot(at, held_out, "o", color="tab:orange", label="held-out text")
     if held_out:
@@ -30,7 +32,7 @@ def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[f
             f"{held_out[-1]:.3f}", (at[-1], held_out[-1]), (-6, 10), textcoords="offset points", ha="right"
         )
     tail = sorted(loss)[: max(1, int(0.95 * len(loss)))]
-    loss_axes.set(ylabel="bits per byte", ylim=(None, tail[-1] * 1.05), title=title)
+    loss_axes.set(ylabel="bits per byte", ylim=(None, tail[-1] * 1.05) if tail else None, title=title)
     loss_axes.legend()
 
     target = 1.0
@@ -44,7 +46,9 @@ def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[f
     ratio_axes.legend()
     for axes in (loss_axes, ratio_axes):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    replace_file(path, picture.getvalue())
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

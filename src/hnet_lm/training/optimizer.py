@@ -1,4 +1,4 @@
-"""AdamW with a learning rate a stage.
+"""AdamW with a learning rate per stage.
 
 Outer stages see more positions and are narrower than inner ones. Each stage's rate is the base rate times
 
@@ -77,7 +77,10 @@ def _positions_per_chunk(config: HNetConfig, target_ratios: Sequence[float]) -> 
 
 
 def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Sequence[float]) -> torch.optim.AdamW:
-    """AdamW with a group for every stage, with and without weight decay; frozen parameters are in none."""
+    """AdamW with a group for every stage, with and without weight decay; frozen parameters are in none.
+
+    `fused`: one pass over a parameter and its moments for an update, on the CPU and on CUDA.
+    """
     multipliers = config.lr_multipliers
     if multipliers is None:
         multipliers = lr_multipliers(model.config, target_ratios)
@@ -103,6 +106,7 @@ def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Seque
         ],
         betas=config.betas,
         eps=config.eps,
+        fused=True,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from hnet_lm.data import Batch
+from hnet_lm.data import IGNORE_INDEX, Batch
 from hnet_lm.losses import next_byte_loss, ratio_loss_of
 from hnet_lm.model import HNetOutput, Routing
 from hnet_lm.training.chunk_statistics import ChunkStatistics, chunk_sums
@@ -49,15 +49,23 @@ def update(
     precision: torch.dtype,
     ranks: Ranks,
 ) -> StepResult:
-    """Run one update from these micro-batches. All, on every rank, have equally many targets, so means are exact."""
+    """Run one update from these micro-batches.
+
+    The cross entropy is the mean over all targets of all micro-batches and ranks, however many each has: positions
+    without a target (`IGNORE_INDEX`) do not count, and equally many bytes are different numbers of tokens. The ratio
+    loss is the mean over micro-batches and ranks.
+    """
     optimizer.zero_grad(set_to_none=True)
+    num_targets = [int((batch.targets != IGNORE_INDEX).sum()) for batch in batches]
+    (all_targets,) = ranks.sum_of(sum(num_targets))
+    mean_targets = all_targets / (len(batches) * ranks.num_ranks)
     sums, chunks = [], []
-    for i, batch in enumerate(batches):
+    for i, (batch, num) in enumerate(zip(batches, num_targets, strict=True)):
         batch = batch.to(ranks.device)
         with gradients_stay_local(network, i + 1 < len(batches)):
             with torch.autocast(ranks.device.type, precision, enabled=precision != torch.float32):
                 out: HNetOutput = network(batch.input_ids, batch.sequences)
-            cross_entropy = next_byte_loss(out.logits, batch.targets)
+            cross_entropy = next_byte_loss(out.logits, batch.targets) if num else out.logits.sum() * 0.0
             ratios = iter(terms.target_ratios)
             ratio_losses = [
                 _ratio_loss(routing, next(ratios), terms.over_all_ranks, ranks)
@@ -65,10 +73,10 @@ def update(
                 else cross_entropy.new_zeros(())
                 for routing in out.routings
             ]
-            loss = cross_entropy + terms.weight * sum(ratio_losses)
+            share = num / mean_targets if mean_targets else math.nan  # an update without any target is skipped
+            loss = cross_entropy * share + terms.weight * sum(ratio_losses)
             (loss / len(batches)).backward()
-        num_targets = len(batch.targets)
-        terms_seen = [cross_entropy * num_targets, cross_entropy.new_tensor(num_targets), *ratio_losses]
+        terms_seen = [cross_entropy * num, cross_entropy.new_tensor(num), *ratio_losses]
         sums.append(torch.stack([term.detach().double() for term in terms_seen]))
         chunks.append(torch.stack([chunk_sums(routing) for routing in out.routings]) if out.routings else sums[0][:0])
     seen = torch.stack(sums).sum(0)
@@ -121,4 +129,6 @@ class StepFigures:
         chunks = [ChunkStatistics.from_sums(sums) for sums in ranks.sum(result.chunks)]
         (num_bytes,) = ranks.sum_of(result.num_bytes)
         means = [total / num_means for total in ratio_losses]
+        if not num_targets or not num_bytes:
+            return cls(math.nan, means, chunks, math.nan)
         return cls(nats / num_targets, means, chunks, num_targets / num_bytes)

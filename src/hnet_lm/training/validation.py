@@ -1,18 +1,20 @@
 """Bits per byte on held-out documents while a run goes on, and a sample of text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from hnet_lm.data import DataConfig, documents, open_byte_pairs
+from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
+from hnet_lm.errors import DataError
 from hnet_lm.evaluation import ByteScorer, CarriedState, TokenScorer, bits_per_byte
 from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
 
 SAMPLE_SEED = 0
+REHEARSED_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,30 @@ class Validator:
         self.device = device
         self.precision = precision
 
+    def rehearse(self) -> None:
+        """Measure a little of the first document of every source, and write the sample: whatever would fail, fails now.
+
+        Raises the UserError of a source that cannot be read. Leaves torch's random states as they were.
+        """
+        beginnings = [self._beginning(source) for source in self.config.sources]
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            self._measure(beginnings)
+
+    def _beginning(self, source: SourceConfig) -> bytes:
+        for document in documents(DataConfig(sources=(source,))):
+            if document.data:
+                return document.data[: min(REHEARSED_BYTES, self.config.max_bytes)]
+        raise DataError(f"validation.sources: {source.path} holds no text")
+
     def measure(self) -> Measured:
+        """Raises DataError."""
+        return self._measure(self._documents())
+
+    def _measure(self, texts: Iterable[bytes]) -> Measured:
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         self.model.eval()
         with torch.no_grad(), autocast:
-            result = bits_per_byte(self.scorer, {"validation": self._documents()})
+            result = bits_per_byte(self.scorer, {"validation": texts})
             writes = self.config.sample_bytes and not self.model.config.reads_tokens
             sample = self._sample() if writes else None
         self.model.train()

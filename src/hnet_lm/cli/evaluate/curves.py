@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from hnet_lm.cli.options import names_of
+from hnet_lm.cli.sources import say
 from hnet_lm.cli.tables import print_table, rounded
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
@@ -67,5 +67,5 @@ def _write_figure(curves: Sequence[Curve], efficiencies: Sequence[Efficiency], p
     figure = import_leaf("hnet_lm.evaluation.curves_figure", "plot", "--png")
     if missing := figure.save_figure(curves, efficiencies, picture, png.kind):
         note = import_leaf("hnet_lm.figures", "plot", "--png").boxes_note(missing)
-        print(f"{png.given}: {note}", file=sys.stderr)
+        say(f"{png.given}: {note}")
     png.write(picture.getvalue())

@@ -12,15 +12,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hnet_lm.model.layers import Linear
-from hnet_lm.ops import boundary_prob
+from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 
 @dataclass(frozen=True)
 class Routing:
-    """The decisions of one stage, packed as `seqs` says; padded to `(b, l)` where the model was called so."""
+    """The decisions of one stage, packed as `seqs` says; padded to `(b, l)` where the model's input was."""
 
     boundary_prob: Float[Tensor, "*t"]
     is_boundary: Bool[Tensor, "*t"]
@@ -38,34 +37,36 @@ class Routing:
 
 @dataclass
 class RoutingState(State):
-    """The last vector of each sequence, and whether there has been one."""
+    """q of the last position of each sequence, and whether there has been one."""
 
-    last: Float[Tensor, "s d"]
+    last_q: Float[Tensor, "s d"]
     has_seen: Bool[Tensor, " s"]
 
 
 class RoutingModule(nn.Module):
-    """p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2. State: the last x and whether there was one (`RoutingState`)."""
+    """p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2. State: the last q and whether there was one (`RoutingState`)."""
 
     def __init__(self, d_model: int):
         super().__init__()
         self.d_model = d_model
-        self.q_proj = Linear(d_model, d_model)
-        self.k_proj = Linear(d_model, d_model)
+        self.q_proj = nn.Linear(d_model, d_model, bias=False)
+        self.k_proj = nn.Linear(d_model, d_model, bias=False)
 
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: RoutingState | None = None
     ) -> tuple[Routing, RoutingState | None]:
-        weights = (self.q_proj.weight, self.k_proj.weight)
-        p, last, has_seen = boundary_prob(x, *weights, seqs, state and state.last, state and state.has_seen)
+        state = consumed(state, RoutingState)
+        q, k = self.q_proj(x), self.k_proj(x)
+        p, last_q, has_seen = boundary_prob(q, k, seqs, state and state.last_q, state and state.has_seen)
         routing = Routing(p, p > 0.5, seqs)
-        return routing, None if last is None or has_seen is None else RoutingState(last, has_seen)
+        return routing, None if last_q is None or has_seen is None else RoutingState(last_q, has_seen)
 
     def new_state(self, num_sequences: int, device: torch.device | None = None) -> RoutingState:
         """`device` None: where the weights are."""
-        weight = self.q_proj.weight
+        weight = next(self.parameters())
         device = device or weight.device
+        wide = torch.promote_types(weight.dtype, torch.float32)
         return RoutingState(
-            last=torch.zeros(num_sequences, self.d_model, dtype=weight.dtype, device=device),
+            last_q=torch.zeros(num_sequences, self.d_model, dtype=wide, device=device),
             has_seen=torch.zeros(num_sequences, dtype=torch.bool, device=device),
         )

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hnet_lm.model.dynamic_chunking.routing import Routing
-from hnet_lm.ops import ema_scan
+from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import State
+from hnet_lm.state import State, consumed
 
 MIN_PROB = 1e-4
 
@@ -37,9 +37,8 @@ class SmoothingModule(nn.Module):
     def forward(
         self, inner: Float[Tensor, "c d"], routing: Routing, inner_seqs: Sequences, state: SmoothingState | None = None
     ) -> tuple[Float[Tensor, "c d"], SmoothingState | None]:
+        state = consumed(state, SmoothingState)
         inner = inner.to(torch.promote_types(inner.dtype, torch.float32))
-        if state is not None and not inner.shape[0]:  # as in most steps of decoding
-            return inner, state
         p = routing.boundary_prob[routing.is_boundary].clamp(MIN_PROB, 1 - MIN_PROB)
         z, final = ema_scan(inner, p, inner_seqs, state and state.z)
         return z, None if final is None else SmoothingState(final)

@@ -1,4 +1,4 @@
-"""The upsampler: every position takes the vector of the chunk it lies in, weighed by the confidence of its routing.
+"""The upsampler: every position takes the vector of its chunk, weighed by the confidence of its routing.
 
     y_t = ste(c_t) z_{cumsum(b)_t - 1}
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from hnet_lm.model.dynamic_chunking.routing import Routing
+from hnet_lm.ops.rows import repeat_rows, spread_rows
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
@@ -36,28 +36,26 @@ class Upsampler(nn.Module):
         self, z: Float[Tensor, "c d"], routing: Routing, inner_seqs: Sequences, state: UpsamplerState | None = None
     ) -> tuple[Float[Tensor, "t d"], UpsamplerState | None]:
         seqs = routing.seqs
-        if state is not None and seqs.max_length <= 1:  # each position lies in the newest chunk of its sequence
-            # A copy: z itself may have become the state of the smoothing module, which is changed where it lies.
-            chunk = inner_seqs.nonempty_only().replaced(state.chunk, z.clone())
-            return _weigh(seqs.nonempty_only().owned(chunk).to(z.dtype), routing), UpsamplerState(chunk)
-        count = routing.is_boundary.cumsum(0)  # t: boundaries up to and with each position
-        rows = count - 1
+        rows = routing.is_boundary.cumsum(0) - 1
         if state is not None:
-            # Before its first boundary in this span a position still lies in the chunk that was carried.
-            count_before = pad(count, (1, 0))[seqs.starts][seqs.sequence_ids]
-            rows = torch.where(count > count_before, rows, len(z) + seqs.sequence_ids)
-            carried = seqs.owned(state.chunk).to(z.dtype)
-            active = inner_seqs.nonempty_only()
-            state = UpsamplerState(active.replaced(state.chunk.clone(), z[active.cu_seqlens[1:] - 1]))
-            z = torch.cat([z, carried])
-        return _weigh(z[rows], routing), state
+            # Each sequence's carried chunk comes before its new ones: that of positions before the first boundary.
+            carried = seqs.owned(state.consume().chunk).to(z.dtype)
+            z = spread_rows(torch.cat([carried, z]), _carried_first(inner_seqs), len(carried) + len(z))
+            rows = rows + seqs.sequence_ids + 1
+            newest = inner_seqs.cu_seqlens[1:] + torch.arange(len(carried), device=z.device)
+            state = UpsamplerState(seqs.replaced(state.chunk, z[newest]))
+        y = repeat_rows(z, rows)
+        return (_StraightThrough.apply(y, routing.confidence) if torch.is_grad_enabled() else y), state
 
     def new_state(self, num_sequences: int, dtype: torch.dtype, device: torch.device) -> UpsamplerState:
         return UpsamplerState(torch.zeros(num_sequences, self.d_model, dtype=dtype, device=device))
 
 
-def _weigh(z: Float[Tensor, "t d"], routing: Routing) -> Float[Tensor, "t d"]:
-    return _StraightThrough.apply(z, routing.confidence) if torch.is_grad_enabled() else z
+def _carried_first(seqs: Sequences) -> Int[Tensor, " b_plus_c"]:
+    """Where the b carried chunks and the c new ones go, in that order, for each sequence to be together."""
+    sequences = torch.arange(seqs.num_sequences, device=seqs.device)
+    chunks = torch.arange(seqs.num_positions, device=seqs.device)
+    return torch.cat([seqs.starts + sequences, chunks + seqs.sequence_ids + 1])
 
 
 class _StraightThrough(torch.autograd.Function):

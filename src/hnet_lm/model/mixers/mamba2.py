@@ -1,19 +1,29 @@
-"""Mamba-2 (Dao and Gu, arXiv 2405.21060): a gated selective state space model with a scalar decay a head.
+"""Mamba-2 (Dao and Gu, arXiv 2405.21060): a gated selective state space model with a scalar decay per head.
 
 [z, x, B, C, dt] = W_in u        x, B, C = silu(conv(x, B, C))        dt = softplus(dt + dt_bias)
 h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t^T,  y_t = C_t h_t + D x_t,  out = W_out rmsnorm(y * silu(z))
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
-from hnet_lm.model.layers import NORM_EPS, Linear, RMSNorm
-from hnet_lm.ops import Mamba2Layer, Mamba2State, Mamba2Weights, mamba2
+from hnet_lm.model.layers import CausalConv, RMSNorm
+from hnet_lm.ops.ssd import ssd
 from hnet_lm.sequences import Sequences
+from hnet_lm.state import State, consumed
+
+
+@dataclass
+class Mamba2State(State):
+    """The last inputs of the convolution and the matrix h of every head: of one size, however long the sequence."""
+
+    conv: Float[Tensor, "s w_minus_1 d_conv"]
+    ssm: Float[Tensor, "s n h p"]
 
 
 class Mamba2(nn.Module):
@@ -24,50 +34,38 @@ class Mamba2(nn.Module):
         self.d_inner = config.expand * d_model
         self.d_state = config.d_state
         self.num_heads = self.d_inner // MAMBA2_HEAD_DIM
-        d_conv_in = self.d_inner + 2 * config.d_state
-        self.in_proj = Linear(d_model, self.d_inner + d_conv_in + self.num_heads)
-        self.conv = nn.Conv1d(d_conv_in, d_conv_in, config.d_conv, groups=d_conv_in)
+        d_conv_in = self.d_inner + 2 * self.d_state
+        self.in_proj = nn.Linear(d_model, self.d_inner + d_conv_in + self.num_heads, bias=False)
+        self.conv = CausalConv(d_conv_in, config.d_conv)
         self.dt_bias = nn.Parameter(torch.empty(self.num_heads))
         self.A_log = nn.Parameter(torch.empty(self.num_heads))
         self.D = nn.Parameter(torch.ones(self.num_heads))
-        self.norm = RMSNorm(self.d_inner)
-        self.out_proj = Linear(self.d_inner, d_model)
+        self.norm = RMSNorm(self.d_inner, feeds_linear=True)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
     def forward(
-        self,
-        u: Float[Tensor, "t d"],
-        seqs: Sequences,
-        state: Mamba2State | None = None,
-        norm: RMSNorm | None = None,
+        self, u: Float[Tensor, "t d"], seqs: Sequences, state: Mamba2State | None = None
     ) -> tuple[Float[Tensor, "t d"], Mamba2State | None]:
-        """Of norm(u), where a norm is given."""
-        return mamba2(u, self.weights(), NORM_EPS, seqs, state, pre_norm=norm and norm.as_pre_norm)
+        state = consumed(state, Mamba2State)
+        d_inner, n, h = self.d_inner, self.d_state, self.num_heads
+        z, xBC, dt = self.in_proj(u).split([d_inner, d_inner + 2 * n, h], dim=-1)
+        xBC, conv = self.conv(xBC, seqs, state and state.conv)
+        x, B, C = xBC.split([d_inner, n, n], dim=-1)
+        wide = torch.promote_types(dt.dtype, torch.float32)
+        dt = softplus(dt.to(wide) + self.dt_bias.to(wide))
+        A = -self.A_log.to(wide).exp()
+        y, ssm = ssd(x.unflatten(-1, (h, -1)), dt, A, B, C, self.D.to(wide), seqs, state and state.ssm)  # t h p
+        out = self.out_proj(self.norm(y.flatten(1), gate=z))
+        return out, None if conv is None or ssm is None else Mamba2State(conv, ssm)
 
-    def layer(self, norm: RMSNorm) -> Mamba2Layer:
-        return Mamba2Layer(norm.as_pre_norm, self.weights(), NORM_EPS)
-
-    def weights(self) -> Mamba2Weights:
-        """All of them, from where torch keeps them: asked as attributes, at 2 us each, they would take half a step."""
-        modules: dict[str, Any] = self._modules
-        own: dict[str, Any] = self._parameters
-        conv = modules["conv"]._parameters
-        return Mamba2Weights(
-            modules["in_proj"].weight,
-            conv["weight"],
-            conv["bias"],
-            own["dt_bias"],
-            own["A_log"],
-            own["D"],
-            modules["norm"].weight,
-            modules["out_proj"].weight,
-        )
-
-    def new_state(self, num_sequences: int) -> Mamba2State:
+    def new_state(self, num_sequences: int, dtype: torch.dtype | None = None) -> Mamba2State:
+        """`dtype` is that of the input; None: that of the weights."""
         weight = self.conv.weight
+        dtype = dtype or weight.dtype
         past = self.conv.kernel_size[0] - 1
-        wide = torch.promote_types(weight.dtype, torch.float32)
+        wide = torch.promote_types(dtype, torch.float32)
         heads = (num_sequences, self.d_state, self.num_heads, MAMBA2_HEAD_DIM)
         return Mamba2State(
-            conv=torch.zeros(num_sequences, past, self.conv.in_channels, dtype=weight.dtype, device=weight.device),
+            conv=torch.zeros(num_sequences, past, self.conv.in_channels, dtype=dtype, device=weight.device),
             ssm=torch.zeros(heads, dtype=wide, device=weight.device),
         )

@@ -8,10 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hnet_lm.ops.attention._kv_state import KVState
+from hnet_lm.ops.attention._paged_kv_state import AttentionState, PagedKVState, page_positions
+from hnet_lm.ops.checks import require_floating, require_rows, require_same_type, require_shape, require_whole_number
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
-__all__ = ["KVState", "attention"]
+__all__ = ["AttentionState", "KVState", "PagedKVState", "attention", "page_positions"]
 
 _op = Op(__name__)
 
@@ -22,9 +24,25 @@ def attention(
     v: Float[Tensor, "t h p"],
     window: int,
     seqs: Sequences,
-    state: KVState | None = None,
+    state: AttentionState | None = None,
     *,
     backend: str | None = None,
-) -> tuple[Float[Tensor, "t h p"], KVState | None]:
-    """The mix of values that each position attends to, scaled by 1 / sqrt(p), and the state with k and v added."""
-    return _op.backend(backend, q.device)(q, k, v, window, seqs, state)
+) -> tuple[Float[Tensor, "t h p"], AttentionState | None]:
+    """The mix of values that each position attends to, scaled by 1 / sqrt(p), and the state with k and v added.
+
+    Raises ValueError for shapes that do not fit, for a window below -1, and for a state that was used before.
+    """
+    require_floating("attention", q=q, k=k, v=v)
+    require_same_type("attention", q=q, k=k, v=v)
+    require_whole_number("attention", "window", window, -1)
+    if q.dim() != 3:
+        raise ValueError(f"attention: q must be (t, h, p), got {tuple(q.shape)}")
+    require_rows("attention", seqs, q=q)
+    require_shape("attention", "k", k, *q.shape)
+    require_shape("attention", "v", v, *q.shape)
+    if state is not None:
+        if not isinstance(state, KVState | PagedKVState):
+            raise TypeError(f"attention: state must be a KVState or a PagedKVState, not {type(state).__name__}")
+        state.require_fit(q.shape[1], q.shape[2], window, seqs)
+        state = state.consume()
+    return _op.run(backend, q.device, q, k, v, window, seqs, state)

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from hnet_lm.ops.attention._kv_state import KVState
+from hnet_lm.ops.attention._paged_kv_state import AttentionState
 from hnet_lm.sequences import Sequences
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: KVState | None
-) -> tuple[Tensor, KVState | None]:
+    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: AttentionState | None
+) -> tuple[Tensor, AttentionState | None]:
     outputs = [q[:0]]
     for i, (start, length) in enumerate(zip(seqs.starts.tolist(), seqs.host_lengths, strict=True)):
         rows = slice(start, start + length)
@@ -18,11 +18,10 @@ def attention(
             slot = i if seqs.slots is None else int(seqs.slots[i])
             seen = int(state.num_seen[slot])
             held = seen if window < 0 else min(seen, window + 1)
-            entries = [int(state.entry(torch.tensor(position), window)) for position in range(seen - held, seen)]
-            keys, values = (
-                torch.cat([state.keys[slot, entries], keys]),
-                torch.cat([state.values[slot, entries], values]),
-            )
+            one = Sequences.from_lengths([length], torch.tensor([slot], device=q.device), q.device)
+            past_keys, past_values, _ = state.visible(state.num_seen[slot : slot + 1], held, window, one)
+            keys = torch.cat([past_keys[0].to(k.dtype), keys])
+            values = torch.cat([past_values[0].to(v.dtype), values])
         distance = torch.arange(len(keys) - length, len(keys))[:, None] - torch.arange(len(keys))
         seen_from = (distance >= 0) if window < 0 else (distance >= 0) & (distance <= window)
         scores = torch.einsum("ihp,jhp->hij", q[rows], keys) / q.shape[-1] ** 0.5

@@ -6,6 +6,7 @@ y_t = silu(bias + sum_k weight[:, k] x_{t - (w-1) + k})
 from jaxtyping import Float
 from torch import Tensor
 
+from hnet_lm.ops.checks import given, require_floating, require_rows, require_shape, require_state
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
@@ -21,5 +22,18 @@ def causal_conv(
     *,
     backend: str | None = None,
 ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "s w_minus_1 d"] | None]:
-    """y of every position; the state is the last w-1 inputs of every slot, oldest first (zeros before the start)."""
-    return _op.backend(backend, x.device)(x, weight, bias, seqs, state)
+    """y of every position; the state is the last w-1 inputs of every slot, oldest first (zeros before the start).
+
+    Raises ValueError for shapes that do not fit.
+    """
+    require_floating("causal_conv", x=x, weight=weight, bias=bias, **given(state=state))
+    if x.dim() != 2 or weight.dim() != 2 or not weight.shape[1]:
+        raise ValueError(
+            f"causal_conv: x must be (t, d) and weight (d, w), got {tuple(x.shape)}, {tuple(weight.shape)}"
+        )
+    require_rows("causal_conv", seqs, x=x)
+    d, width = weight.shape
+    require_shape("causal_conv", "x", x, x.shape[0], d)
+    require_shape("causal_conv", "bias", bias, d)
+    require_state("causal_conv", "state", state, seqs, width - 1, d)
+    return _op.run(backend, x.device, x, weight, bias, seqs, state)

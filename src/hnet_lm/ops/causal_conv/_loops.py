@@ -1,19 +1,20 @@
 """The compiled loops of the convolution over strips of channels: `(worker, first strip, last strip, ...)`.
 
-A tile, some positions of a strip, is copied to the loop's own stack together with the positions before it that its
-windows reach; the backward pass also with those after it, whose sums it needs and computes once more. So a tile asks
-nothing of the others.
+A tile, a few positions of a strip, is copied to the loop's own stack together with the earlier positions that its
+windows reach; in the backward pass also with the later ones, whose sums it computes again. So tiles are independent.
 
-All matrices are `native.rows` of num_channels: positions, taps, or sequences times what is carried of each.
+All matrices are passed as `memory.rows` with num_channels columns. Their rows are positions, taps, or for each sequence
+the inputs that are carried.
 """
 
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple, no_type_check
 
-from hnet_lm.ops.bfloat16 import narrowed, widened
-from hnet_lm.ops.exponential import sigmoid
-from hnet_lm.ops.native import compiled, fill, inlined, part, scratch
+from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
+from hnet_lm.ops.compiled.exponential import sigmoid
+from hnet_lm.ops.compiled.jit import compiled, inlined
+from hnet_lm.ops.compiled.memory import fill, row_slice, scratch
 
 STRIP = 64
 """Channels side by side."""
@@ -31,7 +32,7 @@ class Loops(NamedTuple):
 def _read(source, first, count, column, lanes, to, to_first):
     """Some rows of a strip."""
     for i in range(count):
-        row = part(source, first + i, column, lanes)
+        row = row_slice(source, first + i, column, lanes)
         for j in range(lanes):
             to[to_first + i, j] = widened(row[j])
 
@@ -77,7 +78,7 @@ def loops(width: int) -> Loops:
                                 total += tap[k, j] * inputs[i + k, j]
                             out[i, j] = total * sigmoid(total)
                     for i in range(count):
-                        row = part(y, tile + i, column, lanes)
+                        row = row_slice(y, tile + i, column, lanes)
                         for j in range(lanes):
                             row[j] = narrowed(out[i, j], row)
             for strip in range(first, last):
@@ -85,7 +86,7 @@ def loops(width: int) -> Loops:
                 lanes = min(STRIP, num_channels - column)
                 _read_inputs(x, past, s, start, end - past_width, past_width, column, lanes, past_width, inputs)
                 for k in range(past_width):
-                    carried = part(last_inputs, s * past_width + k, column, lanes)
+                    carried = row_slice(last_inputs, s * past_width + k, column, lanes)
                     for j in range(lanes):
                         carried[j] = inputs[k, j]
 
@@ -139,22 +140,22 @@ def loops(width: int) -> Loops:
                                 total += tap[k, j] * grads[i + past_width - k, j]
                             out[0, j] = total
                         if t >= end - past_width:
-                            carried = part(grad_last, (s + 1) * past_width + t - end, column, lanes)
+                            carried = row_slice(grad_last, (s + 1) * past_width + t - end, column, lanes)
                             for j in range(lanes):
                                 out[0, j] += carried[j]
                         if t >= start:
-                            row = part(grad_x, t, column, lanes)
+                            row = row_slice(grad_x, t, column, lanes)
                             for j in range(lanes):
                                 row[j] = narrowed(out[0, j], row)
                         else:
-                            carried = part(grad_past, (s + 1) * past_width + t - start, column, lanes)
+                            carried = row_slice(grad_past, (s + 1) * past_width + t - start, column, lanes)
                             for j in range(lanes):
                                 carried[j] = out[0, j]
             if start == end:
                 for k in range(s * past_width, (s + 1) * past_width):
                     column = first * STRIP
                     lanes = min(last * STRIP, num_channels) - column
-                    carried, back = part(grad_last, k, column, lanes), part(grad_past, k, column, lanes)
+                    carried, back = row_slice(grad_last, k, column, lanes), row_slice(grad_past, k, column, lanes)
                     for j in range(lanes):
                         back[j] = carried[j]
 
@@ -165,6 +166,6 @@ def loops(width: int) -> Loops:
 @inlined
 def _add(sums, to, column, lanes):
     for k in range(len(sums)):
-        row = part(to, k, column, lanes)
+        row = row_slice(to, k, column, lanes)
         for j in range(lanes):
             row[j] += sums[k, j]

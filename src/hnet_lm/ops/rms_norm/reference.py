@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def rms_norm(x: Tensor, weight: Tensor, gate: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     v = x.to(wide)
     if gate is not None:

@@ -1,13 +1,13 @@
 """The compiled loops of the scan: a range of heads, one after the other, over piece after piece of the sequences.
 
-A piece is as long as the caches hold what all heads read of it, and the states between. Where a sequence has several,
-each goes on from where the one before it ended: `owner` is the sequence of each piece, and `starts` the states at the
-start of those that are not their sequence's first.
+A piece is short enough for the caches to hold what all heads read of it and the states between. Where a sequence has
+several pieces, each continues from the end of the one before: `owner` is the sequence of each piece, and `starts` the
+states at the start of the pieces that are not their sequence's first.
 
-Vectors run over the lanes. Rows are taken four at a time, as many as registers hold. What a position needs is copied
-to the loop's own stack, where the compiler knows that nothing overlaps.
+Vectors run over the lanes. Rows are taken four at a time, which is what the registers hold. The inputs of a position
+are copied to the loop's own stack, where the compiler knows that nothing aliases them.
 
-x, y, B, C and their gradients are `native.rows`, a position each; of x and y the heads are side by side.
+x, y, B, C and their gradients are passed as `memory.rows`, one row per position; the heads of x and y are side by side.
 """
 
 import math
@@ -17,13 +17,14 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
-from hnet_lm.ops.bfloat16 import narrowed, widened
-from hnet_lm.ops.native import compiled, fill, inlined, part, scratch
+from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
+from hnet_lm.ops.compiled.jit import compiled, inlined
+from hnet_lm.ops.compiled.memory import fill, row_slice, scratch
 
 ROWS = 4
 """Rows taken at a time."""
 SEGMENT = 16
-"""Positions after which the product of state and gradient is taken anew, and not carried on from the one before."""
+"""Positions after which the product of state and gradient is computed afresh instead of updated."""
 
 
 class Loops(NamedTuple):
@@ -31,12 +32,12 @@ class Loops(NamedTuple):
 
     forward: Callable[..., None]
     to_inputs: Callable[..., None]
-    """The gradients to x, dt (but for its part in the decay), D and the initial state. Lanes run over x.
+    """Gradients to x, dt (without its part in the decay), D and the initial state. Lanes run over x.
 
-    What stands for the initial state is at first the gradient to the final one, in `to_projections` too.
+    The argument for the gradient to the initial state enters holding that to the final one, in `to_projections` too.
     """
     to_projections: Callable[..., None]
-    """The gradients to B, to C (a worker's share) and to the logarithm of the decay. Lanes run over B and C."""
+    """Gradients to B and C (each worker's part) and to the logarithm of the decay. Lanes run over B and C."""
 
 
 @no_type_check  # of Python: numba has types of its own
@@ -57,7 +58,7 @@ def _step(state, decay, rows, lanes, probe, total):
 @inlined
 def _read(source, row, column, length, factor, to):
     """Numbers of a row, times a factor."""
-    numbers = part(source, row, column, length)
+    numbers = row_slice(source, row, column, length)
     for j in range(length):
         to[0, j] = factor * widened(numbers[j])
 
@@ -65,7 +66,7 @@ def _read(source, row, column, length, factor, to):
 @no_type_check
 @inlined
 def _write(numbers, to, row, column, length):
-    target = part(to, row, column, length)
+    target = row_slice(to, row, column, length)
     for j in range(length):
         target[j] = narrowed(numbers[0, j], target)
 
@@ -192,12 +193,12 @@ def loops(num_states: int, head_dim: int) -> Loops:
                             for j in range(num_states):
                                 states[(t - start) // SEGMENT, i, j] = state[i, j]
 
-                grad = state  # whose memory is free now
+                grad = state  # its memory is free now
                 for i in range(head_dim):
                     for j in range(num_states):
                         grad[i, j] = grad_initial[s, j, head, i]
                 decay_after = one
-                to_decay = 0.0  # the product of this position's gradient and the state before it, as it decayed
+                to_decay = 0.0  # the product of this position's gradient with the decayed state before it
                 for t in range(end - 1, start - 1, -1):
                     if (t - start) % SEGMENT == SEGMENT - 1 or t == end - 1:
                         product = 0.0

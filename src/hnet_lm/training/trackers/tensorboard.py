@@ -1,16 +1,17 @@
 """TensorBoard event files in the run's folder."""
 
-from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from hnet_lm.training.metrics import Tracked
+
 
 class TensorBoard:
-    """Every number of a record under its own name."""
+    """Every number of a record under its own name. What a killed process wrote beyond the checkpoint is hidden."""
 
-    def __init__(self, directory: Path):
-        self._writer = SummaryWriter(str(directory / "tensorboard"))
+    def __init__(self, run: Tracked):
+        self._writer = SummaryWriter(str(run.directory / "tensorboard"), purge_step=run.next_step)
 
     def log(self, record: dict[str, Any]) -> None:
         for key, value in record.items():
@@ -23,5 +24,5 @@ class TensorBoard:
         self._writer.close()
 
 
-def open_tracker(project: str, run_directory: Path, config: dict[str, Any]) -> TensorBoard:
-    return TensorBoard(run_directory)
+def open_tracker(run: Tracked) -> TensorBoard:
+    return TensorBoard(run)

@@ -1,9 +1,9 @@
-"""What the chunkers that learn nothing have in common: a rule says where the boundaries are.
+"""What the chunkers that learn nothing share: a rule says where the boundaries are.
 
     b_t = rule(t),  p_t = b_t
 
 With p of 1 and 0 the confidence is 1 everywhere and the smoothing is the identity, up to its clamp. A rule depends on
-nothing behind the position it decides about, and its state says all it needs of the positions before; so the laws of
+nothing after the position it decides about, and its state says all it needs of the positions before; so the laws of
 split, ragged and empty sequences hold as they do for the routing module.
 """
 
@@ -25,13 +25,13 @@ class FixedChunker(nn.Module, ABC):
     """The call of the routing module; subclasses are the rules."""
 
     def forward(self, x: Float[Tensor, "t d"], seqs: Sequences, state: Any = None) -> tuple[Routing, State | None]:
-        is_boundary, state = self.cut(seqs, state)
+        is_boundary, state = self.cut(seqs, state and state.consume())
         p = is_boundary.to(torch.promote_types(x.dtype, torch.float32))
         return Routing(p, is_boundary, seqs, is_learned=False), state
 
     @abstractmethod
     def cut(self, seqs: Sequences, state: Any) -> tuple[Bool[Tensor, " t"], State | None]:
-        """Where the boundaries are, and the state behind the last position."""
+        """Where the boundaries are, and the state after the last position."""
 
     @abstractmethod
     def new_state(self, num_sequences: int, device: torch.device | None = None) -> State:
@@ -50,7 +50,7 @@ class SeenState(State):
 
 
 def positions_of(seqs: Sequences, state: SeenState | None) -> tuple[Int[Tensor, " t"], SeenState | None]:
-    """The index of each position in its whole sequence, and the state behind the last one."""
+    """The index of each position in its whole sequence, and the state after the last one."""
     if state is None:
         return seqs.positions, None
     num_seen = seqs.owned(state.num_seen)

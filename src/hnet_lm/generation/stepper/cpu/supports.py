@@ -1,0 +1,69 @@
+"""Which models the compiled step can stand for: those of known modules, whose calls do what their classes say."""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from hnet_lm.generation.rounded_weights import RoundedLinear
+from hnet_lm.generation.stepper.cpu.attention import MAX_HEAD_DIM
+from hnet_lm.generation.stepper.cpu.mamba2 import MAX_STATE
+from hnet_lm.model import HNetLM
+from hnet_lm.model.block import Block
+from hnet_lm.model.dynamic_chunking import Downsampler, RoutingModule, SmoothingModule, Upsampler
+from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunker
+from hnet_lm.model.dynamic_chunking.chunkers.random import RandomChunker
+from hnet_lm.model.dynamic_chunking.chunkers.space import SpaceChunker
+from hnet_lm.model.hnet import HNet
+from hnet_lm.model.isotropic import Isotropic
+from hnet_lm.model.layers import CausalConv, Float32Linear, GatedMLP, RMSNorm, Widen
+from hnet_lm.model.mixers import Attention, Mamba2
+
+MODULES = (
+    *(HNetLM, HNet, Isotropic, Block, Mamba2, Attention, GatedMLP, RMSNorm, CausalConv, Float32Linear, Widen),
+    *(RoutingModule, PoolChunker, RandomChunker, SpaceChunker, Downsampler, SmoothingModule, Upsampler),
+    *(RoundedLinear, nn.Linear, nn.Embedding, nn.Identity, nn.ModuleList),
+)
+"""Classes that the compiled step knows. Not their subclasses, which may do anything."""
+
+DTYPES = (torch.float32, torch.float64)
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def unsupported(model: HNetLM) -> str | None:
+    """Why the compiled step cannot stand for this model's forward; None if it can."""
+    dtype = model.embedding.weight.dtype
+    if dtype not in DTYPES:
+        return f"it computes in {dtype}"
+    for name, module in model.named_modules():
+        reason = _unsupported_module(module) or _unsupported_weights(module, dtype)
+        if reason is not None:
+            return f"{name or 'the model'} {reason}"
+    return None
+
+
+def _unsupported_module(module: nn.Module) -> str | None:
+    if type(module) not in MODULES:
+        return f"is a {type(module).__name__}"
+    if "forward" in module.__dict__ or any(getattr(module, hooks) for hooks in HOOKS):
+        return "has hooks, or a forward of its own"
+    if parametrize.is_parametrized(module):
+        return "is parametrized"
+    if type(module) is nn.Linear and module.bias is not None:
+        return "has a bias"
+    if isinstance(module, Attention) and module.head_dim > MAX_HEAD_DIM:
+        return f"has heads of width {module.head_dim}, more than {MAX_HEAD_DIM}"
+    if isinstance(module, Mamba2) and module.d_state > MAX_STATE:
+        return f"has a d_state of {module.d_state}, more than {MAX_STATE}"
+    return None
+
+
+def _unsupported_weights(module: nn.Module, dtype: torch.dtype) -> str | None:
+    for name, weight in module.named_parameters(recurse=False):
+        if type(weight) is not nn.Parameter or weight.layout != torch.strided:  # as of libraries that quantise
+            return f"has a {name} that is a {type(weight).__name__}"
+        if weight.device.type != "cpu" or not weight.is_contiguous():
+            return f"has a {name} on {weight.device}, of strides {weight.stride()}"
+        if weight.dtype != dtype and not isinstance(module, RoundedLinear):
+            return f"has a {name} of {weight.dtype} in a model that computes in {dtype}"
+    return None
