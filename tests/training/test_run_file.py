@@ -145,9 +145,15 @@ def test_values_out_of_range(tables: dict[str, Any], message: str) -> None:
 def test_mistakes_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.toml: not TOML: .*line 2"):
         load(tmp_path, "[run]\nnum_steps = \n")
-    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"run\.toml, line 1: not text in UTF-8"):
-        RunConfig.load(tmp_path / "run.toml")
+    for data, says in (
+        (b"\xff", r", line 1: not text in UTF-8"),
+        (b"\xff\xfe", ": is text in UTF-16; save it as UTF-8"),
+        (b"a = " + b"[" * 100_000, ": not TOML: "),
+        (b"a = " + b"1" * 5000, ": not TOML: Exceeds the limit"),
+    ):
+        (tmp_path / "run.toml").write_bytes(data)
+        with pytest.raises(ConfigError, match=rf"run\.toml{says}"):
+            RunConfig.load(tmp_path / "run.toml")
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         RunConfig.load(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match=r"cannot be read: Is a directory"):
