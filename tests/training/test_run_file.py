@@ -1,14 +1,19 @@
 """Run files are read strictly: every mistake is one line that names the file, the key and what would be right."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
+from training_runs import architecture
 
+from hnet_lm.cli import train
 from hnet_lm.errors import ConfigError
 from hnet_lm.training.config import RunConfig, differences
 from hnet_lm.training.tables import from_table, to_table
 
+DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 MINIMAL = {
     "run": {"directory": "runs/x", "num_steps": 10},
     "model": {"config": "model.json"},
@@ -179,3 +184,28 @@ def test_differences_name_each_key_and_leave_out_what_changes_no_update() -> Non
     )
     assert differences(saved, now) == ["optimizer.lr: 0.000625 -> 0.001", "run.num_steps: 10 -> 20"]
     assert differences(saved, saved) == []
+
+
+def test_the_documented_run_file_for_fine_tuning_is_whole(tmp_path: Path) -> None:
+    """As printed, without a key that has to be guessed."""
+    (printed,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    config = load(tmp_path, printed)
+    assert config.model.init_from == str(tmp_path / "../../runs/base")
+    assert config.model.freeze == ("stage:0",)
+    config.check_model(architecture(1))
+
+
+def test_the_documented_arguments_for_fine_tuning_are_taken(tmp_path: Path) -> None:
+    assert '`--model.config "" --model.init-from runs/base`' in DOCS.read_text(encoding="utf-8")
+    file = tmp_path / "run.toml"
+    file.write_text(
+        '[run]\ndirectory = "x"\nnum_steps = 10\n[model]\nconfig = "a.json"\n[[data.sources]]\npath = "corpus.txt"\n'
+    )
+    command = train.parse([str(file), "--model.config", "", "--model.init-from", "runs/base"], tyro.cli)
+    assert (command.config.model.config, command.config.model.init_from) == ("", "runs/base")
+
+
+def test_a_model_in_the_home_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    text = '[run]\ndirectory = "x"\nnum_steps = 1\n[model]\ninit_from = "~/base"\n[[data.sources]]\npath = "a"\n'
+    assert load(tmp_path, text).model.init_from == "/home/somebody/base"
