@@ -67,9 +67,10 @@ class Call:
             results = flat(self.function(**arguments, **options))
             terms = [x.double().sum() for x in results if isinstance(x, Tensor) and x.requires_grad]
             if terms and leaves:
-                results += torch.autograd.grad(
-                    sum(terms[1:], terms[0]), leaves, allow_unused=True, materialize_grads=True
-                )
+                total = sum(terms[1:], terms[0])
+                results += torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+            else:  # nothing depends on them, as where there are no positions
+                results += map(torch.zeros_like, leaves)
         except Exception as error:  # whatever it is: that is the outcome
             return error
         return results
