@@ -164,7 +164,7 @@ def _import(module: str) -> ModuleType:
     return importlib.import_module(module)
 
 
-_imported: Callable[[str], ModuleType] = torch.compiler.disable(_import)
+_imported: Any = torch.compiler.disable(_import)
 """Loading a module is not for a compiler to follow."""
 
 
