@@ -77,11 +77,12 @@ class Sequences:
         if device is None and isinstance(lengths, Tensor):
             device = lengths.device
         cu_seqlens = torch.tensor([0, *accumulate(host)], dtype=torch.int64, device=device)
-        return cls(cu_seqlens, slots, _memo={"host_lengths": host}, _is_checked=slots is None)
+        memo: dict[Hashable, Any] = {"host_lengths": host}
+        return cls(cu_seqlens, slots, _memo=memo, _is_checked=slots is None)
 
     def inner(self, cu_seqlens: Int[Tensor, " b_plus_1"], lengths: list[int] | None = None) -> "Sequences":
         """The sequences that these become in an inner stage: other lengths, the same slots."""
-        memo = {} if lengths is None else {"host_lengths": lengths}
+        memo: dict[Hashable, Any] = {} if lengths is None else {"host_lengths": lengths}
         return Sequences(cu_seqlens, self.slots, _memo=memo, _is_checked=True)
 
     @property

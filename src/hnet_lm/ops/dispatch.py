@@ -160,9 +160,12 @@ class Op:
         return None
 
 
-@torch.compiler.disable
-def _imported(module: str) -> ModuleType:
+def _import(module: str) -> ModuleType:
     return importlib.import_module(module)
+
+
+_imported: Any = torch.compiler.disable(_import)
+"""Loading a module is not for a compiler to follow."""
 
 
 def _why_not(module: ModuleType, arguments: tuple[Any, ...]) -> str | None:
