@@ -66,6 +66,7 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path):
         ("folder", "folder: is a folder; name a file in it"),
         ("new/", "new/: is a folder; name a file in it"),
         ("a.docx", r"a.docx: cannot be written as .docx; the endings are .png, .svg"),
+        ("", "an output has an empty path"),
         ("x" * 300, "cannot be written: File name too long"),
     ],
 )

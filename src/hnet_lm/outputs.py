@@ -131,6 +131,8 @@ def _naming(given: str) -> Iterator[None]:
 
 def _try_file(given: str) -> None:
     path = Output(given).path
+    if not given:
+        raise OutputError("an output has an empty path; name a file")
     if path.is_dir() or given.endswith(os.sep):
         raise OutputError(f"{given}: is a folder; name a file in it")
     if not path.exists():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hnet_lm.errors import DataError
+from hnet_lm.inputs import read_text
 
 METRICS = "metrics.jsonl"
 VALIDATION = "validation/bits_per_byte"
@@ -110,10 +111,7 @@ def data_efficiency(run: Curve, baseline: Curve, *, before_decay: bool) -> Effic
 
 
 def _records(path: Path) -> list[dict]:
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    lines = read_text(path).rstrip("\n").split("\n")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
