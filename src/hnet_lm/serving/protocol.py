@@ -123,11 +123,11 @@ class StreamOptions(BaseModel):
 
 class CompletionBody(Body):
     prompt: Texts = [b""]
-    n: Annotated[Integer, Field(ge=1), in_schema(minimum=1)] | None = None
+    n: Annotated[int, Field(ge=1), BeforeValidator(as_integer)] | None = None
     """Completions per prompt; the i-th uses seed + i."""
     best_of: Integer | None = None
     """Only 1, or as many as `n`: the completions are not ranked."""
-    max_tokens: Annotated[Integer, Field(ge=0), in_schema(minimum=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=0), BeforeValidator(as_integer)] | None = None
     """New bytes."""
     temperature: Annotated[float, in_schema(minimum=0)] | None = None
     top_p: Share | None = None

@@ -49,7 +49,7 @@ def completions_router(runners: Runners, limits: RequestLimits, metrics: Metrics
         handle = await runner.submit(requests, begin + limits.max_request_seconds)
         held(http.scope).enter_context(handle)
         count = partial(count_bytes, http.scope)
-        count(sum(len(request.prompt) for request in requests))
+        count(sum(map(len, body.prompt)))
         completion = _Completion(runner.name, body, requests, runner.model.config, handle, metrics, count, begin)
         if body.stream:
             return EventSourceResponse(completion.stream())
