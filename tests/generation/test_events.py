@@ -135,3 +135,21 @@ def test_logits_that_are_not_finite_end_only_their_own_request(model: HNetLM):
         model.embedding.weight[0xF8] = kept
     assert [event.finish_reason for event in events if event.handle == broken] == ["error"]
     assert len(output([event for event in events if event.handle == whole])) == 40
+
+
+def test_the_end_that_the_model_chose_has_a_log_probability(model: HNetLM):
+    def want_the_end(_: torch.nn.Module, __: tuple, logits: torch.Tensor) -> torch.Tensor:
+        return logits.index_fill(-1, torch.tensor([model.config.eos_id]), 100.0)
+
+    hook = model.lm_head.register_forward_hook(want_the_end)
+    try:
+        events = run(model, Request(b"The cat", SamplingParams(max_new_bytes=5, seed=0, logprobs=2)))
+        silent = run(model, Request(b"The cat", SamplingParams(max_new_bytes=5, seed=0)))
+    finally:
+        hook.remove()
+    assert (output(events), events[-1].finish_reason) == (b"", "eos")
+    (entry,) = [item for event in events for item in event.logprobs]
+    assert entry.byte == entry.top[0][0] == model.config.eos_id
+    assert entry.logprob == pytest.approx(0, abs=1e-6)
+    assert len(entry.top) == 2
+    assert not any(event.logprobs for event in silent)

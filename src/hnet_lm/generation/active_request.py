@@ -67,13 +67,13 @@ class ActiveRequest:
     def accept(self, byte: int, logprob: ByteLogprob | None) -> tuple[Piece, tuple[ByteLogprob, ...]]:
         """Take the chosen byte, or the end of the text; what has become certain, with its log-probabilities."""
         if byte == self._eos_id:
-            return self.finish("eos")
+            piece, logprobs = self.finish("eos")
+            return piece, (*logprobs, *self._asked_for(logprob))
         self._ids.append(byte)
         self.num_new += 1
         self.seen[byte] = True
         self._utf8_state = utf8.advance_any(self._utf8_state, byte)
-        if logprob is not None and self.params.logprobs is not None:
-            self._logprobs.append(replace(logprob, top=logprob.top[: self.params.logprobs]))
+        self._logprobs += self._asked_for(logprob)
         piece = self._text.push(bytes([byte]))
         logprobs = self._released(piece)
         if self._text.stopped or self.room == 0:
@@ -87,6 +87,12 @@ class ActiveRequest:
         self.finish_reason = reason
         piece = self._text.finish()
         return piece, self._released(piece)
+
+    def _asked_for(self, logprob: ByteLogprob | None) -> tuple[ByteLogprob, ...]:
+        """With as many likeliest bytes as this request wants: the batch may have been computed with more."""
+        if logprob is None or self.params.logprobs is None:
+            return ()
+        return (replace(logprob, top=logprob.top[: self.params.logprobs]),)
 
     def _released(self, piece: Piece) -> tuple[ByteLogprob, ...]:
         released = tuple(self._logprobs[: len(piece.data)])

@@ -43,7 +43,7 @@ class Event:
     text: str = ""
     """The text they complete; a character whose last byte is still to come is held back."""
     logprobs: tuple[ByteLogprob, ...] = ()
-    """One for each byte of `data`, if asked for."""
+    """One for each byte of `data`, and one for the end of the text where the model chose it, if asked for."""
     prompt_logprobs: tuple[ByteLogprob, ...] = ()
     boundaries: tuple[ByteBoundary, ...] = ()
     finish_reason: FinishReason | None = None
