@@ -1,15 +1,18 @@
-"""The server under load and abuse: many streams at once, among clients that vanish, talk nonsense or have no key.
+"""The server under load and abuse: many streams at once, among clients that do all that clients should not.
 
     python benchmarks/serving_load.py [--streams 200] [--seconds 120] [--output FILE.json]
 
 Starts `hnet-lm serve` with a small random model on the loopback. Every client asks again and again, mostly for a
-stream, which must be to the byte what the same request gives alone. Memory is the server's resident set (Linux); it is
-compared between the end of the warm-up, a quarter of the time, and the end of all. Prints JSON.
+stream, which must be to the byte what the same request gives alone. Others vanish in the middle, stall, send the head
+or the body drop by drop, send much or too much, nonsense, unknown fields or a wrong key; each must get the answer that
+is due. Another process asks for /health all the while. Memory is the server's resident set (Linux); it is compared
+between the end of the warm-up, a quarter of the time, and the end of all. Prints JSON.
 """
 
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import random
 import statistics
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +35,12 @@ from hnet_lm.model import HNetLM
 
 CONFIG = Path(__file__).parent.parent / "configs" / "models" / "tiny_2stage.json"
 KEY = "the-right-key"
-MAX_BODY_BYTES = 100_000
+MAX_BODY_BYTES = 300_000
+MAX_SEND_SECONDS = 5.0
+STALL_SECONDS = 3.0
+HEALTH_SECONDS = 0.1
+LARGE_PROMPTS = 8
+LARGE_PROMPT_BYTES = 32_000
 PROMPTS = ("", "the cat sat on ", "苹果和橘子", "def f(x):\n", "🐈 and 🐕", "ACGT" * 40)
 NUM_REQUESTS = 48
 WARM_UP_SHARE = 0.25
@@ -79,18 +88,30 @@ class Client:
 
     def __init__(self, url: str, http: httpx.AsyncClient, known: list, record: Record, seed: int) -> None:
         self._url = f"{url}/v1/completions"
+        self._address = (httpx.URL(url).host, httpx.URL(url).port)
         self._http = http
         self._known = known
         self._record = record
         self._random = random.Random(seed)
 
     async def run_until(self, end: float) -> None:
-        deeds = (self.stream, self.vanish, self.talk_nonsense, self.send_too_much, self.use_wrong_key)
+        deeds = {
+            self.stream: 780,
+            self.vanish: 80,
+            self.stall: 20,
+            self.send_head_slowly: 10,
+            self.send_body_slowly: 10,
+            self.send_much: 1,
+            self.send_too_much: 30,
+            self.talk_nonsense: 30,
+            self.send_unknown_field: 30,
+            self.use_wrong_key: 30,
+        }
         while time.monotonic() < end:
-            (deed,) = self._random.choices(deeds, weights=(80, 8, 4, 4, 4))
+            (deed,) = self._random.choices(list(deeds), weights=list(deeds.values()))
             try:
                 await deed()
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, OSError) as error:
                 self._record.note(deed.__name__, False, repr(error))
 
     async def stream(self) -> None:
@@ -116,11 +137,56 @@ class Client:
                     break
         self._record.note("vanished", answer.status_code == 200, str(answer.status_code))
 
+    async def stall(self) -> None:
+        """Take nothing of a stream for a while, and then leave it."""
+        request = {"prompt": "a", "max_tokens": 500, "ignore_eos": True, "stream": True, "n": 2, "logprobs": 5}
+        async with self._post(request) as answer:
+            await asyncio.sleep(STALL_SECONDS)
+        self._record.note("stalled", answer.status_code == 200, str(answer.status_code))
+
+    async def send_head_slowly(self) -> None:
+        await self._trickle("slow head, closed", b"POST /v1/completions HTTP/1.1\r\nX: ")
+
+    async def send_body_slowly(self) -> None:
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 1000\r\n\r\n"
+        )
+        await self._trickle("slow body, closed", head.encode())
+
+    async def _trickle(self, outcome: str, begin: bytes) -> None:
+        """A byte now and then, until the server has had enough."""
+        reader, writer = await asyncio.open_connection(*self._address)
+        answer = asyncio.create_task(reader.read(12))
+        started = time.monotonic()
+        writer.write(begin)
+        while not answer.done() and time.monotonic() - started < 4 * MAX_SEND_SECONDS:
+            await asyncio.wait({answer}, timeout=0.5)
+            if not answer.done():
+                writer.write(b"a")
+        said = answer.result() if answer.done() else b"nothing"
+        answer.cancel()
+        writer.close()
+        # A byte that arrives after the refusal resets the connection, and may take the refusal with it.
+        self._record.note(outcome, said in (b"HTTP/1.1 408", b""), repr(said))
+
+    async def send_much(self) -> None:
+        """As much as is allowed in one request: a body of 260 kB."""
+        prompts = ["x" * LARGE_PROMPT_BYTES] * LARGE_PROMPTS
+        body = {"prompt": prompts, "max_tokens": 0, "echo": True, "logprobs": 0}
+        answer = await self._http.post(self._url, json=body, headers={"authorization": f"Bearer {KEY}"})
+        choices = answer.json().get("choices", ())
+        found = [(choice["text"], len(choice["logprobs"]["token_logprobs"])) for choice in choices]
+        is_right = found == [(prompt, LARGE_PROMPT_BYTES) for prompt in prompts]
+        self._record.note("260 kB correct", is_right or answer.status_code == 429, answer.text[:200])
+
+    async def send_unknown_field(self) -> None:
+        await self._refused("unknown field", 400, b'{"prompt": "a", "max_tokns": 1}')
+
     async def talk_nonsense(self) -> None:
         await self._refused("bad JSON", 400, b'{"prompt": "a", ')
 
     async def send_too_much(self) -> None:
-        await self._refused("huge body", 413, json.dumps({"prompt": "a" * 4 * MAX_BODY_BYTES}).encode())
+        await self._refused("huge body", 413, json.dumps({"prompt": "a" * 2 * MAX_BODY_BYTES}).encode())
 
     async def use_wrong_key(self) -> None:
         await self._refused("wrong key", 401, b'{"prompt": "a"}', key="the-wrong-key")
@@ -132,6 +198,19 @@ class Client:
 
     def _post(self, body: dict[str, Any]) -> Any:
         return self._http.stream("POST", self._url, json=body, headers={"authorization": f"Bearer {KEY}"})
+
+
+def health_waits(url: str, seconds: float) -> list[float]:
+    """How long /health took, again and again. In a process of its own, so that nothing but the server delays it."""
+    waits = []
+    end = time.monotonic() + seconds
+    with httpx.Client(timeout=60) as http:
+        while time.monotonic() < end:
+            begin = time.monotonic()
+            http.get(f"{url}/health").raise_for_status()
+            waits.append(time.monotonic() - begin)
+            time.sleep(HEALTH_SECONDS)
+    return waits
 
 
 def resident_bytes(pid: int) -> int:
@@ -155,7 +234,7 @@ async def load(url: str, pid: int, known: list, num_streams: int, seconds: float
     return record
 
 
-def report(record: Record, num_streams: int, seconds: float, server_exit: int) -> dict[str, Any]:
+def report(record: Record, health: list[float], num_streams: int, seconds: float, server_exit: int) -> dict[str, Any]:
     samples = record.resident_bytes
     begin = int(len(samples) * WARM_UP_SHARE)
     window = max(len(samples) // 8, 1)
@@ -170,6 +249,11 @@ def report(record: Record, num_streams: int, seconds: float, server_exit: int) -
         "first_byte_seconds": {
             "median": round(statistics.median(waits), 3),
             "p99": round(waits[len(waits) * 99 // 100], 3),
+        },
+        "health_seconds": {
+            "asked": len(health),
+            "median": round(statistics.median(health), 3),
+            "worst": round(max(health), 3),
         },
         "resident_megabytes": {"after_warm_up": _megabytes(before), "end": _megabytes(after)},
         "resident_megabytes_every_10_s": [_megabytes(sample) for sample in samples[:: round(10 / SAMPLE_SECONDS)]],
@@ -196,14 +280,26 @@ def main() -> None:
         Path(folder, "keys").write_text(KEY)
         serve = [sys.executable, "-c", "from hnet_lm.cli.main import main; main()", "serve", f"{folder}/tiny"]
         serve += ["--port", "0", "--api-key-file", f"{folder}/keys", "--limits.max-body-bytes", str(MAX_BODY_BYTES)]
+        serve += [
+            "--limits.max-body-seconds",
+            str(MAX_SEND_SECONDS),
+            "--limits.max-head-seconds",
+            str(MAX_SEND_SECONDS),
+        ]
         serve += ["--engine.max-active", str(arguments.streams), "--limits.max-waiting", str(4 * arguments.streams)]
-        with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        with (
+            subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server,
+            ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other,
+        ):
             assert server.stdout is not None
             url = server.stdout.readline().split()[3]
+            other.submit(health_waits, url, 0.0).result()  # it takes seconds until that process is there
+            asked = other.submit(health_waits, url, arguments.seconds)
             record = asyncio.run(load(url, server.pid, known, arguments.streams, arguments.seconds))
+            health = asked.result()
             server.terminate()
             server.wait(timeout=60)
-    result = report(record, arguments.streams, arguments.seconds, server.returncode)
+    result = report(record, health, arguments.streams, arguments.seconds, server.returncode)
     print(json.dumps(result, indent=2, ensure_ascii=False))
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
