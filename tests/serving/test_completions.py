@@ -1,13 +1,15 @@
 """The official OpenAI client against a running server."""
 
 import math
+from collections.abc import Iterator
 
 import openai
 import pytest
-from running_server import MODEL, Running
+from running_server import MODEL, Running, ending_model, running
 
 import hnet_lm
 from hnet_lm.model import HNetLM
+from hnet_lm.serving.choice import byte_name
 
 PROMPT = "the 猫 sat 🐈"
 
@@ -86,10 +88,10 @@ def test_log_probabilities_are_the_models(client: openai.OpenAI, model: HNetLM):
     assert logprobs.tokens is not None
     assert logprobs.token_logprobs is not None
     assert logprobs.top_logprobs is not None
-    data = b"".join(_byte(token) for token in logprobs.tokens)
+    data = b"".join(_byte(token) for token in logprobs.tokens if token != "<eos>")
     assert data.decode("utf-8", "replace") == answer.choices[0].text
     (scored,) = hnet_lm.score(model, [PROMPT], [data])
-    assert logprobs.token_logprobs == pytest.approx(scored.byte_logprobs, abs=1e-4)
+    assert logprobs.token_logprobs[: len(data)] == pytest.approx(scored.byte_logprobs, abs=1e-4)
     assert all(len(top) == 3 and max(top.values()) <= 0 for top in logprobs.top_logprobs)
 
 
@@ -104,6 +106,85 @@ def test_echo_with_log_probabilities_scores_a_text(client: openai.OpenAI, model:
     assert choice.logprobs.text_offset == [i for i, c in enumerate(PROMPT) for _ in c.encode()]
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 0
+
+
+@pytest.fixture(scope="module")
+def ending(client: openai.OpenAI) -> Iterator[openai.OpenAI]:
+    """A client of a model that ends the text after PROMPT."""
+    with running({MODEL: ending_model(PROMPT)}) as server:
+        yield client.with_options(base_url=f"{server.url}/v1")
+
+
+def test_the_end_that_the_model_chose_has_a_log_probability(ending: openai.OpenAI):
+    """lm-eval's local-completions takes all entries but the last, and relies on there being one more than bytes."""
+    options = {"model": MODEL, "prompt": PROMPT, "max_tokens": 1, "temperature": 0, "logprobs": 2, "echo": True}
+    whole = ending.completions.create(**options)
+    choice = whole.choices[0]
+    assert choice.text == PROMPT
+    assert choice.finish_reason == "stop"
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 0
+    logprobs = choice.logprobs
+    assert logprobs is not None
+    assert logprobs.tokens is not None
+    assert logprobs.token_logprobs is not None
+    assert logprobs.top_logprobs is not None
+    assert logprobs.text_offset is not None
+    num_bytes = len(PROMPT.encode())
+    assert len(logprobs.tokens) == num_bytes + 1
+    assert logprobs.tokens[-1] == "<eos>"
+    assert logprobs.token_logprobs[-1] == pytest.approx(logprobs.top_logprobs[-1]["<eos>"])
+    assert math.exp(logprobs.token_logprobs[-1]) > 0.5
+    assert len(logprobs.top_logprobs[-1]) == 2
+    assert logprobs.text_offset[-1] == len(PROMPT)
+    alone = ending.completions.create(**{**options, "echo": False}).choices[0].logprobs
+    assert alone is not None
+    assert (alone.tokens, alone.text_offset) == (["<eos>"], [0])
+    scored = ending.completions.create(**{**options, "max_tokens": 0}).choices[0].logprobs
+    assert scored is not None
+    assert scored.tokens == logprobs.tokens[:-1]
+    last = list(ending.completions.create(**options, stream=True))[-1].choices[0]
+    assert last.finish_reason == "stop"
+    assert last.logprobs is not None
+    assert last.logprobs.tokens is not None
+    assert last.logprobs.tokens[-1] == "<eos>"
+
+
+def test_every_answer_of_one_new_byte_has_one_entry_more_than_the_prompt(ending: openai.OpenAI):
+    prompts = [PROMPT[:end] for end in range(len(PROMPT) + 1)]
+    options = {"max_tokens": 1, "temperature": 0, "logprobs": 0, "echo": True}
+    choices = ending.completions.create(model=MODEL, prompt=prompts, **options).choices
+    assert {choice.finish_reason for choice in choices} == {"stop", "length"}
+    for prompt, choice in zip(prompts, choices, strict=True):
+        assert choice.logprobs is not None
+        assert choice.logprobs.token_logprobs is not None
+        assert len(choice.logprobs.token_logprobs) == len(prompt.encode()) + 1
+
+
+def test_offsets_of_new_bytes_go_on_from_the_prompt_where_it_is_echoed(client: openai.OpenAI):
+    options = {"model": MODEL, "prompt": PROMPT, "max_tokens": 10, "seed": 1, "logprobs": 0}
+    extra = {"valid_utf8": True, "ignore_eos": True}
+    for echo, before in ((True, len(PROMPT.encode())), (False, 0)):
+        choice = client.completions.create(**options, echo=echo, extra_body=extra).choices[0]
+        assert choice.logprobs is not None
+        expected = [i for i, c in enumerate(choice.text) for _ in c.encode()]
+        assert choice.logprobs.text_offset == expected
+        assert len(expected) == before + 10
+
+
+def test_names_of_bytes(model: HNetLM):
+    names = [byte_name(byte, model.config) for byte in (model.config.bos_id, model.config.eos_id, 0xE4, 0x41, 0x0A)]
+    assert names == ["<bos>", "<eos>", "bytes:\\xe4", "A", "\n"]
+
+
+def test_usage_and_figures_count_all_choices(client: openai.OpenAI, server: Running):
+    before = {name: server.figure(f"{name}_bytes_total") for name in ("prompt", "new")}
+    options = {"model": MODEL, "prompt": ["abc", "猫"], "n": 3, "max_tokens": 12}
+    usage = client.completions.create(**options, extra_body={"ignore_eos": True}).usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (6, 72, 78)
+    assert server.figure("new_bytes_total") - before["new"] == 72
+    assert server.figure("prompt_bytes_total") - before["prompt"] == 3 * 6
 
 
 def test_echo_streams_the_prompt_first(client: openai.OpenAI):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,8 @@ from hnet_lm.model import HNetLM
 from hnet_lm.serving.errors import ApiError
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
+from hnet_lm.serving.routes import looking
+from hnet_lm.serving.routes.looking import encoded_chunks
 from hnet_lm.serving.runner import ModelRunner
 
 LONG = {"model": MODEL, "prompt": "a", "max_tokens": 4000, "ignore_eos": True}
@@ -72,6 +75,29 @@ def test_too_many_requests_are_429_and_those_that_wait_get_their_turn(model: HNe
         waiter.join()
         assert waiting[0].json()["usage"]["completion_tokens"] == 3
         assert httpx.post(f"{server.url}/v1/completions", json=short).status_code == 200
+
+
+def test_texts_that_are_done_make_room_and_too_many_are_429(model: HNetLM, monkeypatch: pytest.MonkeyPatch):
+    may_go = threading.Event()
+
+    def slow_chunks(model: HNetLM, index: int, text: bytes) -> bytes:
+        assert may_go.wait(10)
+        return encoded_chunks(model, index, text)
+
+    monkeypatch.setattr(looking, "encoded_chunks", slow_chunks)
+    with running({MODEL: model}, RequestLimits(max_waiting=0)) as server:
+        ask = partial(httpx.post, f"{server.url}/v1/chunks", json={"input": "a"}, timeout=20)
+        first: list[int] = []
+        waiter = threading.Thread(target=lambda: first.append(ask().status_code))
+        waiter.start()
+        server.until(lambda: server.figure("calls") == 1)
+        assert ask().status_code == 429
+        may_go.set()
+        waiter.join()
+        assert first == [200]
+        for _ in range(3):
+            server.until(lambda: server.figure("calls") == 0)
+            assert ask().status_code == 200
 
 
 def test_a_request_that_takes_too_long_is_504_and_a_stream_says_so(model: HNetLM):
@@ -141,7 +167,7 @@ def test_a_step_that_fails_ends_those_that_run_and_no_others(model: HNetLM, monk
 
 def test_of_requests_that_come_together_all_are_taken_or_none(model: HNetLM):
     async def submit() -> None:
-        runner = ModelRunner(MODEL, model, EngineLimits(), 0, Metrics())
+        runner = ModelRunner(MODEL, model, EngineLimits(), RequestLimits(max_waiting=0), Metrics())
         runner.start()
         deadline = asyncio.get_running_loop().time() + 5
         params = SamplingParams(max_new_bytes=2)
@@ -164,9 +190,14 @@ def test_at_sigterm_streams_finish_within_the_drain_time(saved: Path, is_patient
     command = [sys.executable, "-c", "from hnet_lm.cli.main import main; main()", "serve", str(saved), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*command, "--drain-seconds", drain], stdout=subprocess.PIPE, text=True, env=environment
+        [*command, "--drain-seconds", drain, "--log-requests"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         url = process.stdout.readline().split()[3]
         pieces: list[str] = []
         with streaming(url, max_tokens=60 if is_patient else 8000) as lines:
@@ -176,6 +207,7 @@ def test_at_sigterm_streams_finish_within_the_drain_time(saved: Path, is_patient
             except httpx.RemoteProtocolError:
                 assert not is_patient
         assert process.wait(timeout=20) == -signal.SIGTERM  # after its orderly end uvicorn lets the signal through
+        assert "127.0.0.1 POST /v1/completions 200 " in process.stderr.read()
     assert (pieces[-1:] == ["data: [DONE]"]) == is_patient
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")

@@ -1,9 +1,7 @@
 """What cannot be served is refused with the right status and an error that OpenAI clients understand."""
 
 import json
-import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import openai
@@ -44,7 +42,7 @@ def check_error(response: httpx.Response, status: int, *words: str) -> dict:
         ({"n": 0}, ["n: ", "greater than or equal to 1"]),
         ({"n": 1000}, ["n: ", "1000", "64"]),
         ({"best_of": 5}, ["best_of"]),
-        ({"max_tokens": -1}, ["max_new_bytes", "-1"]),
+        ({"max_tokens": -1}, ["max_tokens", "0"]),
         ({"max_tokens": 10**6}, ["max_tokens", "1,000,000", "4,000"]),
         ({"max_tokens": 10**30}, ["max_tokens"]),
         ({"stop": ""}, ["stop", "empty"]),
@@ -96,7 +94,7 @@ def test_a_body_that_is_too_large_is_413_whether_it_says_so_or_not(server: Runni
 
 def test_an_absurd_length_is_refused_before_anything_is_sent(server: Running):
     head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"
-    with _connect(server) as connection:
+    with server.connect() as connection:
         connection.sendall(head)
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
@@ -117,7 +115,7 @@ def test_chunks_and_embeddings_have_the_limits_too(server: Running):
 
 def test_a_body_that_comes_too_slowly_is_408(model: HNetLM):
     head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nfirst"
-    with running({MODEL: model}, RequestLimits(max_body_seconds=0.2)) as server, _connect(server) as connection:
+    with running({MODEL: model}, RequestLimits(max_body_seconds=0.2)) as server, server.connect() as connection:
         connection.sendall(head)
         assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
 
@@ -133,6 +131,10 @@ def test_keys(model: HNetLM, tmp_path: Path):
         assert httpx.get(f"{server.url}/metrics").status_code == 401
         assert httpx.get(f"{server.url}/health").status_code == 200
         assert httpx.get(server.url).status_code == 200
+        for encoding in ("utf-8", "latin-1"):  # as curl and as older clients send it
+            headers = {"authorization": "Bearer sécond".encode(encoding)}
+            assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
+        assert httpx.get(f"{server.url}/openapi.json").status_code == 401
         client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="first-key", max_retries=0)
         assert client.completions.create(model=MODEL, prompt="a", max_tokens=2).choices
         with pytest.raises(openai.AuthenticationError):
@@ -148,14 +150,14 @@ def test_a_file_without_keys_is_an_error(tmp_path: Path, content: str | bytes | 
         ApiKeys.read(file)
 
 
+def test_a_file_of_keys_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbffirst\r\nsecond\r\n")
+    assert ApiKeys.read(file).find(b"first") != ApiKeys.read(file).find(b"second")
+    assert None not in (ApiKeys.read(file).find(b"first"), ApiKeys.read(file).find(b"second"))
+
+
 def test_limits_are_checked():
     for name, value in (("max_body_bytes", 0), ("max_request_seconds", 0.0), ("max_waiting", -1), ("max_texts", 1.5)):
         with pytest.raises(UserError, match=name):
             RequestLimits(**{name: value})
-
-
-def _connect(server: Running) -> socket.socket:
-    address = urlsplit(server.url)
-    assert address.hostname is not None
-    assert address.port is not None
-    return socket.create_connection((address.hostname, address.port), timeout=5)

@@ -1,13 +1,15 @@
 """The command: names, mistakes, and that its help needs no server packages."""
 
+import ipaddress
 import socket
 from pathlib import Path
 
 import pytest
 
 from hnet_lm.cli.main import main
-from hnet_lm.cli.serve import named_sources
+from hnet_lm.cli.serve import Command, named_sources
 from hnet_lm.errors import UserError
+from hnet_lm.serving.server import listen
 
 
 def test_models_are_named_by_their_last_part_or_as_one_wishes():
@@ -31,11 +33,18 @@ def test_mistakes_are_one_line(saved: Path, tmp_path: Path, capsys: pytest.Captu
             ([str(saved), "--api-key-file", str(tmp_path / "keys")], "API keys"),
             ([str(saved), "--limits.max-texts", "0"], "max_texts"),
             ([str(saved), "--weights", "int9"], "int9"),
+            ([str(saved), "--allow-origin", "http://a.example/page"], "no path"),
+            ([str(saved), "--rates.bytes-per-key", "0"], "bytes_per_key"),
         ):
             assert main(["serve", *arguments]) == 2
             message = capsys.readouterr().err
             assert words in message
             assert message.count("\n") == 1
+
+
+def test_the_server_listens_on_the_loopback_unless_told_otherwise():
+    with listen(Command(models=("a",)).host, 0) as listener:
+        assert ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 def test_the_help_names_the_limits(capsys: pytest.CaptureFixture[str]):
@@ -48,6 +57,9 @@ def test_the_help_names_the_limits(capsys: pytest.CaptureFixture[str]):
         "--api-key-file",
         "--drain-seconds",
         "--weights",
+        "--allow-origin",
+        "--log-requests",
+        "--rates.requests-per-address",
         "MODEL",
     ):
         assert option in said

@@ -1,5 +1,6 @@
 """`hnet-lm serve`: one or more models over HTTP, with a page to try them."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
 from hnet_lm.generation import EngineLimits
 from hnet_lm.serving.api_keys import ApiKeys
-from hnet_lm.serving.limits import RequestLimits
+from hnet_lm.serving.limits import RateLimits, RequestLimits
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,27 @@ class Command:
     device: str = "cpu"
     """Where the models run: cpu, cuda, cuda:1."""
     weights: WeightsOption = None
+    allow_origin: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Let pages of this origin (http://localhost:3000) use the server from a browser; * lets all. May be repeated."""
+    log_requests: bool = False
+    """Write a line to standard error for every request: address, method, path, status, bytes, seconds."""
     drain_seconds: int = 30
     """At SIGTERM, how long running answers may take to finish."""
     limits: RequestLimits = field(default_factory=RequestLimits)
+    rates: RateLimits = field(default_factory=RateLimits)
     engine: EngineLimits = field(default_factory=EngineLimits)
 
     def run(self) -> None:
         sources = named_sources(self.models)
         server = import_leaf("hnet_lm.serving.server", "serve", "hnet-lm serve")
         create_app = import_leaf("hnet_lm.serving.app", "serve", "hnet-lm serve").create_app
+        origins = [checked_origin(origin) for origin in self.allow_origin]
         keys = None if self.api_key_file is None else ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
         models = {name: load_model(source, self.device, self.weights).eval() for name, source in sources.items()}
-        app = create_app(models, self.limits, self.engine, keys)
+        app = create_app(models, self.limits, self.engine, keys, self.rates, origins)
         print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
-        server.serve(app, listener, self.drain_seconds)
+        server.serve(app, listener, self.limits, self.drain_seconds, self.log_requests)
 
 
 def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
@@ -61,3 +68,13 @@ def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
             raise UserError(f"serve: two models are named {name!r}; write another name as NAME={source}")
         sources[name] = source
     return sources
+
+
+def checked_origin(origin: str) -> str:
+    """An origin as browsers send it. Raises UserError for what can be none."""
+    if origin in ("*", "null") or re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin):
+        return origin
+    raise UserError(
+        f"--allow-origin {origin}: an origin is a scheme, a host and perhaps a port, such as http://localhost:3000, "
+        "with no path; * stands for all"
+    )

@@ -1,9 +1,11 @@
 """The application: routes over the runners, behind the middleware that counts, authenticates and limits."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from hnet_lm.generation import EngineLimits
 from hnet_lm.model import HNetLM
@@ -11,19 +13,19 @@ from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.auth import RequireKey
 from hnet_lm.serving.errors import install_error_handlers
 from hnet_lm.serving.guard import Guard
-from hnet_lm.serving.limits import RequestLimits
-from hnet_lm.serving.metrics import CountRequests, Metrics
+from hnet_lm.serving.head import HeadIsGet
+from hnet_lm.serving.limits import RateLimits, RequestLimits
+from hnet_lm.serving.metrics import Metrics
+from hnet_lm.serving.observe import Observe, log_request
+from hnet_lm.serving.openapi import install_description
+from hnet_lm.serving.rate_limits import LimitRate, address_of, key_of
 from hnet_lm.serving.routes.completions import completions_router
 from hnet_lm.serving.routes.looking import looking_router
+from hnet_lm.serving.routes.other_doors import other_doors_router
 from hnet_lm.serving.routes.page import PageFiles, page_router
 from hnet_lm.serving.routes.service import service_router
 from hnet_lm.serving.runner import ModelRunner
 from hnet_lm.serving.runners import Runners
-
-_OPEN_PATHS = ("/static/", "/health")
-_COUNTED_PATHS = frozenset(
-    {"/", "/v1/completions", "/v1/chunks", "/v1/embeddings", "/v1/models", "/health", "/metrics"}
-)
 
 
 def create_app(
@@ -31,13 +33,16 @@ def create_app(
     request_limits: RequestLimits | None = None,
     engine_limits: EngineLimits | None = None,
     api_keys: ApiKeys | None = None,
+    rate_limits: RateLimits | None = None,
+    allow_origins: Sequence[str] = (),
 ) -> FastAPI:
     """An ASGI application that serves these models by name. Without API keys everybody who reaches it may use it."""
     limits = request_limits or RequestLimits()
+    rates = rate_limits or RateLimits()
     metrics = Metrics()
     runners = Runners(
         {
-            name: ModelRunner(name, model, engine_limits or EngineLimits(), limits.max_waiting, metrics)
+            name: ModelRunner(name, model, engine_limits or EngineLimits(), limits, metrics)
             for name, model in models.items()
         }
     )
@@ -50,16 +55,40 @@ def create_app(
                 stack.push_async_callback(runner.stop)
             yield
 
-    # No generated documentation: its pages load scripts from elsewhere.
-    app = FastAPI(title="hnet-lm", lifespan=run_models, openapi_url=None)
+    # The description without the pages that show it: they load scripts from elsewhere.
+    app = FastAPI(title="hnet-lm", version=version("hnet-lm"), lifespan=run_models, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     app.include_router(completions_router(runners, limits, metrics))
     app.include_router(looking_router(runners, limits))
     app.include_router(service_router(runners, limits, metrics))
     app.include_router(page_router())
+    app.include_router(other_doors_router())
     app.mount("/static", PageFiles())
-    app.add_middleware(Guard, limits=limits)  # the last added is the outermost
+    install_description(app, runners, limits, needs_key=api_keys is not None)
+    # The last added is the outermost.
+    app.add_middleware(HeadIsGet)
+    app.add_middleware(Guard, limits=limits)
     if api_keys is not None:
-        app.add_middleware(RequireKey, keys=api_keys, open_paths=_OPEN_PATHS)
-    app.add_middleware(CountRequests, metrics=metrics, paths=_COUNTED_PATHS)
+        key_rates = (rates.requests_per_key, rates.bytes_per_key)
+        if any(key_rates):
+            app.add_middleware(LimitRate, *key_rates, client_of=key_of, is_open=_is_open)
+        app.add_middleware(RequireKey, keys=api_keys, is_open=_is_open)
+    address_rates = (rates.requests_per_address, rates.bytes_per_address)
+    if any(address_rates):
+        app.add_middleware(LimitRate, *address_rates, client_of=address_of, is_open=_is_open)
+    if allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allow_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("*",),
+            expose_headers=("Retry-After",),
+            allow_private_network=True,
+        )
+    app.add_middleware(Observe, observers=(metrics.count_request, log_request))
     return app
+
+
+def _is_open(path: str) -> bool:
+    """What needs no key and is not counted: the page, and whether the server is well."""
+    return path in ("/", "/health") or path.startswith("/static/")

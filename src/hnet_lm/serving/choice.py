@@ -1,15 +1,19 @@
 """One completion on its way to the client: engine events as the fields of an OpenAI choice.
 
-A stream sends each delta; an answer in one piece is the same deltas joined, so both say the same.
+A stream sends each delta; an answer in one piece is the same deltas joined, so both say the same. With logprobs, an end
+that the model chose has an entry too, named <eos>: `echo` with `max_tokens` 1 always gives one more than the prompt has
+bytes, as harnesses that score texts take for granted.
 """
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.generation import ByteLogprob, Event, Request
+from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.protocol import CompletionBody
+from hnet_lm.serving.responses import json_object
 
 _FINISH_REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 
@@ -48,9 +52,13 @@ class Choice:
         return delta if is_news or (self._wants_routing and (event.data or event.boundaries)) else None
 
     def _logprobs(self, event: Event) -> dict[str, Any]:
-        offsets = self._echo_offsets.of(item.byte for item in event.prompt_logprobs)
-        offsets += self._offsets.of(item.byte for item in event.logprobs)
         items = (*event.prompt_logprobs, *event.logprobs)
+        ended = bool(event.logprobs) and event.logprobs[-1].byte == self._config.eos_id
+        new_bytes = event.logprobs[:-1] if ended else event.logprobs
+        offsets = self._echo_offsets.of(item.byte for item in event.prompt_logprobs)
+        offsets += self._offsets.of(item.byte for item in new_bytes)
+        if ended:
+            offsets.append(self._offsets.end)
         return {
             "tokens": [byte_name(item.byte, self._config) for item in items],
             "token_logprobs": [item.logprob for item in items],
@@ -59,14 +67,39 @@ class Choice:
         }
 
 
-def joined(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """All deltas of one choice as one."""
-    whole = dict(deltas[-1])
-    whole["text"] = "".join(delta["text"] for delta in deltas)
-    for field in ("logprobs", "routing"):
-        if whole.get(field) is not None:
-            whole[field] = {key: [item for delta in deltas for item in delta[field][key]] for key in whole[field]}
-    return whole
+class WholeChoice:
+    """All deltas of one choice as one, encoded as they come: numbers take far less room as JSON than as objects."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._text: list[str] = []
+        self._finish_reason: str | None = None
+        self._lists: dict[str, dict[str, bytearray]] = {"logprobs": {}, "routing": {}}
+
+    def add(self, delta: dict[str, Any]) -> None:
+        self._text.append(delta["text"])
+        self._finish_reason = delta["finish_reason"]
+        for field, lists in self._lists.items():
+            for key, items in (delta.get(field) or {}).items():
+                encoded = lists.setdefault(key, bytearray())
+                if items:
+                    encoded += (b"," if encoded else b"") + to_json(items)[1:-1]
+
+    def parts(self) -> list[bytes | bytearray]:
+        """Joined they are the choice in JSON."""
+        fields = {"index": self._index, "text": "".join(self._text), "finish_reason": self._finish_reason}
+        parts = json_object(fields, "logprobs", _object_of_lists(self._lists["logprobs"]))
+        if self._lists["routing"]:
+            parts = [*parts[:-1], b',"routing":', *_object_of_lists(self._lists["routing"]), b"}"]
+        return parts
+
+
+def _object_of_lists(lists: dict[str, bytearray]) -> list[bytes | bytearray]:
+    """A JSON object of lists whose items are encoded already; null if there is none."""
+    if not lists:
+        return [b"null"]
+    parts = [part for key, items in lists.items() for part in (b",", to_json(key), b":[", items, b"]")]
+    return [b"{", *parts[1:], b"}"]
 
 
 def byte_name(byte: int, config: HNetConfig) -> str:
@@ -86,6 +119,11 @@ class CharacterOffsets:
     def __init__(self, num_characters: int = 0) -> None:
         self._num_characters = num_characters
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def end(self) -> int:
+        """The number of characters that are complete."""
+        return self._num_characters
 
     def of(self, data: Iterable[int]) -> list[int]:
         offsets = []

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from hnet_lm.errors import UserError
+from hnet_lm.serving.json_bytes import to_json
 
 logger = logging.getLogger(__name__)
 
 _TYPE_OF_STATUS = {401: "authentication_error", 429: "rate_limit_error"}
+_SHOWN_CHARACTERS = 100
 
 
 class ApiError(Exception):
@@ -41,12 +42,20 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
-    def response(self) -> JSONResponse:
-        return JSONResponse(self.body, self.status, dict(self.headers or {}))
+    def response(self) -> Response:
+        return Response(to_json(self.body), self.status, dict(self.headers or {}), "application/json")
 
 
-def overloaded(what: str) -> ApiError:
-    return ApiError(429, f"{what}; try again in a moment", code="rate_limit_exceeded", headers={"Retry-After": "1"})
+def shown(name: str) -> str:
+    """What a client sent, as an error may repeat it: cut, and nothing in it that UTF-8 does not have."""
+    cut = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…"
+    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def overloaded(what: str, seconds: int = 1) -> ApiError:
+    """429: the same request may be served `seconds` later."""
+    when = "in a moment" if seconds == 1 else f"in {seconds} seconds"
+    return ApiError(429, f"{what}; try again {when}", code="rate_limit_exceeded", headers={"Retry-After": str(seconds)})
 
 
 def internal_error() -> ApiError:
@@ -61,8 +70,6 @@ def as_api_error(error: Exception) -> ApiError:
             return error
         case UserError():
             return ApiError(400, str(error), code="invalid_value")
-        case RequestValidationError():
-            return _validation_error(error)
         case HTTPException():
             headers = {**(error.headers or {})}
             return ApiError(error.status_code, str(error.detail), headers=headers)
@@ -73,28 +80,28 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    async def handle(_: Request, error: Exception) -> JSONResponse:
+    async def handle(request: Request, error: Exception) -> Response:
+        match error:
+            case HTTPException(status_code=404):
+                error = _no_such_path(request)
+            case HTTPException(status_code=405):
+                error = _no_such_method(request, error)
         return as_api_error(error).response
 
-    for kind in (ApiError, UserError, RequestValidationError, HTTPException, TimeoutError, Exception):
+    for kind in (ApiError, UserError, HTTPException, TimeoutError, Exception):
         app.add_exception_handler(kind, handle)
 
 
-def _validation_error(error: RequestValidationError) -> ApiError:
-    """The first thing that does not fit."""
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return ApiError(
-            400, f"the body is not JSON: {first['ctx']['error']} at {first['loc'][-1]}", code="invalid_json"
-        )
-    location = [str(part) for part in first["loc"][1:]]
-    if not location:
-        return ApiError(400, "the body must be a JSON object, sent as application/json", code="invalid_json")
-    match first["type"]:
-        case "extra_forbidden":
-            message = "this server knows no such field"
-        case "value_error":
-            message = str(first["ctx"]["error"])
-        case _:
-            message = first["msg"][0].lower() + first["msg"][1:]
-    return ApiError(400, f"{'.'.join(location)}: {message}", code="invalid_value", param=location[0])
+def _no_such_path(request: Request) -> ApiError:
+    message = (
+        f"there is nothing at {shown(request.url.path)}; an OpenAI client's base URL ends in /v1, and this server has "
+        "/v1/completions, /v1/chunks, /v1/embeddings and /v1/models"
+    )
+    return ApiError(404, message, code="not_found")
+
+
+def _no_such_method(request: Request, error: HTTPException) -> ApiError:
+    headers = {**(error.headers or {})}
+    allowed = headers.get("Allow", "another method")
+    message = f"{shown(request.url.path)} takes {allowed}, not {shown(request.method)}"
+    return ApiError(405, message, code="method_not_allowed", headers=headers)

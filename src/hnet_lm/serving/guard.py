@@ -1,6 +1,7 @@
 """The door: a request's body is read here, within limits, and its handler ends when the client goes away."""
 
 import asyncio
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,11 @@ _DISCARDED_BODIES = 8
 
 class _ClientGone(Exception):
     """The connection was closed before the whole request was here."""
+
+
+def held(scope: Scope) -> ExitStack:
+    """What a request holds until it is over, however it ends."""
+    return scope["state"]["held"]
 
 
 class Guard:
@@ -35,7 +41,9 @@ class Guard:
             return await error.response(scope, receive, send)
         except _ClientGone:
             return
-        await self._run(scope, body, receive, send)
+        with ExitStack() as stack:
+            scope.setdefault("state", {})["held"] = stack
+            await self._run(scope, body, receive, send)
 
     async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
         limit = self._limits.max_body_bytes

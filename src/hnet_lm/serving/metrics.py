@@ -1,12 +1,13 @@
 """Figures for Prometheus, in a registry of their own: several servers in one process do not meet."""
 
-import time
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hnet_lm.serving.observe import Exchange
 
 _STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_PATHS = frozenset({"/", "/v1/completions", "/v1/chunks", "/v1/embeddings", "/v1/models", "/health", "/metrics"})
 _REQUEST_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -26,7 +27,14 @@ class Metrics:
         self.cancelled = self._counter("cancelled", "Completions dropped before their end", ("model",))
         self.active = self._gauge("active", "Completions that run")
         self.queued = self._gauge("queued", "Completions that wait for a slot")
+        self.calls = self._gauge("calls", "Texts that are or wait to be chunked or embedded")
         self.state_bytes = self._gauge("state_bytes", "Bytes of state that the running completions hold")
+
+    def count_request(self, exchange: Exchange) -> None:
+        """Count and time a request, by its path or as "other"."""
+        path = exchange.path if exchange.path in _PATHS else "other"
+        self.requests.labels(path, exchange.status).inc()
+        self.request_seconds.labels(path).observe(exchange.seconds)
 
     def exposition(self) -> bytes:
         """All of them in Prometheus' text format."""
@@ -40,31 +48,3 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, label: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"hnet_lm_{name}", text, (label,), buckets=buckets, registry=self._registry)
-
-
-class CountRequests:
-    """Counts and times every request. `paths` are counted by name, all others as "other"."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._paths = paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        path = scope["path"] if scope["path"] in self._paths else "other"
-        begin = time.perf_counter()
-        status = "none"  # the client went away before it was told anything
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        finally:
-            self._metrics.requests.labels(path, status).inc()
-            self._metrics.request_seconds.labels(path).observe(time.perf_counter() - begin)

@@ -19,9 +19,14 @@ from hnet_lm.generation import Engine, EngineLimits, Event, Request
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.errors import internal_error, overloaded
 from hnet_lm.serving.generation_handle import GenerationHandle
+from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
+from hnet_lm.serving.work import reported_numbers
 
 logger = logging.getLogger(__name__)
+
+# Answers as large as one may be that are kept in memory; there may be many more smaller ones.
+_ANSWERS_AT_ONCE = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,17 +35,22 @@ T = TypeVar("T")
 class ModelRunner:
     """Completions, and calls on the model, asked for from one event loop."""
 
-    def __init__(self, name: str, model: HNetLM, limits: EngineLimits, max_waiting: int, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, model: HNetLM, limits: EngineLimits, request_limits: RequestLimits, metrics: Metrics
+    ) -> None:
         self.name = name
         self.model = model
         self._limits = limits
-        self._max_open = limits.max_active + max_waiting
-        self._max_calls = 1 + max_waiting
+        self._max_numbers = _ANSWERS_AT_ONCE * request_limits.max_reported_numbers
+        self._max_open = limits.max_active + request_limits.max_waiting
+        self._max_calls = 1 + request_limits.max_waiting
         self._num_open = 0
+        self._num_numbers = 0
         self._num_calls = 0
         self._metrics = metrics
         metrics.active.labels(name).set_function(lambda: self._engine.num_active)
         metrics.queued.labels(name).set_function(lambda: self._engine.num_queued)
+        metrics.calls.labels(name).set_function(lambda: self._num_calls)
         metrics.state_bytes.labels(name).set_function(lambda: self._engine.state_bytes)
         # of the model's thread alone, but for the three figures above:
         self._engine = Engine(model, limits)
@@ -68,8 +78,12 @@ class ModelRunner:
         """All of these, or none: raises RequestError for one that can never be served, ApiError when too many wait."""
         if self._num_open + len(requests) > self._max_open:
             raise overloaded(f"{self._num_open} completions run or wait, {self._max_open} may")
-        handle = GenerationHandle(len(requests), deadline, self._close)
+        num_numbers = reported_numbers(requests, self.model.config.num_stages)
+        if self._num_numbers + num_numbers > self._max_numbers:
+            raise overloaded("other answers with many log-probabilities are under way, and no more fit into memory")
+        handle = GenerationHandle(len(requests), num_numbers, deadline, self._finished, self._close)
         self._num_open += len(requests)
+        self._num_numbers += num_numbers
         accepted: asyncio.Future[None] = self._loop.create_future()
         self._mailbox.put(partial(self._submit, requests, handle, accepted))
         try:
@@ -96,8 +110,12 @@ class ModelRunner:
     def _call_done(self) -> None:
         self._num_calls -= 1
 
+    def _finished(self) -> None:
+        self._num_open -= 1
+
     def _close(self, handle: GenerationHandle) -> None:
-        self._num_open -= handle.num_requests
+        self._num_numbers -= handle.num_numbers
+        self._num_open -= handle.num_running
         if handle.num_running:
             self._mailbox.put(partial(self._cancel, handle))
 

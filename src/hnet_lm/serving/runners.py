@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from hnet_lm.serving.errors import ApiError
+from hnet_lm.serving.errors import ApiError, shown
 from hnet_lm.serving.runner import ModelRunner
 
 
@@ -21,6 +21,6 @@ class Runners:
         if name is None:
             return next(iter(self))
         if name not in self._by_name:
-            message = f"model {name!r} is not served here; there are {', '.join(map(repr, self._by_name))}"
+            message = f"model {shown(name)!r} is not served here; there are {', '.join(map(repr, self._by_name))}"
             raise ApiError(404, message, param="model", code="model_not_found")
         return self._by_name[name]

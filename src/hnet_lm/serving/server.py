@@ -4,14 +4,20 @@ At SIGTERM or SIGINT no new connection is taken; what runs may finish within the
 second SIGINT ends at once.
 """
 
+import gc
+import logging
 import socket
 import sys
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
 from hnet_lm.errors import UserError
+from hnet_lm.serving import observe
+from hnet_lm.serving.connections import ACCEPTED_AT_ONCE, Connections
+from hnet_lm.serving.limits import RequestLimits
 
 _BACKLOG = 1024
 
@@ -43,21 +49,40 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(app: FastAPI, drain_seconds: int) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # asyncio accepts as many at once as the backlog that it sets, which is to be small, but the queue is not.
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)
+
+
+def make_server(app: FastAPI, limits: RequestLimits, drain_seconds: int) -> uvicorn.Server:
+    """Raises UserError where the system allows no connections."""
     # sse-starlette would end every stream the moment a signal comes; uvicorn lets them finish.
     AppStatus.disable_automatic_graceful_drain()
     config = uvicorn.Config(
         app,
+        http=cast(Any, Connections(limits).protocol),  # uvicorn only calls it
+        ws="none",
+        backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=drain_seconds,
-        log_level="warning",
+        log_level="error",  # it warns of whatever nonsense a client sends
         access_log=False,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
-def serve(app: FastAPI, listener: socket.socket, drain_seconds: int) -> None:
-    """Serve until a signal comes. Sets how often the process switches between threads."""
+def serve(app: FastAPI, listener: socket.socket, limits: RequestLimits, drain_seconds: int, log_requests: bool) -> None:
+    """Serve until a signal comes. Sets the process's switches between threads, garbage collection, and log."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    make_server(app, drain_seconds).run(sockets=[listener])
+    # Nothing else runs while the garbage collector goes through all objects. Most are there from the start, the modules
+    # and the models, and need not be looked at again.
+    gc.collect()
+    gc.freeze()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    if log_requests:
+        observe.logger.setLevel(logging.INFO)
+    make_server(app, limits, drain_seconds).run(sockets=[listener])

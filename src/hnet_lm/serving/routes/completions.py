@@ -1,59 +1,74 @@
 """`POST /v1/completions`: OpenAI's completions, over bytes; in one piece or as server-sent events."""
 
 import asyncio
-import json
 import secrets
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
+from hnet_lm import generation
 from hnet_lm.config import HNetConfig
-from hnet_lm.generation import Request
-from hnet_lm.serving.choice import Choice, joined
+from hnet_lm.generation import Event
+from hnet_lm.serving.bodies import body_of
+from hnet_lm.serving.choice import Choice, WholeChoice
 from hnet_lm.serving.errors import as_api_error
 from hnet_lm.serving.generation_handle import GenerationHandle
+from hnet_lm.serving.guard import held
+from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
+from hnet_lm.serving.openapi import COMPLETION
 from hnet_lm.serving.protocol import CompletionBody
+from hnet_lm.serving.rate_limits import count_bytes
+from hnet_lm.serving.responses import JsonAnswer, json_object
 from hnet_lm.serving.runners import Runners
+from hnet_lm.serving.work import check_work
 
-# A reader this slow keeps nobody's slot (its completion goes on without it), but memory.
-_SEND_SECONDS = 30.0
+# An event that tells of more bytes than this is encoded on another thread: the event loop would stand still.
+_INLINE_BYTES = 16
 
 
 def completions_router(runners: Runners, limits: RequestLimits, metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/completions", response_model=None)
-    async def create_completion(body: CompletionBody) -> dict[str, Any] | EventSourceResponse:
+    @router.post("/v1/completions", **COMPLETION)
+    async def create_completion(
+        http: Request, body: Annotated[CompletionBody, Depends(body_of(CompletionBody))]
+    ) -> Response:
+        """Continue texts; with `stream`, as server-sent events."""
         runner = runners.find(body.model)
         body.check(limits)
         requests = _engine_requests(body, limits)
+        check_work(requests, runner.model.config.num_stages, limits)
         begin = asyncio.get_running_loop().time()
         handle = await runner.submit(requests, begin + limits.max_request_seconds)
-        completion = _Completion(runner.name, body, requests, runner.model.config, handle, metrics, begin)
+        held(http.scope).enter_context(handle)
+        count = partial(count_bytes, http.scope)
+        count(sum(map(len, body.prompt)))
+        completion = _Completion(runner.name, body, requests, runner.model.config, handle, metrics, count, begin)
         if body.stream:
-            return _CompletionStream(completion.stream(), handle)
-        with handle:
-            return await completion.whole()
+            return EventSourceResponse(completion.stream())
+        return JsonAnswer(await completion.whole())
 
     return router
 
 
-def _engine_requests(body: CompletionBody, limits: RequestLimits) -> list[Request]:
+def _engine_requests(body: CompletionBody, limits: RequestLimits) -> list[generation.Request]:
+    params = [body.sampling_params(choice, limits) for choice in range(body.n or 1)]
     return [
-        Request(
+        generation.Request(
             prompt,
-            body.sampling_params(choice, limits),
+            params_of_choice,
             prompt_logprobs=bool(body.echo) and body.logprobs is not None,
             boundaries=bool(body.routing),
         )
         for prompt in body.prompt
-        for choice in range(body.n or 1)
+        for params_of_choice in params
     ]
 
 
@@ -64,10 +79,11 @@ class _Completion:
         self,
         model_name: str,
         body: CompletionBody,
-        requests: list[Request],
+        requests: list[generation.Request],
         config: HNetConfig,
         handle: GenerationHandle,
         metrics: Metrics,
+        count_bytes: Callable[[int], None],
         begin: float,
     ) -> None:
         self._head = {
@@ -80,35 +96,50 @@ class _Completion:
         self._choices = [Choice(index, request, body, config) for index, request in enumerate(requests)]
         self._handle = handle
         self._metrics = metrics
+        self._count_bytes = count_bytes
         self._begin = begin
 
-    async def whole(self) -> dict[str, Any]:
-        deltas: list[list[dict[str, Any]]] = [[] for _ in self._choices]
-        async for delta in self._deltas():
-            deltas[delta["index"]].append(delta)
-        return {**self._head, "choices": [joined(parts) for parts in deltas], "usage": self._usage()}
+    async def whole(self) -> list[bytes | bytearray]:
+        """The parts of the body."""
+        choices = [WholeChoice(choice.index) for choice in self._choices]
 
-    async def stream(self) -> AsyncIterator[dict[str, str]]:
-        """The data of each server-sent event. An error after the first is sent as an event too: the status is out."""
+        def add(index: int, event: Event) -> None:
+            delta = self._choices[index].delta(event)
+            if delta is not None:
+                choices[index].add(delta)
+
+        async for index, event in self._events():
+            await _encode(event, add, index, event)
+        parts = [part for choice in choices for part in (b",", *choice.parts())]
+        return json_object({**self._head, "usage": self._usage()}, "choices", [b"[", *parts[1:], b"]"])
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The server-sent events. An error after the first is sent as an event too: the status is out."""
+
+        def encoded(index: int, event: Event) -> bytes | None:
+            delta = self._choices[index].delta(event)
+            return None if delta is None else _sse({**self._head, "choices": [delta]})
+
         try:
-            async for delta in self._deltas():
-                yield _event({**self._head, "choices": [delta]})
+            async for index, event in self._events():
+                data = await _encode(event, encoded, index, event)
+                if data is not None:
+                    yield data
             if self._body.wants_usage_event:
-                yield _event({**self._head, "choices": [], "usage": self._usage()})
+                yield _sse({**self._head, "choices": [], "usage": self._usage()})
         except Exception as error:
-            yield _event(as_api_error(error).body)
-        yield {"data": "[DONE]"}
+            yield _sse(as_api_error(error).body)
+        yield b"data: [DONE]\r\n\r\n"
 
-    async def _deltas(self) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self) -> AsyncIterator[tuple[int, Event]]:
         has_begun = False
         async for index, event in self._handle.events():
             if event.data and not has_begun:
                 has_begun = True
                 seconds = asyncio.get_running_loop().time() - self._begin
                 self._metrics.first_byte_seconds.labels(self._head["model"]).observe(seconds)
-            delta = self._choices[index].delta(event)
-            if delta is not None:
-                yield delta
+            self._count_bytes(len(event.data))
+            yield index, event
 
     def _usage(self) -> dict[str, int]:
         prompt = sum(map(len, self._body.prompt))
@@ -116,17 +147,11 @@ class _Completion:
         return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
 
 
-class _CompletionStream(EventSourceResponse):
-    """Drops the completion however the response ends, also before its first event."""
-
-    def __init__(self, content: AsyncIterator[dict[str, str]], handle: GenerationHandle) -> None:
-        super().__init__(content, send_timeout=_SEND_SECONDS)
-        self._handle = handle
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._handle:
-            await super().__call__(scope, receive, send)
+async def _encode(event: Event, encode: Callable[..., Any], *args: Any) -> Any:
+    """What `encode` makes of the arguments, on another thread where there is much to encode."""
+    num_bytes = max(len(event.prompt_logprobs), len(event.logprobs), len(event.boundaries))
+    return encode(*args) if num_bytes <= _INLINE_BYTES else await asyncio.to_thread(encode, *args)
 
 
-def _event(data: dict[str, Any]) -> dict[str, str]:
-    return {"data": json.dumps(data, ensure_ascii=False)}
+def _sse(data: dict[str, Any]) -> bytes:
+    return b"data: " + to_json(data) + b"\r\n\r\n"

@@ -1,53 +1,86 @@
-"""`POST /v1/chunks` and `POST /v1/embeddings`: what the chunker makes of a text, and the text as a vector."""
+"""`POST /v1/chunks` and `POST /v1/embeddings`: what the chunker makes of a text, and the text as a vector.
+
+What is found of a text is encoded on the thread that found it.
+"""
 
 import asyncio
 import base64
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Concatenate, ParamSpec
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
 
-from hnet_lm.inspect import Chunks, chunks
-from hnet_lm.serving.embedding import embed
+from hnet_lm.inspect import chunks
+from hnet_lm.model import HNetLM
+from hnet_lm.serving.bodies import body_of
+from hnet_lm.serving.embedding import Pooling, embed
+from hnet_lm.serving.errors import ApiError
+from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.limits import RequestLimits
+from hnet_lm.serving.openapi import CHUNKS, EMBEDDINGS
 from hnet_lm.serving.protocol import ChunksBody, EmbeddingsBody, check_texts
+from hnet_lm.serving.rate_limits import count_bytes
+from hnet_lm.serving.responses import JsonAnswer, json_list, json_object
+from hnet_lm.serving.runner import ModelRunner
 from hnet_lm.serving.runners import Runners
+
+P = ParamSpec("P")
 
 
 def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/chunks")
-    async def create_chunks(body: ChunksBody) -> dict[str, Any]:
+    @router.post("/v1/chunks", **CHUNKS)
+    async def create_chunks(http: Request, body: Annotated[ChunksBody, Depends(body_of(ChunksBody))]) -> Response:
+        """Show where the model cuts texts into chunks, stage by stage."""
         runner = runners.find(body.model)
-        check_texts(body.input, "input", limits)
-        deadline = asyncio.get_running_loop().time() + limits.max_request_seconds
-        found = [await runner.call(chunks, deadline, text) for text in body.input]
-        data = [{"index": index, **_chunks(of_text)} for index, of_text in enumerate(found)]
-        return {"object": "list", "model": runner.name, "data": data, "usage": _usage(body.input)}
+        return await answer(http, runner, body.input, encoded_chunks)
 
-    @router.post("/v1/embeddings")
-    async def create_embeddings(body: EmbeddingsBody) -> dict[str, Any]:
+    @router.post("/v1/embeddings", **EMBEDDINGS)
+    async def create_embeddings(
+        http: Request, body: Annotated[EmbeddingsBody, Depends(body_of(EmbeddingsBody))]
+    ) -> Response:
+        """Texts as vectors."""
         runner = runners.find(body.model)
-        check_texts(body.input, "input", limits)
+        width = runner.model.config.stages[-1].d_model
+        if body.dimensions not in (None, width):
+            message = f"dimensions: this model's embeddings have {width}, and no other number"
+            raise ApiError(400, message, param="dimensions", code="invalid_value")
+        return await answer(http, runner, body.input, encoded_embedding, body.pooling, body.encoding_format == "base64")
+
+    async def answer(
+        http: Request,
+        runner: ModelRunner,
+        texts: list[bytes],
+        find: Callable[Concatenate[HNetLM, int, bytes, P], bytes],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> JsonAnswer:
+        """A list of what `find` makes of each text."""
+        check_texts(texts, "input", limits)
+        total = sum(map(len, texts))
+        count_bytes(http.scope, total)
         deadline = asyncio.get_running_loop().time() + limits.max_request_seconds
-        vectors = [await runner.call(embed, deadline, text, body.pooling) for text in body.input]
-        if body.encoding_format == "base64":
-            vectors = [base64.b64encode(struct.pack(f"<{len(v)}f", *v)).decode("ascii") for v in vectors]
-        data = [{"object": "embedding", "index": index, "embedding": v} for index, v in enumerate(vectors)]
-        return {"object": "list", "model": runner.name, "data": data, "usage": _usage(body.input)}
+        found = [await runner.call(find, deadline, index, text, *args, **kwargs) for index, text in enumerate(texts)]
+        usage = {"prompt_tokens": total, "total_tokens": total}
+        head = {"object": "list", "model": runner.name, "usage": usage}
+        return JsonAnswer(json_object(head, "data", json_list(found)))
 
     return router
 
 
-def _chunks(found: Chunks) -> dict[str, Any]:
+def encoded_chunks(model: HNetLM, index: int, text: bytes) -> bytes:
     """Offsets are of bytes; a segment that begins or ends inside a character shows U+FFFD there."""
+    found = chunks(model, text)
     described = found.to_json()
     for stage, fields in enumerate(described["stages"]):
         fields["segments"] = [segment.decode("utf-8", "replace") for segment in found.segments(stage)]
-    return {"object": "chunks", **described}
+    return to_json({"index": index, "object": "chunks", **described})
 
 
-def _usage(texts: list[bytes]) -> dict[str, int]:
-    total = sum(map(len, texts))
-    return {"prompt_tokens": total, "total_tokens": total}
+def encoded_embedding(model: HNetLM, index: int, text: bytes, pooling: Pooling, in_base64: bool) -> bytes:
+    vector = embed(model, text, pooling)
+    encoded = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii") if in_base64 else vector
+    return to_json({"object": "embedding", "index": index, "embedding": encoded})

@@ -21,7 +21,7 @@ _HEADERS = {
 def page_router() -> APIRouter:
     router = APIRouter()
 
-    @router.get("/")
+    @router.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=_HEADERS)
 

@@ -4,11 +4,12 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
+from hnet_lm.serving.openapi import HEALTH, METRICS, MODEL, MODELS
 from hnet_lm.serving.runner import ModelRunner
 from hnet_lm.serving.runners import Runners
 
@@ -32,22 +33,27 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics) ->
             "max_new_bytes": limits.max_new_bytes,
         }
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", **MODELS)
     async def list_models() -> dict[str, Any]:
+        """What is served."""
         return {"object": "list", "data": [describe(runner) for runner in runners]}
 
-    @router.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}", **MODEL)
     async def retrieve_model(name: str) -> dict[str, Any]:
+        """One model."""
         return describe(runners.find(name))
 
-    @router.get("/health")
+    @router.get("/health", **HEALTH)
     async def health() -> Response:
         """200 while every model's thread runs."""
         stopped = [runner.name for runner in runners if not runner.is_alive]
-        return Response("ok\n" if not stopped else f"stopped: {', '.join(stopped)}\n", 503 if stopped else 200)
+        if stopped:
+            return PlainTextResponse(f"stopped: {', '.join(stopped)}\n", 503)
+        return PlainTextResponse("ok\n")
 
-    @router.get("/metrics")
+    @router.get("/metrics", **METRICS)
     async def exposition() -> Response:
+        """Figures for Prometheus."""
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
