@@ -48,7 +48,8 @@ def ratio_loss_of(
 ) -> Float[Tensor, ""]:
     """The ratio loss from its statistics F and G, which may have been averaged over more than one batch."""
     if not 1 < target_ratio < float("inf"):
-        raise ValueError(f"target_ratio must be a finite number above 1, got {target_ratio}")
+        raise ValueError(f"target_ratio must be above 1, got {target_ratio}; it must be finite")
+    target_ratio = float(target_ratio)
     require_floating("ratio_loss", boundary_fraction=boundary_fraction, mean_boundary_prob=mean_boundary_prob)
     n, f, g = target_ratio, boundary_fraction, mean_boundary_prob
     return n / (n - 1) * ((n - 1) * f * g + (1 - f) * (1 - g))

@@ -30,10 +30,14 @@ class State:
     @property
     def num_sequences(self) -> int:
         """Raises ValueError where the tensors do not agree, as no state that a model makes."""
-        rows = {tuple(tensor.shape[:1]) for tensor in tensors(self)}
+        rows = {tuple(tensor.shape[:1]) for tensor in self.per_sequence()}
         if len(rows) != 1 or () in rows:
             raise ValueError(f"the tensors of this state are not of one number of sequences, but of {sorted(rows)}")
         return rows.pop()[0]
+
+    def per_sequence(self) -> list[Tensor]:
+        """Every tensor of the tree that has one row per sequence."""
+        return [tensor for f in fields(self) for tensor in _per_sequence(getattr(self, f.name))]
 
     @property
     def num_bytes(self) -> int:
@@ -135,6 +139,14 @@ def _checked_indices(indices: Sequence[int] | Tensor, num_sequences: int) -> Ten
     if not all(0 <= index(i) < num_sequences for i in given):
         raise ValueError(f"select: {given} goes beyond the {num_sequences} sequences of this state")
     return torch.tensor(given, dtype=torch.int64)
+
+
+def _per_sequence(node: Any) -> list[Tensor]:
+    if isinstance(node, State):
+        return node.per_sequence()
+    if isinstance(node, tuple):
+        return [tensor for child in node for tensor in _per_sequence(child)]
+    return [node] if isinstance(node, Tensor) else []
 
 
 def _map(node: Any, function: Callable[[Tensor], Tensor]) -> Any:

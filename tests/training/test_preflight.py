@@ -167,6 +167,7 @@ def test_a_tracker_that_is_not_installed_is_missed_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.delitem(sys.modules, "hnet_lm.training.trackers.wandb", raising=False)
     with pytest.raises(UserError, match=r"'wandb' needs the package wandb: pip install 'hnet-lm\[wandb\]'"):
         train(run_config(tmp_path, logging={"trackers": ["wandb"]}))
     assert not (tmp_path / "run").exists()

@@ -36,6 +36,10 @@ class PagedKVState(State):
         """P: how many positions a page of this layer holds."""
         return page_positions(self.pages.shape[1], self.num_heads, self.head_dim)
 
+    def per_sequence(self) -> list[Tensor]:
+        """Not the pages, which all sequences share."""
+        return [self.num_seen, self.table]
+
     def sizes(self) -> Sizes:
         """Those of a `KVState`: the two are for the same models."""
         return {"keys": (self.num_heads, self.head_dim)}

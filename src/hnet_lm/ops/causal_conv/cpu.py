@@ -40,7 +40,7 @@ def causal_conv(
 @torch.library.custom_op("hnet_lm::causal_conv_cpu", mutates_args=())
 def _conv(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
     """y, and the last inputs of each sequence. In `past`, and there, the rows of all sequences follow one another."""
-    x, taps, past = with_unit_stride(x), taps.contiguous(), past.contiguous()
+    x, taps, bias, past = with_unit_stride(x), taps.contiguous(), bias.contiguous(), past.contiguous()
     y, last = torch.empty(x.shape, dtype=x.dtype), torch.empty(past.shape, dtype=past.dtype)
     inputs = (*map(rows, (x, taps, bias, past)), array(cu_seqlens))
     run_ranges(loops(len(taps)).forward, *_work(x, taps), *inputs, rows(y), rows(last))
@@ -57,7 +57,7 @@ def _conv_backward(
     grad_y: Tensor, grad_last: Tensor, x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients to x, taps, bias and past."""
-    x, taps, past = with_unit_stride(x), taps.contiguous(), past.contiguous()
+    x, taps, bias, past = with_unit_stride(x), taps.contiguous(), bias.contiguous(), past.contiguous()
     grad_y, grad_last = with_unit_stride(grad_y), with_unit_stride(grad_last)
     grad_x, grad_past = torch.empty(x.shape, dtype=x.dtype), torch.empty(past.shape, dtype=past.dtype)
     grad_taps, grad_bias = torch.zeros_like(taps), torch.zeros(bias.shape, dtype=bias.dtype)

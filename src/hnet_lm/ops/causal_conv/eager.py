@@ -16,17 +16,18 @@ from hnet_lm.sequences import Sequences
 def causal_conv(
     x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    dtype, wide = x.dtype, torch.promote_types(x.dtype, torch.float32)
+    x, weight, bias = x.to(wide), weight.to(wide), bias.to(wide)
     if state is not None and seqs.max_length <= 1:
         y, state = _step(x, weight, bias, seqs.nonempty_only(), state)
-        return silu(y), state
+        return silu(y).to(dtype), state
     width = weight.shape[1]
     past = x.new_zeros(seqs.num_sequences, width - 1, x.shape[1]) if state is None else seqs.owned(state).to(x.dtype)
     rows = seqs.memo(("conv", width), lambda: _rows(seqs, width))
     y = _CausalConv.apply(x, weight.T, bias, past.flatten(0, 1), rows, seqs.max_length < width)
     if state is None:
-        return silu(y), None
-    return silu(y), seqs.replaced(state, torch.cat([past.flatten(0, 1), x])[rows.last])
+        return silu(y).to(dtype), None
+    return silu(y).to(dtype), seqs.replaced(state, torch.cat([past.flatten(0, 1), x])[rows.last])
 
 
 def _step(x: Tensor, weight: Tensor, bias: Tensor, seqs: Sequences, state: Tensor) -> tuple[Tensor, Tensor]:

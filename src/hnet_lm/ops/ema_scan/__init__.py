@@ -25,7 +25,7 @@ def ema_scan(
     shapes that do not fit.
     """
     require_floating("ema_scan", x=x, p=p, **given(state=state))
-    require_same_type("ema_scan", x=x, p=p)
+    require_same_type("ema_scan", x=x, p=p, **given(state=state))
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"ema_scan: x and p must be float32 or float64, not {x.dtype}")
     if x.dim() != 2:

@@ -22,8 +22,10 @@ def supports(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: 
         return f"it runs on the CPU, not on {x.device.type}"
     if x.shape[1] > MAX_WIDTH:
         return f"rows are wider than {MAX_WIDTH}"
-    if x.dtype not in TYPES or dtype not in TYPES or (gate is not None and gate.dtype != x.dtype):
-        return f"it knows {', '.join(map(str, TYPES))}, and a gate of the type of x"
+    if any(each not in TYPES for each in (x.dtype, dtype, x.dtype if gate is None else gate.dtype)):
+        return f"it knows {', '.join(map(str, TYPES))}"
+    if gate is not None and (gate.dtype == torch.float64) != (x.dtype == torch.float64):
+        return f"it computes x and gate in one type, not {x.dtype} and {gate.dtype}"
     return None
 
 

@@ -76,6 +76,7 @@ def _ssd(
     """y, the final states, and the states at the start of each piece that is not its sequence's first. The heads of x
     and y are side by side."""
     x, B, C = map(with_unit_stride, (x, B, C))
+    D = D.clone()  # it may be a weight: FSDP frees the memory of weights, which it cannot while an array refers to it
     y, final = torch.empty(x.shape, dtype=x.dtype), initial.clone(memory_format=torch.contiguous_format)
     starts = initial.new_empty(len(owner) - len(initial), *initial.shape[1:])
     inputs = rows(x), array(dt), array(A), rows(B), rows(C), *map(array, (D, bounds, owner))
@@ -108,6 +109,7 @@ def _ssd_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients to x, dt, A, B, C, D and the initial states."""
     x, B, C, grad_y = map(with_unit_stride, (x, B, C, grad_y))
+    D = D.clone()  # as in the forward pass
     grad_x, grad_dt, grad_D = (
         torch.empty(x.shape, dtype=x.dtype),
         torch.empty(dt.shape, dtype=dt.dtype),
