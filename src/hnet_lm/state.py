@@ -78,9 +78,12 @@ class State:
             if not isinstance(state, cls):
                 raise TypeError(f"join takes states of type {cls.__name__}, not {type(state).__name__}")
             state._require_unused()
+            if any(tensor.is_nested or tensor.layout != torch.strided for tensor in tensors(state)):
+                raise ValueError("join takes states of dense tensors")
             state.require_sizes(states[0].sizes())
-        if len({tensor.device for state in states for tensor in tensors(state)}) > 1:
-            raise ValueError("join takes states that are on one device")
+            _ = state.num_sequences  # its tensors must agree
+        if len({tuple((tensor.dtype, tensor.device) for tensor in tensors(state)) for state in states}) > 1:
+            raise ValueError("join takes states whose tensors are of the same types and on the same device")
         return cls(**{f.name: _join([getattr(state, f.name) for state in states]) for f in fields(cls)})
 
     def sizes(self) -> Sizes:
@@ -130,8 +133,8 @@ def tensors(node: Any) -> list[Tensor]:
 
 def _checked_indices(indices: Sequence[int] | Tensor, num_sequences: int) -> Tensor:
     if isinstance(indices, Tensor):
-        if indices.dim() != 1 or indices.layout != torch.strided or indices.device.type == "meta":
-            raise ValueError(f"select takes a vector of indices, not a tensor of {tuple(indices.shape)}")
+        if indices.is_nested or indices.layout != torch.strided or indices.device.type == "meta" or indices.dim() != 1:
+            raise ValueError("select takes a dense vector of indices")
         indices = indices.tolist()
     given = list(indices)
     if any(isinstance(i, bool | float | complex) for i in given):

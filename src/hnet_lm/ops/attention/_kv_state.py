@@ -48,7 +48,7 @@ class KVState(State):
 
     def sizes(self) -> Sizes:
         """The number of entries is not a size of the model."""
-        return {"keys": tuple(self.keys.shape[2:])}
+        return {"keys": tuple(self.keys.shape[2:]), "values": tuple(self.values.shape[2:])}
 
     def require_fit(self, num_heads: int, head_dim: int, window: int, seqs: Sequences) -> None:
         """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""

@@ -42,7 +42,7 @@ class PagedKVState(State):
 
     def sizes(self) -> Sizes:
         """Those of a `KVState`: the two are for the same models."""
-        return {"keys": (self.num_heads, self.head_dim)}
+        return dict.fromkeys(("keys", "values"), (self.num_heads, self.head_dim))
 
     def require_fit(self, num_heads: int, head_dim: int, window: int, seqs: Sequences) -> None:
         """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""

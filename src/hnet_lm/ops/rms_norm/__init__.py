@@ -35,6 +35,8 @@ def rms_norm(
     if x.dim() != 2:
         raise ValueError(f"rms_norm: x must be (t, d), got {tuple(x.shape)}")
     require_shape("rms_norm", "weight", weight, x.shape[1])
+    if len({tensor.dtype == torch.float64 for tensor in (x, weight, x if gate is None else gate)}) > 1:
+        raise ValueError("rms_norm: float64 does not mix with narrower types: x, weight and gate must all be float64")
     if gate is not None:
         require_shape("rms_norm", "gate", gate, *x.shape)
     return _op.run(backend, x.device, x, weight, float(eps), gate, dtype)

@@ -35,7 +35,7 @@ def ssd(
     """
     require_floating("ssd", x=x, dt=dt, A=A, B=B, C=C, D=D, **given(state=state))
     require_same_type("ssd", x=x, B=B, C=C)
-    require_same_type("ssd", dt=dt, A=A, D=D)
+    require_same_type("ssd", dt=dt, A=A, D=D, **given(state=state))
     if dt.dtype != torch.promote_types(dt.dtype, torch.promote_types(x.dtype, torch.float32)):
         raise ValueError(f"ssd: dt must be at least as wide as x and as float32, got {dt.dtype} and {x.dtype}")
     if x.dim() != 3 or B.dim() != 2:
