@@ -49,9 +49,7 @@ def test_a_run_file_sees_models_from_its_folder_and_then_by_name(elsewhere: Path
     text = (FOLDER / "runs/demo.toml").read_text()
     (folder / "run.toml").write_text(text)
     assert RunConfig.load("mine/run.toml").model.config == str(FOLDER / "models/demo.json")
-    shutil.copy(
-        FOLDER / "models/tiny_1stage.json", "demo"
-    )  # beside the command, not the run file
+    shutil.copy(FOLDER / "models/tiny_1stage.json", "demo")  # beside the command, not the run file
     assert RunConfig.load("mine/run.toml").model.config == str(FOLDER / "models/demo.json")
     shutil.copy(FOLDER / "models/tiny_1stage.json", folder / "demo")
     assert HNetConfig.load(RunConfig.load("mine/run.toml").model.config) == HNetConfig.load("tiny_1stage")
