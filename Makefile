@@ -35,7 +35,7 @@ lint: $(DEV)  ## style and format (ruff), workflows (their schema, and zizmor)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
-	$(BIN)/zizmor --offline --no-progress --quiet .github/workflows
+	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 format: $(DEV)  ## let ruff mend style and format
 	$(BIN)/ruff check --fix .
