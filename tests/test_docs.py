@@ -4,6 +4,8 @@ They run in one folder of a user's, with a model that was trained there for a fe
 gets options that shorten it. Commands in indented lists are read, not run: they name real options.
 """
 
+import json
+import lzma
 import re
 import shlex
 import shutil
@@ -17,6 +19,8 @@ import torch
 
 import hnet_lm
 from hnet_lm.cli import main as command_line
+from hnet_lm.data import files
+from hnet_lm.data.samples import sample_path
 from hnet_lm.named_configs import FOLDER
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +109,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder, and in the place of the sample's book its beginning."""
     monkeypatch.chdir(trained)
+    beginning = trained / "beginning.jsonl"
+    with lzma.open(sample_path("english", "validation"), "rt", encoding="utf-8") as book:
+        beginning.write_text(json.dumps({"text": json.loads(next(book))["text"][:1500]}) + "\n")
+    monkeypatch.setattr(files, "sample_path", lambda name, split: str(beginning))
     return trained
 
 
