@@ -69,8 +69,7 @@ def read_architecture(source: str) -> Architecture:
     if path.suffix == ".toml":
         run = RunConfig.load(path)
         config = read_architecture(run.model.config or run.model.init_from).config
-        run.check_model(config)
-        return Architecture(source, config, run)
+        return Architecture(source, config, run.for_model(config))
     if not path.exists() and not path.suffix:
         raise CheckpointError(f"{source}: no such directory; a model on the hub is named {HUB_PREFIX}owner/name")
     if not path.is_dir():

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from hnet_lm import checkpoint
-from hnet_lm.data import DataConfig, documents
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
@@ -29,6 +28,7 @@ from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.progress import TerminalReporter
 from hnet_lm.training.run import directory_of
 from hnet_lm.training.run_folder import METRICS, check_files_are_ours, replace_file
+from hnet_lm.training.validation import validation_documents
 
 HELD_OUT = "held-out text"
 SHOWN_BYTES = 600
@@ -52,13 +52,13 @@ class Command:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.directory))
         console = Console()
         _check(config)
-        if train(config, TerminalReporter(console)).step == config.run.num_steps:
+        if train(config, TerminalReporter(console)).is_finished:
             show(config, console)
 
 
 def _check(config: RunConfig) -> None:
     """What cannot be shown is said now, and not after minutes of training. Raises a UserError."""
-    if not config.validation.sources:
+    if not config.validation.is_on:
         raise ConfigError("validation.sources: is empty, and the demonstration shows what was learned on held-out text")
     if config.data.tokenizer:
         raise ConfigError("data.tokenizer: the demonstration shows models of bytes; train this one with hnet-lm train")
@@ -70,7 +70,7 @@ def show(config: RunConfig, console: Console) -> None:
     """What a finished run learned, measured and drawn; writes the figure and the picture of the chunks."""
     directory = directory_of(config)
     model = checkpoint.load(directory)
-    data = b"".join(document.data for document in documents(DataConfig(sources=config.validation.sources)))
+    data = b"".join(document.data for document in validation_documents(config.validation, config.data))
     data = data[: config.validation.max_bytes]
     console.rule("bits per byte")
     boundaries = _compare(model, config, data, console)

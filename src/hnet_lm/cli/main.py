@@ -6,6 +6,7 @@ code. The table here has one line a command; neither its file nor torch is impor
 """
 
 import contextlib
+import dataclasses
 import difflib
 import errno
 import functools
@@ -14,6 +15,7 @@ import io
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     try:
         try:
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            return _run(list(sys.argv[1:] if argv is None else argv), time.monotonic())
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -89,7 +91,7 @@ def _give_up(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], began: float) -> int:
     match arguments:
         case [] | ["-h" | "--help", *_]:
             print(_help())
@@ -99,6 +101,8 @@ def _run(arguments: list[str]) -> int:
             return 0
         case [name, *rest] if name in COMMANDS:
             command = _parse(name, rest)
+            if hasattr(command, "began"):  # a command with a budget of time, which imports are a part of
+                command = dataclasses.replace(command, began=began)
             return command.run() or 0
         case [name, *_]:
             near = difflib.get_close_matches(name, COMMANDS, n=1)

@@ -17,7 +17,7 @@ import json
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -126,14 +126,15 @@ class CheckpointStore:
         """What a process that was killed in the middle of a save, or of a removal, left behind."""
         return sorted(self.directory.glob(f".{STEP_FOLDERS}.*"))
 
-    def prune(self, newest: Path, best_step: int | None) -> None:
+    def prune(self, newest: Path, kept_steps: Collection[int | None]) -> None:
         """Remove what is not kept, and any of a later step: those were damaged, or the run would not be before them.
 
         Raises CannotWrite.
         """
         paths = self.all()
         kept = [path for path in paths if path <= newest][-self.keep :]
-        kept += [path for path in paths if path.name == f"step_{best_step or 0:08d}"]
+        names = {f"step_{step:08d}" for step in kept_steps if step is not None}
+        kept += [path for path in paths if path.name in names]
         for path in [path for path in paths if path not in kept]:
             doomed = path.with_name(f".{path.name}.removed")
             shutil.rmtree(doomed, ignore_errors=True)

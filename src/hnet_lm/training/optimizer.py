@@ -115,6 +115,11 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.dim() == 2 and not name.endswith("embedding.weight")
 
 
+def forget_updates(optimizer: torch.optim.Optimizer) -> None:
+    """As if no update had been made: no moments."""
+    optimizer.state.clear()
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The base rate of the next update (peak times schedule); each group runs at its multiple."""
     for group in optimizer.param_groups:

@@ -39,7 +39,7 @@ def check_run(run: Run, validator: Validator, reporter: Reporter) -> None:
     for name in run.config.logging.trackers:
         tracker_module(name)
     run.ranks.on_first(lambda: check_room(run, reporter))
-    if run.config.validation.sources:
+    if run.config.validation.is_on:
         validator.rehearse()
 
 
@@ -52,8 +52,9 @@ def check_room(run: Run, reporter: Reporter) -> None:
             f"{run.directory}: {_readable(free)} are free on its disk, but a checkpoint and the model beside it take "
             f"{_readable(size + published)}; free some, or take another run.directory"
         )
-    keeps_best = bool(run.config.validation.sources)
-    num_kept = run.store.keep + keeps_best
+    keeps_best = run.config.validation.is_on
+    keeps_start = run.config.checkpoints.before_decay and run.config.schedule.name == "wsd"
+    num_kept = run.store.keep + keeps_best + keeps_start
     num_more = max(0, num_kept + 1 - len(run.store.all()))
     needed = num_more * size + published
     if free < needed:

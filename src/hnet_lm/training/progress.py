@@ -16,6 +16,9 @@ class Reporter(Protocol):
 
     def start(self, step: int, num_steps: int) -> None: ...
 
+    def expect(self, num_steps: int) -> None:
+        """The number of steps in all, as far as it is known."""
+
     def advance(self, step: int, record: Record | None) -> None:
         """After every update; with a record where one was written."""
 
@@ -28,6 +31,9 @@ class Silent:
     """Tells nobody: ranks other than the first, and tests."""
 
     def start(self, step: int, num_steps: int) -> None:
+        pass
+
+    def expect(self, num_steps: int) -> None:
         pass
 
     def advance(self, step: int, record: Record | None) -> None:
@@ -61,8 +67,11 @@ class TerminalReporter:
         self._task = self._progress.add_task("train", total=num_steps, completed=step, figures="")
         self._progress.start()
 
+    def expect(self, num_steps: int) -> None:
+        self._num_steps = num_steps
+
     def advance(self, step: int, record: Record | None) -> None:
-        self._progress.update(self._task, completed=step)
+        self._progress.update(self._task, completed=step, total=self._num_steps)
         if record is None:
             return
         self._progress.update(self._task, figures=figures(record))

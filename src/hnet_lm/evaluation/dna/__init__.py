@@ -4,7 +4,8 @@ Bases are bytes, so perplexity is that of bits per byte: `2 ** bits_per_byte(sco
 """
 
 from hnet_lm.evaluation.dna.reference import Reference, Region
-from hnet_lm.evaluation.dna.strands import BothStrands, reverse_complement
+from hnet_lm.data.formats.fasta import reverse_complement
+from hnet_lm.evaluation.dna.strands import BothStrands
 from hnet_lm.evaluation.dna.variants import Variant, VariantFile, VariantScore, score_variants
 from hnet_lm.evaluation.dna.windows import WindowScore, score_windows
 
