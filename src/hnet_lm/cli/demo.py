@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import torch
@@ -16,7 +15,6 @@ from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
 from hnet_lm.evaluation.compressors import COMPRESSORS
-from hnet_lm.extras import import_leaf
 from hnet_lm.generation import generate
 from hnet_lm.inspect import chunks, render_html
 from hnet_lm.inspect.terminal import render
@@ -24,16 +22,15 @@ from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.memory import keep_freed_memory
-from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.progress import TerminalReporter
 from hnet_lm.training.run import directory_of
-from hnet_lm.training.run_folder import METRICS, check_files_are_ours, replace_file
+from hnet_lm.training.run_folder import FIGURE, METRICS, REPORT, check_files_are_ours, replace_file
 from hnet_lm.training.validation import validation_documents
 
 HELD_OUT = "held-out text"
 SHOWN_BYTES = 600
 PICTURE_BYTES = 20_000
-FIGURE, PICTURE = "loss.png", "chunks.html"
+PICTURE = "chunks.html"
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,7 @@ def _check(config: RunConfig) -> None:
         raise ConfigError("validation.sources: is empty, and the demonstration shows what was learned on held-out text")
     if config.data.tokenizer:
         raise ConfigError("data.tokenizer: the demonstration shows models of bytes; train this one with hnet-lm train")
-    check_files_are_ours(directory_of(config), (METRICS, FIGURE, PICTURE))
-    _figure()
+    check_files_are_ours(directory_of(config), (METRICS, REPORT, FIGURE, PICTURE))
 
 
 def show(config: RunConfig, console: Console) -> None:
@@ -93,7 +89,7 @@ def show(config: RunConfig, console: Console) -> None:
     console.print(
         f"{directory}/               the model: hnet_lm.load({str(directory)!r})\n"
         f"{directory}/{METRICS}  loss, chunks and speed of every few steps\n"
-        f"{directory}/{FIGURE}       the same as a figure\n"
+        f"{directory}/{REPORT}      what came of it, with {FIGURE}\n"
         f"{directory}/{PICTURE}    the chunks, to open in a browser",
         highlight=False,
     )
@@ -123,9 +119,3 @@ def _measure(model: HNetLM, data: bytes, boundaries: BoundaryStatistics | None =
 def _write_pictures(model: HNetLM, config: RunConfig, data: bytes, directory: Path) -> None:
     found = chunks(model, data[:PICTURE_BYTES].decode("utf-8", "ignore"))
     replace_file(directory / PICTURE, render_html(found, "Chunks of held-out text").encode())
-    records = read_metrics(directory / METRICS)
-    _figure().save_figure(records, directory / FIGURE, config.loss.target_ratios, directory.name)
-
-
-def _figure() -> ModuleType:
-    return import_leaf("hnet_lm.training.figure", "plot", "hnet-lm demo")

@@ -26,6 +26,7 @@ from hnet_lm.training.plan import Pace
 from hnet_lm.training.preflight import check_run, check_sources_of_weights
 from hnet_lm.training.progress import Reporter, Silent
 from hnet_lm.training.records import Recorder
+from hnet_lm.training.report import write_report
 from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, save
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.schedule import ramp
@@ -83,6 +84,7 @@ def _train(
                 stopped = _run(run, log, updates, validator, reporter, signals, pace)
             finally:
                 reporter.close()
+        run.ranks.on_first(lambda: _report(run, reporter))
     except CannotWrite as error:
         raise TrainingError(f"{error}; {run.standing()}") from error
     finally:
@@ -94,6 +96,12 @@ def _train(
         again = run.state.plan.options(run.asked)
         reporter.say(f"{run.state.step} steps in {run.elapsed:.1f} of {pace.seconds:g} s; the same run again: {again}")
     return run.state
+
+
+def _report(run: Run, reporter: Reporter) -> None:
+    note = write_report(run)
+    if note:
+        reporter.say(note, "yellow")
 
 
 def _begin(run: Run, folder: RunFolder, reporter: Reporter) -> MetricsLog | None:
