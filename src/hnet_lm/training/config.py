@@ -1,8 +1,8 @@
 """A training run, as its TOML file describes it: one dataclass a table, frozen, checked on construction.
 
-`configs/runs/` holds examples with every key commented. Any key can be given on the command line as well:
-`hnet-lm train RUN.toml --optimizer.lr 1e-3`. Some keys stand for each other (`ALTERNATIVES`): one that is given there
-replaces the other one of the file.
+`hnet_lm/configs/runs/` holds examples with every key commented, which are known by their names. Any key can be given on
+the command line as well: `hnet-lm train english --optimizer.lr 1e-3`. Some keys stand for each other (`ALTERNATIVES`):
+one that is given there replaces the other one of the file.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from hnet_lm.checkpoint import HUB_PREFIX
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.inputs import read_text
+from hnet_lm.inputs import local, read_text
+from hnet_lm.named_configs import config_file, seen_from
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.schedule import ScheduleConfig
 from hnet_lm.training.tables import from_table
@@ -27,7 +28,7 @@ class ModelSource:
     """Where the model comes from."""
 
     config: str = ""
-    """Architecture JSON, as a path from the run file's folder; its weights start fresh."""
+    """Architecture JSON, a path from the run file's folder or a name (`hnet_2stage_L`); its weights start fresh."""
     init_from: str = ""
     """Instead: a saved model to start from (fine-tuning), as a directory or `hf:owner/name`."""
     byte_model: str = ""
@@ -227,12 +228,13 @@ class RunConfig:
 
     @classmethod
     def load(cls, path: str | Path, given: Collection[str] = ()) -> "RunConfig":
-        """From a TOML file; paths of models and of the tokenizer in it are seen from the file's folder.
+        """From a TOML file, or by a name that comes with the package; paths of models and of the tokenizer are seen from
+        the file's folder.
 
         `given` are keys that the command line gives a value: what the file has in their place does not count, and they
         stand in the result with any value.
         """
-        path = Path(path)
+        path = Path(config_file(path, "runs"))
         text = read_text(path, ConfigError)
         try:
             table = tomllib.loads(text)
@@ -243,7 +245,9 @@ class RunConfig:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
         model, data = config.model, config.data
-        paths = {key: _seen_from(path, getattr(model, key)) for key in ("config", "init_from", "byte_model")}
+        paths = {key: _seen_from(path, getattr(model, key)) for key in ("init_from", "byte_model")}
+        if model.config:
+            paths["config"] = seen_from(path.parent, model.config, "models")
         data = dataclasses.replace(data, tokenizer=_seen_from(path, data.tokenizer))
         return dataclasses.replace(config, model=dataclasses.replace(model, **paths), data=data)
 
@@ -285,6 +289,7 @@ def paper_target_ratios(num_stages: int) -> tuple[float, ...]:
 # Keys that stand for each other, each with a value for as long as the command line's is not known.
 ALTERNATIVES: tuple[tuple[tuple[str, Any], tuple[str, Any]], ...] = (
     (("model.config", "given"), ("model.init_from", "given")),
+    (("model.byte_model", None), ("model.init_from", "given")),
     (("run.num_steps", 1_000_000_000), ("run.minutes", 1.0)),
     (("validation.sources", None), ("validation.hold_out", 0.5)),
 )
@@ -341,4 +346,4 @@ def _without_alternatives(table: dict[str, Any], given: Collection[str]) -> dict
 
 def _seen_from(file: Path, path: str) -> str:
     is_local = path and not path.startswith(HUB_PREFIX)
-    return str(file.parent / Path(path).expanduser()) if is_local else path
+    return str(file.parent / local(path)) if is_local else path
