@@ -74,10 +74,15 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
 def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Path) -> None:
     """Write config and weights into a directory, which must exist, and flush them to the disk."""
     (directory / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    write_weights(weights, directory / WEIGHTS)
     for name in FILES:
         flush(directory / name)
+
+
+def write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors by name as safetensors. Raises OSError or SafetensorError."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:

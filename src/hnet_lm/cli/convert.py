@@ -8,8 +8,10 @@ import torch
 import tyro
 
 from hnet_lm.checkpoint import save
+from hnet_lm.cli.sources import say
 from hnet_lm.official import load_official
 from hnet_lm.outputs import OutputFolder
+from hnet_lm.training.progress import waiting
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Command:
 
     def run(self) -> None:
         OutputFolder.tried(self.directory)
-        model = load_official(self.config, self.weights, dtype=getattr(torch, self.dtype))
-        save(model, self.directory)
+        with waiting(f"converting {self.weights}", say):
+            model = load_official(self.config, self.weights, dtype=getattr(torch, self.dtype))
+            save(model, self.directory)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{self.directory}: {num_parameters:,} parameters in {self.dtype}")

@@ -143,10 +143,7 @@ def _print_tables(name: str, facts: dict[str, Any], origin: str) -> None:
         length = f"{training['minutes']} minutes of {updates}"
         if training["num_steps"] is not None:
             length = f"{training['num_steps']:,} {updates} = {training['bytes_per_rank']:,} bytes"
-        print(
-            f"training, per rank: {length}{flops}\n"
-            f"peak learning rate of each stage, outermost first: {rates}"
-        )
+        print(f"training, per rank: {length}{flops}\npeak learning rate of each stage, outermost first: {rates}")
 
 
 def _figures(part: dict[str, Any], unit: str) -> list[str]:

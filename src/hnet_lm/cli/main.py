@@ -25,6 +25,8 @@ from hnet_lm.errors import UserError
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "train": "train a model, or go on with a run that was stopped",
+    "watch": "how a run goes, live: curves, figures, and the chunks that it cuts",
+    "sweep": "train a run file once for every combination of values, and show a table",
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
@@ -100,7 +102,7 @@ def _run(arguments: list[str], began: float) -> int:
             print(f"hnet-lm {importlib.import_module('hnet_lm').__version__}")
             return 0
         case [name, *rest] if name in COMMANDS:
-            command = _parse(name, rest)
+            command = parse_command(name, rest)
             if hasattr(command, "began"):  # a command with a budget of time, which imports are a part of
                 command = dataclasses.replace(command, began=began)
             return command.run() or 0
@@ -122,7 +124,7 @@ def _help() -> str:
     )
 
 
-def _parse(name: str, arguments: list[str]) -> Any:
+def parse_command(name: str, arguments: list[str]) -> Any:
     """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
     import tyro
 

@@ -59,7 +59,7 @@ class SourceConfig:
         weight: This source's share of the bytes, relative to the other sources' weights.
         field: The JSONL field or the parquet or hub column that holds the text.
         separator: Text files are cut into documents at this string; empty: a file is one document.
-        split: `train` or `validation` of a sample; any split of a hub dataset.
+        split: `train` or `validation` of a sample; any split of a hub dataset, or rows of one: `train[:95%]`.
         subset: The hub dataset's configuration name; empty: its default.
         fasta: FASTA options.
     """

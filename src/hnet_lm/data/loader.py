@@ -121,8 +121,6 @@ class DataLoader:
     def _open(self) -> StreamReader:
         self._known_files()  # as they are before anything is read from them
         states = tuple(self._states)
-        plan = ReadPlan(
-            self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, states, self._split
-        )
+        plan = ReadPlan(self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, states, self._split)
         num_workers = min(self.config.num_workers, self.config.streams)
         return Workers(plan, num_workers) if num_workers else InProcess(plan)

@@ -228,8 +228,7 @@ class RunConfig:
 
     @classmethod
     def load(cls, path: str | Path, given: Collection[str] = ()) -> "RunConfig":
-        """From a TOML file, or by a name that comes with the package; paths of models and of the tokenizer are seen from
-        the file's folder.
+        """From a TOML file, or by a name that comes with the package; paths of models and tokenizers are seen from it.
 
         `given` are keys that the command line gives a value: what the file has in their place does not count, and they
         stand in the result with any value.

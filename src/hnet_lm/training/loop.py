@@ -17,14 +17,14 @@ from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.distributed import Ranks, ranks
+from hnet_lm.training.distributed import ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker
 from hnet_lm.training.optimizer import set_learning_rate
 from hnet_lm.training.plan import Pace
 from hnet_lm.training.preflight import check_run, check_sources_of_weights
-from hnet_lm.training.progress import Reporter, Silent
+from hnet_lm.training.progress import Reporter, Silent, waiting
 from hnet_lm.training.records import Recorder
 from hnet_lm.training.report import write_report
 from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, save
@@ -60,23 +60,27 @@ def train(
         group.on_first(enter)
         for line in folder.history():
             reporter.say(line, "yellow")
-        return _train(build(config, group, began), folder, reporter, signals, allow_changes)
+        with waiting("building the model and looking through the data", reporter.say):
+            run = build(config, group, began)
+        return _train(run, folder, reporter, signals, allow_changes)
 
 
-def _train(
-    run: Run, folder: RunFolder, reporter: Reporter, signals: StopSignals, allow_changes: bool
-) -> TrainState:
+def _train(run: Run, folder: RunFolder, reporter: Reporter, signals: StopSignals, allow_changes: bool) -> TrainState:
     try:
-        resume(run, reporter, allow_changes)
-        validator = Validator(run.model, run.config, run.ranks.device, run.precision)
+        with waiting("reading the newest checkpoint", reporter.say):
+            resume(run, reporter, allow_changes)
+        validator = Validator(run.model, run.config, run.ranks.device, run.precision, reporter.say)
         updates = run.micro_batches()
         pace = None if run.asked.run.minutes is None else Pace(run.asked)
         if not run.is_finished:
-            check_run(run, validator, reporter)
-            first = next(updates)
+            with waiting("trying what the run will need", reporter.say):
+                check_run(run, validator, reporter)
+            with waiting("filling the shuffle buffers with data", reporter.say):
+                first = next(updates)
             updates = itertools.chain([first], updates)
             if pace is not None:
-                plan_length(run, pace, lambda: _try_update(run, first))
+                with waiting("measuring updates", reporter.say):
+                    plan_length(run, pace, lambda: _try_update(run, first))
         log = _begin(run, folder, reporter)
         with contextlib.nullcontext() if log is None else log:
             reporter.start(run.state.step, run.config.num_steps)
@@ -222,7 +226,8 @@ def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: 
     """Measure held-out text. If that fails on any rank, all save this step before the error goes on."""
     measured = failure = None
     try:
-        measured = validator.measure()
+        with run.averaged():
+            measured = validator.measure()
     except Exception as error:
         failure = error
     (num_failed,) = run.ranks.sum_of(failure is not None)

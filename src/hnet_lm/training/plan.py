@@ -1,4 +1,4 @@
-"""How many updates a run of `run.minutes` has: decided from measured ones, no later than the learning rate depends on it.
+"""How many updates a run of `run.minutes` has, decided from measured ones before any of them depends on it.
 
 What every update of a run does follows from its configuration and its number of steps. A run of so many minutes finds
 that number on its way, and does at each moment what every number that is still open would do:

@@ -90,7 +90,7 @@ def _facts(run: Run, records: Sequence[Record]) -> list[tuple[str, str]]:
 
 def _commands(run: Run) -> list[str]:
     directory = run.directory
-    commands = [f"hnet-lm chunks {directory} \"any text\"", f"hnet-lm serve {directory}"]
+    commands = [f'hnet-lm chunks {directory} "any text"', f"hnet-lm serve {directory}"]
     if not run.model.config.reads_tokens:
         commands.insert(0, f'hnet-lm generate {directory} "Once upon"')
     return ["```sh", *commands, "```"]

@@ -1,7 +1,9 @@
 """A run on one rank: its live parts, how they are built, how they go on from a checkpoint, and how they are saved."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -17,16 +19,18 @@ from hnet_lm.data.tokenized import Loader, open_loader
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.training.activation_checkpointing import recompute_blocks
+from hnet_lm.training.averages import AveragedWeights
 from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
 from hnet_lm.training.config import RunConfig, cannot_change, differences
 from hnet_lm.training.distributed import Ranks, distribute
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.freezing import freeze
 from hnet_lm.training.machine import choose_precision
+from hnet_lm.training.muon import Optimizer
 from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.plan import Plan
 from hnet_lm.training.progress import Reporter
-from hnet_lm.training.run_folder import CHECKPOINTS
+from hnet_lm.training.run_folder import CHECKPOINTS, STEP_FOLDERS
 from hnet_lm.training.step import StepResult
 from hnet_lm.training.tables import to_table
 
@@ -80,7 +84,8 @@ class Run:
     model: HNetLM
     network: nn.Module
     """The model as it is called in training: itself, or with DDP around it."""
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
+    averages: AveragedWeights | None
     loader: Loader
     precision: torch.dtype
     store: CheckpointStore
@@ -126,6 +131,10 @@ class Run:
         """Seconds that the run has taken, stops not counted."""
         return self.seconds_before + monotonic() - self.began
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the block the model has its averaged weights, if there are any."""
+        return contextlib.nullcontext() if self.averages is None else self.averages.in_place()
+
     def follow(self, plan: Plan) -> None:
         """From now on the run is as long as the plan says."""
         self.state.plan = plan
@@ -139,6 +148,8 @@ class Run:
     def advance(self, result: StepResult, num_bytes: int) -> None:
         """Count an update: from here on it is what a checkpoint would hold."""
         self.state.advance(result, num_bytes)
+        if self.averages is not None and result.applied:
+            self.averages.update(self.state.step - self.state.skipped_steps)
         self.position = self.loader.state_dict()
 
     def standing(self) -> str:
@@ -149,6 +160,15 @@ class Run:
             f"the run was at step {self.state.step}, its last good checkpoint is {self.last_good}, "
             "from which the same command goes on"
         )
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run in a folder has come to its end, as its newest checkpoint has it."""
+    paths = sorted((directory / CHECKPOINTS).glob(STEP_FOLDERS))
+    try:
+        return bool(paths) and TrainState.from_saved(read_trainer(paths[-1])["state"]).is_finished
+    except (OSError, ValueError, KeyError, TypeError):  # damaged, or written by another version
+        return False
 
 
 def directory_of(config: RunConfig) -> Path:
@@ -162,6 +182,8 @@ def build(asked: RunConfig, group: Ranks, began: float) -> Run:
     torch.manual_seed(config.run.seed)
     model = _make_model(config)
     config = asked.for_model(model.config)
+    if config.optimizer.name == "muon" and config.distributed.strategy == "fsdp" and group.num_ranks > 1:
+        raise ConfigError("optimizer.name: 'muon' needs whole matrices; take distributed.strategy 'ddp'")
     freeze(model, config.model.freeze)
     if config.run.activation_checkpointing:
         recompute_blocks(model)
@@ -177,8 +199,9 @@ def build(asked: RunConfig, group: Ranks, began: float) -> Run:
     optimizer = build_optimizer(model, config.optimizer, config.loss.target_ratios)
     store = CheckpointStore(directory_of(config) / CHECKPOINTS, group, config.checkpoints.keep)
     position = loader.state_dict()
-    state = TrainState()
-    return Run(asked, config, group, model, network, optimizer, loader, precision, store, state, position, began)
+    averages = AveragedWeights(model, config.optimizer.average) if config.optimizer.average else None
+    parts = (model, network, optimizer, averages, loader, precision, store)
+    return Run(asked, config, group, *parts, TrainState(), position, began)
 
 
 def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
@@ -194,7 +217,7 @@ def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
     saved = read_trainer(newest)
     state = TrainState.from_saved(saved["state"])
     _check_changes(run, _changes(run, saved["config"], state), allow_changes)
-    restore(newest, run.model, run.optimizer, run.ranks)
+    restore(newest, run.model, run.optimizer, run.ranks, run.averages)
     run.loader.load_state_dict(saved["loader"])
     if run.config.run.precision == "auto":  # the machine may be another one now
         run.precision = getattr(torch, saved["precision"])
@@ -225,7 +248,7 @@ def save(run: Run) -> Path:
         "precision": str(run.precision).removeprefix("torch."),
         "config": _identity(run),
     }
-    path = run.store.save(run.state.step, run.model.config, run.model, run.optimizer, trainer)
+    path = run.store.save(run.state.step, run.model.config, run.model, run.optimizer, trainer, run.averages)
     run.last_good = path
     run.ranks.on_first(lambda: publish(path, run.directory))
     run.ranks.on_first(lambda: run.store.prune(path, (run.state.best_step, run.state.decay_step)))

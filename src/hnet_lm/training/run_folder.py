@@ -175,6 +175,22 @@ def has_checkpoints(path: Path) -> bool:
     return any((path / CHECKPOINTS).glob(STEP_FOLDERS))
 
 
+def has_ended(path: Path) -> bool:
+    """Whether the process that was last at work in a folder of this host has ended, as far as can be known."""
+    record = _read_record(path)
+    if record is None or "ended" in record:
+        return True
+    if record["host"] != platform.node():
+        return False
+    try:
+        os.kill(record["process"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is somebody else's
+        return False
+    return False
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: next to its place, flushed, and renamed. Raises CannotWrite."""
     partial = path.with_name(f".{path.name}.partial")

@@ -13,6 +13,7 @@ from hnet_lm.losses import next_byte_loss, ratio_loss_of
 from hnet_lm.model import HNetOutput, Routing
 from hnet_lm.training.chunk_statistics import ChunkStatistics, chunk_sums
 from hnet_lm.training.distributed import Ranks, gradients_stay_local
+from hnet_lm.training.muon import Optimizer
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class StepResult:
 
 def update(
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batches: Sequence[Batch],
     terms: LossTerms,
     max_grad_norm: float,

@@ -1,7 +1,7 @@
 """Bits per byte on held-out documents while a run goes on, and a sample of text."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -14,6 +14,7 @@ from hnet_lm.evaluation import ByteScorer, CarriedState, TokenScorer, bits_per_b
 from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig, ValidationConfig
+from hnet_lm.training.progress import Meter
 
 SAMPLE_SEED = 0
 REHEARSED_BYTES = 256
@@ -42,8 +43,16 @@ def validation_documents(validation: ValidationConfig, data: DataConfig) -> Iter
 class Validator:
     """Every rank measures the same documents with the same calls, so that sharded models can be measured too."""
 
-    def __init__(self, model: HNetLM, run: RunConfig, device: torch.device, precision: torch.dtype):
+    def __init__(
+        self,
+        model: HNetLM,
+        run: RunConfig,
+        device: torch.device,
+        precision: torch.dtype,
+        say: Callable[[str], None] = lambda message: None,
+    ):
         self.model = model
+        self.say = say
         self.config = run.validation
         self.data = run.data
         context = CarriedState(self.config.context)
@@ -87,7 +96,7 @@ class Validator:
         return next(filter(None, texts), None)
 
     def estimate_seconds(self) -> float:
-        """About how long `measure` will take, from a sixteenth of its text. Leaves torch's random states as they were."""
+        """About how long `measure` takes, from a sixteenth of its text. Leaves torch's random states as they were."""
         num_bytes = sum(map(len, self._documents(self.config.max_bytes)))
         limit = max(1, num_bytes // 16)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -100,6 +109,7 @@ class Validator:
 
     def measure(self) -> Measured:
         """Raises DataError."""
+        self.scorer.on_positions = Meter("validation", self.say, self.config.max_bytes).advance
         return self._measure(self._documents(self.config.max_bytes))
 
     def _measure(self, texts: Iterable[bytes], *, has_sample: bool = True) -> Measured:
