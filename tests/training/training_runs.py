@@ -78,7 +78,7 @@ def run_table(folder: Path, num_stages: int = 1, name: str = "run", **tables: di
         "optimizer": {"lr": 2e-3},
         "schedule": {"warmup": 0.2},
         "checkpoints": {"every": 2, "keep": 2, "before_decay": False},
-        "logging": {"every": 1},
+        "logging": {"every": 1, "report": False},
     }
     for key, values in tables.items():
         table[key] = {**table.get(key, {}), **values}

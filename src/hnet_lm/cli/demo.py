@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hnet_lm import checkpoint
+from hnet_lm.cli.sources import say
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
@@ -22,7 +23,7 @@ from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.memory import keep_freed_memory
-from hnet_lm.training.progress import TerminalReporter
+from hnet_lm.training.progress import Meter, TerminalReporter
 from hnet_lm.training.run import directory_of
 from hnet_lm.training.run_folder import FIGURE, METRICS, REPORT, check_files_are_ours, replace_file
 from hnet_lm.training.validation import validation_documents
@@ -111,7 +112,7 @@ def _compare(model: HNetLM, config: RunConfig, data: bytes, console: Console) ->
 
 
 def _measure(model: HNetLM, data: bytes, boundaries: BoundaryStatistics | None = None) -> float:
-    scorer = ByteScorer(model, unit_starts=boundaries is not None)
+    scorer = ByteScorer(model, unit_starts=boundaries is not None, on_positions=Meter("bytes scored", say).advance)
     with torch.no_grad():
         return bits_per_byte(scorer, {HELD_OUT: [data]}, boundaries.add if boundaries is not None else None).value
 

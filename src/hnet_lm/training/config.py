@@ -180,6 +180,8 @@ class LoggingConfig:
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     project: str = "hnet-lm"
     """Project name at wandb and trackio."""
+    report: bool = True
+    """Whether `report.md` and `loss.png` are written when the run ends or is stopped."""
 
     def __post_init__(self) -> None:
         if self.every < 1:

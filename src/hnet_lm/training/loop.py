@@ -17,7 +17,7 @@ from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.distributed import ranks
+from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker
@@ -60,12 +60,20 @@ def train(
         group.on_first(enter)
         for line in folder.history():
             reporter.say(line, "yellow")
-        with waiting("building the model and looking through the data", reporter.say):
-            run = build(config, group, began)
-        return _train(run, folder, reporter, signals, allow_changes)
+        return _train(config, group, began, folder, reporter, signals, allow_changes)
 
 
-def _train(run: Run, folder: RunFolder, reporter: Reporter, signals: StopSignals, allow_changes: bool) -> TrainState:
+def _train(
+    config: RunConfig,
+    group: Ranks,
+    began: float,
+    folder: RunFolder,
+    reporter: Reporter,
+    signals: StopSignals,
+    allow_changes: bool,
+) -> TrainState:
+    with waiting("building the model and looking through the data", reporter.say):
+        run = build(config, group, began)
     try:
         with waiting("reading the newest checkpoint", reporter.say):
             resume(run, reporter, allow_changes)
@@ -88,7 +96,8 @@ def _train(run: Run, folder: RunFolder, reporter: Reporter, signals: StopSignals
                 stopped = _run(run, log, updates, validator, reporter, signals, pace)
             finally:
                 reporter.close()
-        run.ranks.on_first(lambda: _report(run, reporter))
+        if run.config.logging.report:
+            run.ranks.on_first(lambda: _report(run, reporter))
     except CannotWrite as error:
         raise TrainingError(f"{error}; {run.standing()}") from error
     finally:
