@@ -106,7 +106,10 @@ class DataLoader:
 
     def _order(self) -> dict[str, Any]:
         order = dataclasses.asdict(self.config)
-        order["sources"] = list(order["sources"])
+        order["sources"] = [
+            {key: value for key, value in source.items() if value or key != "prompt_field"}
+            for source in order["sources"]
+        ]
         held_out = {HOLD_OUT: self._split.fraction} if self._split.fraction else {}
         return {key: value for key, value in order.items() if key not in NOT_OF_THE_ORDER} | {
             "vocab_size": self.vocab_size,

@@ -30,16 +30,16 @@ def documents(
     split = EVERYTHING if hold_out is None else Split(hold_out, is_held_out=True)
     for source in _sources(config, vocab_size, report, split):
         parts: list[bytes] = []
-        size = 0
+        size = num_prompt = 0
         for part, _, file in source.epoch(0):
             if part.starts:
-                parts, size = [], 0
+                parts, size, num_prompt = [], 0, part.num_prompt
             elif part.offset + 1 != size:  # a part before this one was damaged
                 continue
             parts.append(part.data if part.starts else part.data[1:])
             size += len(parts[-1])
             if part.ends:
-                yield Document(b"".join(parts), source.paths[file], part.record)
+                yield Document(b"".join(parts), source.paths[file], part.record, num_prompt)
 
 
 def one_pass(config: DataConfig, *, vocab_size: int = 256, max_batches: int | None = None) -> Iterator[Batch]:

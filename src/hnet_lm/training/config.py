@@ -20,7 +20,7 @@ from hnet_lm.inputs import local, read_text
 from hnet_lm.named_configs import config_file, seen_from
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.schedule import ScheduleConfig
-from hnet_lm.training.tables import from_table
+from hnet_lm.training.tables import from_table, to_table
 
 
 @dataclass(frozen=True)
@@ -311,6 +311,16 @@ FREE_TO_CHANGE = (
 # Keys that can never differ, not even with `--allow-changes`: what was read, and what the weights are for.
 FIXED = ("data.", "model.architecture")
 NOT_FIXED = ("data.on_error",)
+
+
+def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a run that an earlier version saved, with the defaults of the keys that have come since."""
+    source = SourceConfig("-")
+    defaults = to_table(RunConfig(LoopConfig("-", 1), ModelSource("-"), DataConfig((source,))))
+    found = {key: {**defaults.get(key, {}), **rows} for key, rows in saved.items() if isinstance(rows, Mapping)}
+    if "data" in found:
+        found["data"]["sources"] = [{**dataclasses.asdict(source), **one} for one in found["data"]["sources"]]
+    return {**saved, **found, "model": saved.get("model")}
 
 
 def cannot_change(difference: str) -> bool:

@@ -21,7 +21,7 @@ from hnet_lm.model import HNetLM
 from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.averages import AveragedWeights
 from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
-from hnet_lm.training.config import RunConfig, cannot_change, differences
+from hnet_lm.training.config import RunConfig, cannot_change, completed, differences
 from hnet_lm.training.distributed import Ranks, distribute
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.freezing import freeze
@@ -273,7 +273,7 @@ def _identity(run: Run) -> dict[str, Any]:
 
 def _changes(run: Run, saved: dict[str, Any], state: TrainState) -> list[str]:
     """In what the run is another one than that of a checkpoint. A number of steps is the one that was planned."""
-    now, plan = _identity(run), state.plan
+    saved, now, plan = completed(saved), _identity(run), state.plan
     if plan is not None and run.asked.run.num_steps is not None and saved["run"].get("minutes") is not None:
         num_steps = run.asked.run.num_steps
         schedule, loss = run.config.schedule, run.config.loss

@@ -10,7 +10,7 @@ import torch
 
 from hnet_lm.data import DataConfig, Document, SourceConfig, documents, open_byte_pairs
 from hnet_lm.errors import DataError
-from hnet_lm.evaluation import ByteScorer, CarriedState, TokenScorer, bits_per_byte
+from hnet_lm.evaluation import ByteScorer, CarriedState, Passage, TokenScorer, bits_per_byte
 from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig, ValidationConfig
@@ -97,7 +97,8 @@ class Validator:
 
     def estimate_seconds(self) -> float:
         """About how long `measure` takes, from a sixteenth of its text. Leaves torch's random states as they were."""
-        num_bytes = sum(map(len, self._documents(self.config.max_bytes)))
+        texts = self._documents(self.config.max_bytes)
+        num_bytes = sum(len(text.data + text.prompt if isinstance(text, Passage) else text) for text in texts)
         limit = max(1, num_bytes // 16)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             started = monotonic()
@@ -112,7 +113,7 @@ class Validator:
         self.scorer.on_positions = Meter("validation", self.say, self.config.max_bytes).advance
         return self._measure(self._documents(self.config.max_bytes))
 
-    def _measure(self, texts: Iterable[bytes], *, has_sample: bool = True) -> Measured:
+    def _measure(self, texts: Iterable[bytes | Passage], *, has_sample: bool = True) -> Measured:
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         self.model.eval()
         with torch.no_grad(), autocast:
@@ -122,11 +123,12 @@ class Validator:
         self.model.train()
         return Measured(result.value, result.num_bytes, sample)
 
-    def _documents(self, max_bytes: int) -> Iterator[bytes]:
-        """Held-out documents until so many bytes; the one that crosses it is cut."""
+    def _documents(self, max_bytes: int) -> Iterator[bytes | Passage]:
+        """Held-out documents until so many bytes; the one that crosses it is cut. Prompts count as bytes here."""
         room = max_bytes
         for document in validation_documents(self.config, self.data):
-            yield document.data[:room]
+            data, num_prompt = document.data[:room], document.num_prompt
+            yield Passage(data[num_prompt:], data[:num_prompt]) if num_prompt else data
             room -= len(document.data)
             if room <= 0:
                 return

@@ -1,12 +1,9 @@
 """`hnet-lm sweep`: every combination is trained once, goes on where it stopped, and stands in the table."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from training_runs import losses, run_table, to_toml
 
 from hnet_lm.cli import sweep
