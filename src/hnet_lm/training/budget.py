@@ -21,12 +21,12 @@ def plan_length(run: Run, pace: Pace, try_update: Callable[[], object]) -> None:
     """
     if run.state.plan is not None:
         return
-    if run.state.step:  # it was a run of so many steps until now
+    if run.state.step:  # it was a run of another length until now
         pace.update_took(run.state.seconds / run.state.step, run.state.step)
     else:
         _try_updates(run, pace, try_update)
     num_steps = run.ranks.from_first(pace.num_steps(run.state.step, run.elapsed))
-    run.follow(Plan.first(run.asked, num_steps))
+    run.follow(Plan.first(run.asked, num_steps, run.state.step))
 
 
 def _try_updates(run: Run, pace: Pace, try_update: Callable[[], object]) -> None:

@@ -42,12 +42,12 @@ class Plan:
     is_final: bool = False
 
     @classmethod
-    def first(cls, config: RunConfig, num_steps: int) -> "Plan":
-        """From a first estimate of the number of steps."""
+    def first(cls, config: RunConfig, num_steps: int, step: int = 0) -> "Plan":
+        """From a first estimate of the number of steps, when `step` are made."""
         warmup = config.schedule.num_warmup(num_steps)
         loss = config.loss
         ramp = round(loss.ramp * num_steps) if loss.ramp_steps is None else loss.ramp_steps
-        return cls(0, warmup, ramp).revised(config, num_steps, 0)
+        return cls(0, warmup, ramp).revised(config, num_steps, step)
 
     def applied_to(self, config: RunConfig) -> RunConfig:
         """The run with the lengths of the plan in the place of minutes."""

@@ -1,7 +1,6 @@
 """A run on one rank: its live parts, how they are built, how they go on from a checkpoint, and how they are saved."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -175,8 +174,8 @@ def directory_of(config: RunConfig) -> Path:
     return Path(config.run.directory).expanduser()
 
 
-def build(asked: RunConfig, group: Ranks, began: float) -> Run:
-    """Model, optimizer and data of a run that has not begun."""
+def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
+    """Model, optimizer and data of a run that has not begun; its time counts from `began`, or from now."""
     config = asked
     precision = group.from_first(choose_precision(config.run.precision, group.device))
     torch.manual_seed(config.run.seed)
@@ -201,7 +200,7 @@ def build(asked: RunConfig, group: Ranks, began: float) -> Run:
     position = loader.state_dict()
     averages = AveragedWeights(model, config.optimizer.average) if config.optimizer.average else None
     parts = (model, network, optimizer, averages, loader, precision, store)
-    return Run(asked, config, group, *parts, TrainState(), position, began)
+    return Run(asked, config, group, *parts, TrainState(), position, monotonic() if began is None else began)
 
 
 def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
@@ -222,12 +221,10 @@ def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
     if run.config.run.precision == "auto":  # the machine may be another one now
         run.precision = getattr(torch, saved["precision"])
     run.state, run.seconds_before = state, state.seconds
-    if run.asked.run.minutes is None:
+    if run.asked.run.minutes is None or run.asked.run.minutes != saved["config"]["run"].get("minutes"):
         state.plan = None
     elif state.plan is not None:
-        asked_before = saved["config"]["run"].get("minutes")
-        is_final = state.plan.is_final and asked_before == run.asked.run.minutes
-        run.follow(dataclasses.replace(state.plan, is_final=is_final))
+        run.follow(state.plan)
     run.position = run.loader.state_dict()
     run.last_good = newest
     reporter.say(f"going on from step {run.state.step} of {newest}")

@@ -180,7 +180,7 @@ def has_ended(path: Path) -> bool:
     record = _read_record(path)
     if record is None or "ended" in record:
         return True
-    if record["host"] != platform.node():
+    if record["host"] != platform.node() or os.name == "nt":  # where signal 0 is no question
         return False
     try:
         os.kill(record["process"], 0)
