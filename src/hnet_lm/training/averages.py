@@ -32,7 +32,8 @@ class AveragedWeights:
         """After so many updates, the last one included."""
         decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
         with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+            for average, weight in zip(self._averages, self._weights, strict=True):
+                average.lerp_(weight, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -52,4 +53,5 @@ def _local(parameter: nn.Parameter) -> Tensor:
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:
     with torch.no_grad():
-        torch._foreach_copy_(target, source)
+        for to, tensor in zip(target, source, strict=True):
+            to.copy_(tensor)
