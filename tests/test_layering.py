@@ -22,6 +22,7 @@ MODEL_INWARDS = (
     ("lm",),
     ("padding", "initialization"),
     ("hnet",),
+    ("rounding",),
     ("dynamic_chunking", "isotropic"),
     ("block",),
     ("mixers",),
