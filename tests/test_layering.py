@@ -10,7 +10,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 
 ROOT = Path(__file__).parents[1]
 
-PLAIN = ("errors", "extras")
+PLAIN = ("errors", "extras", "registry", "tables")
 BASE = ("config", "chunker_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
@@ -32,10 +32,12 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
+    "tables": ("errors",),
+    "registry": ("tables", "errors"),
     "inputs": PLAIN,
     "config": ("chunker_config", "layout", "inputs", "errors"),
     "layout": ("errors",),
-    "chunker_config": ("errors",),
+    "chunker_config": ("registry", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),

@@ -22,12 +22,12 @@ import torch
 from training_runs import make_batch, make_model
 
 from hnet_lm.model.block import Block
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import DistributedConfig, OptimizerConfig, RunConfig
 from hnet_lm.training.distributed import Ranks, distribute, ranks
 from hnet_lm.training.loop import train
 from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.step import LossTerms, StepFigures, update
-from hnet_lm.training.tables import from_table
 
 HANGS_AFTER = 120  # seconds an item may take; then every rank prints where it is
 

@@ -16,9 +16,9 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import read_text
+from hnet_lm.tables import from_table
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.schedule import ScheduleConfig
-from hnet_lm.training.tables import from_table
 
 
 @dataclass(frozen=True)

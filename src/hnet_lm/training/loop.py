@@ -12,6 +12,7 @@ from typing import Any
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
+from hnet_lm.tables import to_table
 from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
@@ -27,7 +28,6 @@ from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.schedule import ramp
 from hnet_lm.training.signals import StopSignals
 from hnet_lm.training.step import LossTerms, StepResult, update
-from hnet_lm.training.tables import to_table
 from hnet_lm.training.validation import Validator
 
 
