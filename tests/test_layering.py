@@ -49,7 +49,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for part in parts
     },
     "model.flops": ("config", "chunker_config", "layout", "errors"),
-    "losses": ("model.dynamic_chunking", "ops", *PLAIN),
+    "losses": ("model.dynamic_chunking", "ops", "sequences", *PLAIN),
     "hub": PLAIN,
     "outputs": ("errors",),
     "figures": (),

@@ -31,7 +31,7 @@ class UpdateStep:
         self._ranks = Ranks(rank=0, num_ranks=1, device=model.device)
         self._precision = choose_precision("auto", model.device)
         target_ratios = [BYTES_PER_CHUNK] * model.config.num_stages
-        self._terms = [RatioLoss(target_ratios, False, weight=RATIO_LOSS_WEIGHT)]
+        self._terms = [RatioLoss(tuple(target_ratios), False, weight=RATIO_LOSS_WEIGHT)]
         self._config = OptimizerConfig()
         self._optimizer = build_optimizer(model, self._config, target_ratios)
         set_learning_rate(self._optimizer, 0.0)

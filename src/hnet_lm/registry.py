@@ -130,6 +130,13 @@ class Kind(Generic[T]):
         return part
 
 
+def imported_module(name: str, group: str) -> ModuleType | None:
+    """The module of that name that has been imported, or that an installed package declares in the group; else None."""
+    for entry in entry_points(group=group, name=name):
+        return entry.load()
+    return sys.modules.get(name)
+
+
 def import_module_of_user(name: str) -> None:
     """Import a module that the user named, so that configurations may name what is in it. Raises UserError."""
     try:

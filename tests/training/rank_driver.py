@@ -50,7 +50,7 @@ def one_update(
     precision: str = "float32",
 ) -> None:
     """One update, each rank with a batch of sequences of its own lengths; writes loss terms and weights."""
-    terms = [RatioLoss(ratios, over_all_ranks, weight=0.5)]
+    terms = [RatioLoss(tuple(ratios), over_all_ranks, weight=0.5)]
     with ranks() as group:
         found = _update(strategy, num_stages, terms, lengths[group.rank], getattr(torch, precision), group)
         if group.is_first:

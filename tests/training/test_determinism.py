@@ -72,7 +72,7 @@ def test_no_op_of_an_update_adds_in_an_order_of_chance(num_stages: int) -> None:
             model,
             optimizer,
             [make_batch([60, 1, 40])],
-            [RatioLoss(ratios, False, weight=0.03)],
+            [RatioLoss(tuple(ratios), False, weight=0.03)],
             1.0,
             torch.float32,
             ALONE,

@@ -193,7 +193,9 @@ def update_alone(num_stages: int, lengths: str) -> tuple[HNetLM, StepResult]:
     batch = concatenate([make_batch(of_rank, rank) for rank, of_rank in enumerate(LENGTHS[lengths])])
     model, ratios = make_model(num_stages), TARGET_RATIOS[num_stages]
     optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), ratios)
-    return model, update(model, optimizer, [batch], [RatioLoss(ratios, True, weight=0.5)], 1.0, torch.float32, ALONE)
+    return model, update(
+        model, optimizer, [batch], [RatioLoss(tuple(ratios), True, weight=0.5)], 1.0, torch.float32, ALONE
+    )
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)

@@ -200,7 +200,7 @@ def test_speed_and_utilisation_are_those_of_training_alone(monkeypatch: pytest.M
     monkeypatch.setattr("hnet_lm.training.records.matmul_peak", lambda *_: peak)
     model, batch, alone = make_model(1), make_batch([40]), Ranks(0, 1, torch.device("cpu"))
     optimizer = build_optimizer(model, OptimizerConfig(), [3.0])
-    result = update(model, optimizer, [batch], [RatioLoss([3.0], False, weight=0.03)], 1.0, torch.float32, alone)
+    result = update(model, optimizer, [batch], [RatioLoss((3.0,), False, weight=0.03)], 1.0, torch.float32, alone)
     recorder = Recorder(model.config, 48, torch.float32, alone)
     for step in (1, 2):
         recorder.count(60)

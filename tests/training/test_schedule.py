@@ -79,6 +79,6 @@ def test_target_and_weight_of_the_ratio_loss_ramp(tmp_path: Path) -> None:
 def test_without_a_start_nothing_ramps(tmp_path: Path) -> None:
     config = run_config(tmp_path, 2, loss={"ramp": 0.5, "statistics": "global"})
     terms = ratio_loss_at(config, 0)
-    assert terms.target_ratios == [3.0, 2.0]
+    assert terms.target_ratios == (3.0, 2.0)
     assert terms.weight == 0.03
     assert terms.over_all_ranks

@@ -27,7 +27,7 @@ def run_update(
 ) -> StepResult:
     ratios = TARGET_RATIOS[model.config.num_stages]
     optimizer = optimizer or build_optimizer(model, OptimizerConfig(), ratios)
-    terms = [RatioLoss(ratios, False, weight=0.03)]
+    terms = [RatioLoss(tuple(ratios), False, weight=0.03)]
     return update(model, optimizer, batches, terms, max_grad_norm, torch.float32, ALONE)
 
 

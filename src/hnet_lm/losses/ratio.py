@@ -1,6 +1,5 @@
 """The ratio loss of the paper, which steers how often a stage cuts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +19,7 @@ class RatioLoss(LossTerm):
     mean over ranks, which is what their gradients are averaged to, is the loss of the global batch.
     """
 
-    target_ratios: Sequence[float] = ()
+    target_ratios: tuple[float, ...] = ()
     """N of every stage that learns where to cut, outermost first."""
     over_all_ranks: bool = False
     """Statistics of all ranks' micro-batches together, instead of each rank's own."""

@@ -161,7 +161,7 @@ def ratio_loss_at(config: RunConfig, step: int) -> RatioLoss:
     starts = loss.start_target_ratios or loss.target_ratios
     start_weight = loss.ratio_loss_weight if loss.start_ratio_loss_weight is None else loss.start_ratio_loss_weight
     return RatioLoss(
-        [ramp(a, b, loss.ramp, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)],
+        tuple(ramp(a, b, loss.ramp, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
         loss.statistics == "global",
         weight=ramp(start_weight, loss.ratio_loss_weight, loss.ramp, step, num_steps),
     )
