@@ -125,6 +125,10 @@ class Kind(Generic[T]):
             return part
         if not isinstance(part, type) or not issubclass(part, base):
             raise self._error(f"{where}: {name!r} is no {self.title}: not a class derived from {base.__name__}")
+        if open_methods := getattr(part, "__abstractmethods__", None):
+            raise self._error(
+                f"{where}: the {self.title} {name!r} leaves open what {', '.join(open_methods)} should do"
+            )
         if "__dataclass_params__" not in vars(part) and part.__annotations__:
             raise self._error(f"{where}: the {self.title} {name!r} has fields, so it must be a dataclass")
         return part

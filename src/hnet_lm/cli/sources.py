@@ -15,8 +15,8 @@ class SourceOptions:
     """How files are read."""
 
     format: str = "auto"
-    """Format of the files: text, jsonl, parquet, fasta, bytes, or MODULE:CLASS of your own; auto goes by the suffix, and a
-    file of an unknown suffix is its bytes."""
+    """Format of the files: text, jsonl, parquet, fasta, bytes, or MODULE:CLASS of your own; auto goes by the suffix,
+    and a file of an unknown suffix is its bytes."""
     field: str = "text"
     """The JSONL field or the parquet column that holds the text."""
     separator: str = ""

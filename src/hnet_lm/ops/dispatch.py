@@ -143,8 +143,8 @@ class Op:
                 self._available = self._listed()
             if not self.has(name):
                 raise ValueError(
-                    f"op {self.name} has no backend {name!r}; there are {', '.join(self._available)}, and your own modules "
-                    f"that define {self.name} and have been imported"
+                    f"op {self.name} has no backend {name!r}; there are {', '.join(self._available)}, and any module "
+                    f"that has been imported and defines {self.name}"
                 )
             own = self._of_user(name)
             self._loaded[name] = _imported(f"{self.package}.{name}") if own is None else own

@@ -5,7 +5,7 @@ saved, loaded, decoded byte by byte and trained by one gradient.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ class _Subject:
 
     def draw(self, length: int) -> tuple[Tensor, Tensor]:
         start = int(torch.randint(len(self.text) - length + 1, ()))
-        return torch.randn(length, WIDTH, dtype=torch.float64), torch.tensor(list(self.text[start : start + length]))
+        ids = torch.tensor(list(self.text[start : start + length]), dtype=torch.int64)
+        return torch.randn(length, WIDTH, dtype=torch.float64), ids
 
     def route(
         self,
@@ -69,16 +70,21 @@ class _Subject:
         slots: Sequence[int] | None = None,
     ) -> tuple[Routing, Any]:
         owned = None if slots is None else torch.tensor(slots)
-        seqs = Sequences.from_lengths(lengths, owned).with_input_ids(ids.long())
+        seqs = Sequences.from_lengths(lengths, owned).with_input_ids(ids)
         return self.module(x, seqs.with_boundaries(ids % 5 == 0), state)
 
     def alone(self, x: Tensor, ids: Tensor) -> Routing:
         return self.route(x, ids, [len(ids)])[0]
 
 
-def _same(law: str, found: Routing, wanted: Routing, rows: Callable[[Tensor], Tensor] = lambda x: x) -> None:
-    assert found.is_boundary.equal(rows(wanted.is_boundary)), f"{law}: other boundaries"
-    difference = (found.boundary_prob - rows(wanted.boundary_prob)).abs().max() if len(found.is_boundary) else 0.0
+def _rows(routing: Routing, begin: int, length: int) -> Routing:
+    rows = slice(begin, begin + length)
+    return Routing(routing.boundary_prob[rows], routing.is_boundary[rows], routing.seqs)
+
+
+def _same(law: str, found: Routing, wanted: Routing) -> None:
+    assert found.is_boundary.equal(wanted.is_boundary), f"{law}: other boundaries"
+    difference = (found.boundary_prob - wanted.boundary_prob).abs().max() if len(found.is_boundary) else 0.0
     assert difference <= ATOL, f"{law}: boundary probabilities differ by {difference:.2g}"
 
 
@@ -104,12 +110,12 @@ def _check_split(subject: _Subject) -> None:
     for cut in range(41):
         first, state = subject.route(x[:cut], ids[:cut], [cut], subject.module.new_state(1))
         second, _ = subject.route(x[cut:], ids[cut:], [40 - cut], state)
-        _same(f"split: cut after {cut} positions", first, whole, lambda v, cut=cut: v[:cut])
-        _same(f"split: cut after {cut} positions", second, whole, lambda v, cut=cut: v[cut:])
+        _same(f"split: cut after {cut} positions", first, _rows(whole, 0, cut))
+        _same(f"split: cut after {cut} positions", second, _rows(whole, cut, 40 - cut))
     state = subject.module.new_state(1)
     for t in range(40):
         one, state = subject.route(x[t : t + 1], ids[t : t + 1], [1], state)
-        _same(f"split: position {t} by itself", one, whole, lambda v, t=t: v[t : t + 1])
+        _same(f"split: position {t} by itself", one, _rows(whole, t, 1))
 
 
 def _check_ragged(subject: _Subject) -> None:
@@ -120,10 +126,7 @@ def _check_ragged(subject: _Subject) -> None:
         begin = 0
         for i, (length, part) in enumerate(zip(LENGTHS, parts, strict=True)):
             if length:
-                of_packed = Routing(
-                    *(v[begin : begin + length] for v in (packed.boundary_prob, packed.is_boundary)), packed.seqs
-                )
-                _same(f"ragged: sequence {i} of {LENGTHS}", of_packed, subject.alone(*part))
+                _same(f"ragged: sequence {i} of {LENGTHS}", _rows(packed, begin, length), subject.alone(*part))
             begin += length
 
 
@@ -140,8 +143,7 @@ def _check_empty_and_slots(subject: _Subject) -> None:
     found, _ = subject.route(x, ids, [7, 7], state, slots=[2, 0])
     for i, sequence in enumerate((2, 0)):
         whole = subject.alone(*(torch.cat([heads[sequence][c], tails[sequence][c]]) for c in (0, 1)))
-        part = Routing(found.boundary_prob[7 * i : 7 * i + 7], found.is_boundary[7 * i : 7 * i + 7], found.seqs)
-        _same("slots: a sequence that goes on in a slot of its own", part, whole, lambda v: v[9:])
+        _same("slots: a sequence that goes on in a slot of its own", _rows(found, 7 * i, 7), _rows(whole, 9, 7))
 
 
 def _check_causal(subject: _Subject) -> None:
@@ -149,13 +151,8 @@ def _check_causal(subject: _Subject) -> None:
     other_x, other_ids = subject.draw(50)
     for cut in (1, 7, 23, 49):
         changed = subject.alone(torch.cat([x[:cut], other_x[cut:]]), torch.cat([ids[:cut], other_ids[cut:]]))
-        earlier = Routing(changed.boundary_prob[:cut], changed.is_boundary[:cut], changed.seqs)
-        _same(
-            f"causal: what comes after {cut} positions changed",
-            earlier,
-            subject.alone(x, ids),
-            lambda v, cut=cut: v[:cut],
-        )
+        wanted = _rows(subject.alone(x, ids), 0, cut)
+        _same(f"causal: what comes after {cut} positions has changed", _rows(changed, 0, cut), wanted)
 
 
 def _check_no_gradient_from_later(subject: _Subject) -> None:

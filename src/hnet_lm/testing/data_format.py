@@ -3,10 +3,10 @@
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from hnet_lm.data import DATA_FORMATS, DataFormat, FileRequest, Part, Position, SourceConfig
-from hnet_lm.data.parts import PART_BYTES
 from hnet_lm.errors import DataError
 from hnet_lm.inputs import READ_ERRORS
 
@@ -14,7 +14,7 @@ NUM_DAMAGED = 12
 
 
 def check_data_format(data_format: DataFormat, path: str | Path, documents: Sequence[bytes]) -> None:
-    """`documents` are those of the file at `path`, three or more. Raises AssertionError, with the law that is broken."""
+    """`documents` are those of the file at `path`, at least three. Raises AssertionError with the broken law."""
     assert len(documents) > 2, "give a file of three documents or more"
     entry = DATA_FORMATS.written(data_format)
     assert DATA_FORMATS.parse(entry, "data.sources.format") == data_format, f"its entry {entry} gives other options"
@@ -48,7 +48,6 @@ def _check_parts(parts: Sequence[Part]) -> None:
     for number, part in enumerate(parts):
         where = f"part {number}"
         assert part.data, f"{where} is empty; leave empty documents out"
-        assert len(part.data) <= PART_BYTES + 1, f"{where} has {len(part.data)} bytes, more than {PART_BYTES}"
         assert part.starts == (before is None or before.ends), f"{where}: `starts` does not follow from the one before"
         if part.starts:
             assert part.offset == 0, f"{where} starts a document at byte {part.offset}"
@@ -86,7 +85,9 @@ def _check_streams(reader: _Reader, parts: Sequence[Part]) -> None:
         for stream, documents in enumerate(dealt):
             strange = [record for record, _ in documents if record % num_streams != stream]
             assert not strange, f"streams: records {strange} are not those of stream {stream} of {num_streams}"
-        assert sorted(sum(dealt, [])) == wanted, f"streams: dealt to {num_streams}, the documents are others"
+        assert sorted(chain.from_iterable(dealt)) == wanted, (
+            f"streams: dealt to {num_streams}, the documents are others"
+        )
 
 
 def _check_damaged(data_format: DataFormat, path: Path) -> None:

@@ -19,7 +19,7 @@ Leaves = dict[str, Tensor]
 
 
 def check_loss_term(term: LossTerm) -> None:
-    """In float64, for a model of bytes with two stages that learn. Raises AssertionError, with the law that is broken."""
+    """In float64, for a model of two stages that learn. Raises AssertionError, with the law that is broken."""
     entry = LOSS_TERMS.written(term)
     assert LOSS_TERMS.parse(entry, "loss.terms") == term, f"its entry {entry} does not give the same keys back"
     with torch.random.fork_rng(devices=[]):
@@ -35,7 +35,7 @@ def check_loss_term(term: LossTerm) -> None:
         _check_without_targets(term, leaves)
 
 
-def _leaves(copies: int = 1) -> Leaves:
+def _leaves() -> Leaves:
     """What a model of two stages gives for these lengths, as tensors to differentiate."""
     t = sum(LENGTHS)
     leaves = {"logits": torch.randn(t, VOCABULARY), "hidden": torch.randn(t, WIDTH)}

@@ -1,4 +1,4 @@
-"""A backend of an op against the float64 reference: outputs, all gradients, final states; ragged, and at random slots."""
+"""A backend of an op against the float64 reference: outputs, all gradients and final states of ragged sequences."""
 
 from collections.abc import Callable
 
