@@ -6,10 +6,10 @@ from typing import Any
 
 import tomli_w
 
-from hnet_lm.chunker_config import EntropyChunkerConfig, PoolChunkerConfig
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data.samples import SAMPLE_PREFIX
+from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunkerConfig
 from hnet_lm.training.config import LoopConfig, LossConfig, ModelSource, RunConfig, ValidationConfig
 from hnet_lm.training.optimizer import OptimizerConfig, lr_multipliers
 
@@ -78,10 +78,11 @@ def _multipliers(
         return (1.0,) * num_stages
     if optimizer.lr_multipliers is not None and len(optimizer.lr_multipliers) == num_stages:
         return optimizer.lr_multipliers
-    if any(isinstance(chunker, EntropyChunkerConfig) for chunker in config.all_chunkers):
+    chunkers = config.all_chunkers
+    if chunkers and not chunkers[0].learns and chunkers[0].nominal_ratio is None:
         # the formula asks for positions per chunk, which this rule has only by measure: as cut every so many bytes
-        pool = PoolChunkerConfig(max(2, round(bytes_per_chunk[0])))
-        as_pool = dataclasses.replace(config, chunkers=(pool,), byte_model=None)
+        pool = PoolChunkerConfig.for_ratio(bytes_per_chunk[0])
+        as_pool = dataclasses.replace(config, chunkers=(pool, *chunkers[1:]), byte_model=None)
         return tuple(round(multiplier, 4) for multiplier in lr_multipliers(as_pool, ()))
     return None
 

@@ -19,14 +19,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hnet_lm.config import HNetConfig
+from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking import (
+    Chunker,
     Downsampler,
     Routing,
     SmoothingModule,
     SmoothingState,
     Upsampler,
     UpsamplerState,
-    build_chunker,
 )
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
 from hnet_lm.model.layers import Float32Linear, Widen
@@ -57,7 +58,7 @@ class HNet(nn.Module):
         assert this.decoder is not None
         self.d_model = this.d_model
         self.encoder = Isotropic(this.encoder, this, config.mamba2, ends_in_norm=not config.spacebyte)
-        self.routing = build_chunker(config, stage, byte_model)
+        self.routing = _build_chunker(config, stage, byte_model)
         self.downsampler = Downsampler()
         self.widen = Widen(this.d_model, inner.d_model)
         self.main_network = build_network(config, stage + 1)
@@ -134,6 +135,15 @@ def build_network(config: HNetConfig, stage: int = 0, byte_model: nn.Module | No
     if this.main_network is not None:
         return Isotropic(this.main_network, this, config.mamba2, ends_in_norm=not config.spacebyte)
     return HNet(config, stage, byte_model)
+
+
+def _build_chunker(config: HNetConfig, stage: int, byte_model: nn.Module | None) -> Chunker:
+    """The module that cuts a stage. Raises ConfigError for a chunker that builds something else."""
+    chunker = config.chunker(stage)
+    module = chunker.build(config.chunker_site(stage, byte_model))
+    if not isinstance(module, Chunker):
+        raise ConfigError(f"chunkers, entry {stage}: {chunker.name!r} builds a {type(module).__name__}, not a Chunker")
+    return module
 
 
 def run_network(

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.model.dynamic_chunking import EntropyChunker, Routing
+from hnet_lm.model.dynamic_chunking import Routing
 from hnet_lm.model.hnet import HNet, HNetState, build_network, run_network
 from hnet_lm.model.initialization import initialize
 from hnet_lm.model.isotropic import Isotropic
@@ -154,12 +154,11 @@ class HNetLM(nn.Module):
         return self.new_state(0).sizes()
 
     def load_byte_model(self, byte_model: "HNetLM") -> None:
-        """Give the entropy chunker the weights of a trained byte model. Raises ConfigError where it is another one."""
+        """Give the chunker that asks a byte model the weights of a trained one. ConfigError: it is another model."""
         if byte_model.config != self.config.byte_model:
             raise ConfigError("byte_model: the configuration describes another model than the one given")
         assert isinstance(self.network, HNet)
-        assert isinstance(self.network.routing, EntropyChunker)
-        self.network.routing.byte_model.load_state_dict(byte_model.state_dict())
+        self.network.routing.get_submodule("byte_model").load_state_dict(byte_model.state_dict())
 
     def parameter_stages(self) -> dict[str, int]:
         """The stage of every parameter. Embedding and head belong to 0, a pad vector to the stage it leads into."""

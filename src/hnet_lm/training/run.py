@@ -14,6 +14,7 @@ from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import Loader, open_loader
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
+from hnet_lm.tables import to_table
 from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
 from hnet_lm.training.config import RunConfig, cannot_change, differences
@@ -25,7 +26,6 @@ from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.progress import Reporter
 from hnet_lm.training.run_folder import CHECKPOINTS
 from hnet_lm.training.step import StepResult
-from hnet_lm.training.tables import to_table
 
 
 @dataclass
