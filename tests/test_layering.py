@@ -57,6 +57,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "weights": ("model", *READING),
     "checkpoint": ("weights", "hub", "model", *READING),
     "official": ("weights", "model", *READING),
+    "conversion": ("official", "checkpoint", "outputs", "model"),
     "baselines": ("model", *BASE),
     "data": ("sequences", "inputs", *PLAIN),
     "generation": ("model", *BASE),
