@@ -12,12 +12,12 @@ from training_runs import make_batch, make_model, run_config, updates
 import hnet_lm
 from hnet_lm.data import IGNORE_INDEX
 from hnet_lm.evaluation import ByteScorer, Passage
-from hnet_lm.losses import next_byte_loss
+from hnet_lm.losses import RatioLoss, next_byte_loss
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.loop import train
 from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
-from hnet_lm.training.step import LossTerms, StepFigures, update
+from hnet_lm.training.step import StepFigures, update
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -42,7 +42,7 @@ def test_loss_gradient_and_bits_per_byte_are_those_of_the_other_positions() -> N
 
     model = make_model(1)
     optimizer = build_optimizer(model, OptimizerConfig(lr=1e-9), [3.0])
-    result = update(model, optimizer, masked, LossTerms([3.0], 0.0, False), 1e9, torch.float32, ALONE)
+    result = update(model, optimizer, masked, [RatioLoss((3.0,), weight=0.0)], 1e9, torch.float32, ALONE)
     figures = StepFigures.gather(result, ALONE)
     assert figures.cross_entropy == pytest.approx(float(nats) / total, rel=1e-5)
     assert figures.bits_per_byte == pytest.approx(float(nats) / total / math.log(2), rel=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from training_runs import losses, run_config, updates, weights
 
 from hnet_lm.errors import ConfigError
-from hnet_lm.training.loop import loss_terms, train
+from hnet_lm.training.loop import ratio_loss_at, train
 from hnet_lm.training.run import is_finished
 from hnet_lm.training.schedule import ScheduleConfig
 
@@ -33,9 +33,9 @@ def test_a_ramp_in_steps(tmp_path: Path) -> None:
     loss = {"start_target_ratios": [2.0], "ramp": 0.5}
     fraction = run_config(tmp_path, loss=loss, run={"num_steps": 8})
     steps = run_config(tmp_path, loss={**loss, "ramp_steps": 4}, run={"num_steps": 80})
-    assert [loss_terms(fraction, step) for step in range(8)] == [loss_terms(steps, step) for step in range(8)]
+    assert [ratio_loss_at(fraction, step) for step in range(8)] == [ratio_loss_at(steps, step) for step in range(8)]
     none = run_config(tmp_path, loss={**loss, "ramp_steps": 0})
-    assert loss_terms(none, 0).target_ratios == [3.0]
+    assert ratio_loss_at(none, 0).target_ratios == (3.0,)
 
 
 @pytest.mark.parametrize(

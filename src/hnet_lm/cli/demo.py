@@ -15,7 +15,7 @@ from hnet_lm.cli.sources import say
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
-from hnet_lm.evaluation.compressors import COMPRESSORS
+from hnet_lm.evaluation.compressors import installed_compressors
 from hnet_lm.generation import generate
 from hnet_lm.inspect import chunks, render_html
 from hnet_lm.inspect.terminal import render
@@ -87,10 +87,12 @@ def show(config: RunConfig, console: Console) -> None:
         )
     console.rule("written")
     _write_pictures(model, config, data, directory)
+    has_figure = (directory / FIGURE).exists()
+    figure = f", with {FIGURE}" if has_figure else f"; {FIGURE} needs matplotlib: pip install 'hnet-lm[plot]'"
     console.print(
         f"{directory}/               the model: hnet_lm.load({str(directory)!r})\n"
         f"{directory}/{METRICS}  loss, chunks and speed of every few steps\n"
-        f"{directory}/{REPORT}      what came of it, with {FIGURE}\n"
+        f"{directory}/{REPORT}      what came of it{figure}\n"
         f"{directory}/{PICTURE}    the chunks, to open in a browser",
         highlight=False,
     )
@@ -103,7 +105,7 @@ def _compare(model: HNetLM, config: RunConfig, data: bytes, console: Console) ->
         "H-Net, trained": _measure(model, data, boundaries),
         "H-Net, untrained": _measure(HNetLM(model.config), data),
     }
-    rows |= {name: compressor_bits_per_byte(data, name) for name in COMPRESSORS}
+    rows |= {name: compressor_bits_per_byte(data, name) for name in installed_compressors()}
     table = Table("", "bits per byte", box=None)
     for name, value in sorted(rows.items(), key=lambda row: row[1]):
         table.add_row(name, f"{value:.3f}", style="bold" if name == "H-Net, trained" else None)

@@ -62,8 +62,8 @@ def revise(run: Run, num_steps: int) -> None:
 def settle(run: Run, pace: Pace, validator: Validator) -> bool:
     """Before an update: fix the number of steps if it depends on it. Whether that has happened now.
 
-    What the end of the run takes is measured half-way there, where that is not known: early enough for a decay that must
-    begin earlier for it. All ranks call this together.
+    What the end of the run takes is measured half-way there, where that is not known: early enough for a decay that
+    must begin earlier for it. All ranks call this together.
     """
     plan, step = run.state.plan, run.state.step
     if plan is None or plan.is_final:

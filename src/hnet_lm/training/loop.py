@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
+from hnet_lm.losses import RatioLoss, parse_terms
+from hnet_lm.tables import to_table
 from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
@@ -31,8 +33,7 @@ from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, s
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.schedule import ramp
 from hnet_lm.training.signals import StopSignals
-from hnet_lm.training.step import LossTerms, StepResult, update
-from hnet_lm.training.tables import to_table
+from hnet_lm.training.step import StepResult, update
 from hnet_lm.training.validation import Validator
 
 
@@ -148,6 +149,7 @@ def _run(
     """The loop; whether a signal ended it, on this rank or another."""
     config, state = run.config, run.state
     recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
+    added_terms = parse_terms(config.loss.terms)
     health = RouterHealth(config.target_ratios(run.model.config))
     if run.validation_is_due:  # something kept it from being made before this step was saved
         _validate(run, validator, log, reporter)
@@ -166,11 +168,12 @@ def _run(
         config = run.config
         rate = config.optimizer.lr * config.schedule.factor(state.step, config.num_steps)
         set_learning_rate(run.optimizer, rate)
-        terms = loss_terms(config, state.step)
+        terms = [ratio_loss_at(config, state.step), *added_terms]
+        progress = state.step / config.num_steps
         with _step_kept(run, reporter):
             batches = next(updates)
         max_grad_norm = config.optimizer.max_grad_norm
-        result = update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks)
+        result = update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks, progress)
         proposed = 0 if pace is None or not run.ranks.is_first else propose(run, pace, state.step + 1)
         num_bytes, num_signals, proposed = run.ranks.sum_of(result.num_bytes, signals.received is not None, proposed)
         run.advance(result, int(num_bytes))
@@ -209,7 +212,8 @@ def _run(
 def _try_update(run: Run, batches: list[Batch]) -> None:
     """An update as those of the run will be, to see how long it takes."""
     loss, max_grad_norm = run.config.loss, run.config.optimizer.max_grad_norm
-    terms = LossTerms(loss.target_ratios, loss.ratio_loss_weight, loss.statistics == "global")
+    ratio = RatioLoss(loss.target_ratios, loss.statistics == "global", weight=loss.ratio_loss_weight)
+    terms = [ratio, *parse_terms(loss.terms)]
     update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks)
 
 
@@ -217,17 +221,17 @@ def _timed(pace: Pace | None, what: Literal["validation", "checkpoint"]) -> Abst
     return contextlib.nullcontext() if pace is None else pace.timed(what)
 
 
-def loss_terms(config: RunConfig, step: int) -> LossTerms:
+def ratio_loss_at(config: RunConfig, step: int) -> RatioLoss:
     """Target ratios and weight of the ratio loss at a step."""
     loss = config.loss
     over, num_steps = (loss.ramp, config.num_steps) if loss.ramp_steps is None else (1.0, loss.ramp_steps)
     over = over if num_steps else 0.0
     starts = loss.start_target_ratios or loss.target_ratios
     start_weight = loss.ratio_loss_weight if loss.start_ratio_loss_weight is None else loss.start_ratio_loss_weight
-    return LossTerms(
-        [ramp(a, b, over, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)],
-        ramp(start_weight, loss.ratio_loss_weight, over, step, num_steps),
+    return RatioLoss(
+        tuple(ramp(a, b, over, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
         loss.statistics == "global",
+        weight=ramp(start_weight, loss.ratio_loss_weight, over, step, num_steps),
     )
 
 

@@ -7,7 +7,8 @@ that number on its way, and does at each moment what every number that is still 
                               lengths of the warm-up and of the ramp of the ratio loss, which stay as they are.
     warm-up, stable           the number is corrected after every update.
     decay                     begins when the rest of the run fits into the time that is left; from here the number
-                              is final. (A cosine depends on it from the end of the warm-up on.)
+                              is final. (A cosine depends on it from the end of the warm-up on, and with terms added to
+                              the loss, which are told how far the run is, every update does.)
 
 So the run equals one that is given these three numbers, bit for bit. The plan is part of every checkpoint.
 """
@@ -67,8 +68,8 @@ class Plan:
         return dataclasses.replace(self, num_steps=num_steps)
 
     def decays_from(self, config: RunConfig, step: int) -> bool:
-        """Whether update `step` is one that depends on the number of steps."""
-        return step >= self._schedule(config).decay_start(self.num_steps)
+        """Whether update `step` is one that depends on the number of steps; terms of the loss may from the start."""
+        return bool(config.loss.terms) or step >= self._schedule(config).decay_start(self.num_steps)
 
     def _schedule(self, config: RunConfig) -> ScheduleConfig:
         return dataclasses.replace(config.schedule, warmup_steps=self.warmup_steps)

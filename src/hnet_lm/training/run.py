@@ -17,6 +17,7 @@ from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import Loader, open_loader
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
+from hnet_lm.tables import to_table
 from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.averages import AveragedWeights
 from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
@@ -31,7 +32,6 @@ from hnet_lm.training.plan import Plan
 from hnet_lm.training.progress import Reporter
 from hnet_lm.training.run_folder import CHECKPOINTS, STEP_FOLDERS
 from hnet_lm.training.step import StepResult
-from hnet_lm.training.tables import to_table
 
 
 @dataclass
@@ -39,12 +39,19 @@ class TrainState:
     """How far a run is: all that changes from update to update besides weights, optimizer and position in the data."""
 
     step: int = 0
+    """Updates made, skipped ones included."""
     bytes_seen: int = 0
+    """Bytes of text trained on, over all ranks."""
     skipped_steps: int = 0
+    """Updates that were not applied, since loss or gradient was not finite."""
     skipped_in_a_row: int = 0
+    """The last so many of them without one in between that was applied."""
     best_step: int | None = None
+    """The step of the best validation; None before the first."""
     best_bits_per_byte: float | None = None
+    """Bits per byte of that validation."""
     validated_step: int | None = None
+    """The step that was validated last."""
     decay_step: int | None = None
     """Where the decay begins, once it has; the checkpoint of this step is kept."""
     seconds: float = 0.0
@@ -60,6 +67,7 @@ class TrainState:
 
     @classmethod
     def from_saved(cls, saved: dict[str, Any]) -> Self:
+        """From the JSON of a checkpoint."""
         plan = saved.get("plan")
         return cls(**{**saved, "plan": None if plan is None else Plan(**plan)})
 
