@@ -55,7 +55,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
                 return plain_update(*arguments)
             sums = torch.tensor([96.0, 96.0, 1.0], dtype=torch.float64)
             chunks = torch.tensor([[96.0, 32.0, 32.0, 288.0]], dtype=torch.float64)
-            return StepResult(sums, chunks, 1, 96, 1.0, True)
+            return StepResult(sums, ("stage0/ratio_loss",), chunks, 1, 96, 1.0, True)
 
         def slow_save(*arguments: Any, **options: Any) -> Any:
             clock.now += save
