@@ -16,6 +16,7 @@ import hnet_lm
 from hnet_lm.cli import watch
 from hnet_lm.cli.main import main
 from hnet_lm.inspect.curve import draw_curve
+from hnet_lm.training.run_folder import replace_file
 
 UPDATE = {"loss": 1.5, "bytes_per_second": 2000.0, "mfu": 0.25, "lr": 1e-3}
 
@@ -27,9 +28,10 @@ def update(step: int, bits: float = 2.0) -> dict[str, Any]:
 
 def write_run(folder: Path, records: list[dict[str, Any]], *, process: int = 0, has_ended: bool = True) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    replace_file(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
     record = {"began": "x", "process": process or os.getpid(), "host": os.uname().nodename, "since": "x"}
-    (folder / "run.json").write_text(json.dumps(record | ({"ended": "x", "how": "x"} if has_ended else {})))
+    record |= {"ended": "x", "how": "x"} if has_ended else {}
+    replace_file(folder / "run.json", json.dumps(record).encode())
     return folder
 
 

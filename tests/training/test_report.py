@@ -13,6 +13,14 @@ from hnet_lm.training.loop import TrainingError, train
 REPORT = {"report": True}
 
 
+class NotInstalled:
+    """Finds no matplotlib, as where it is not installed."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_a_finished_run(tmp_path: Path) -> None:
     validation = {
         "sources": [{"path": str(tmp_path / "corpus.jsonl")}],
@@ -45,7 +53,7 @@ def test_without_matplotlib_the_report_says_what_is_missing(tmp_path: Path, monk
     for name in [name for name in sys.modules if name.startswith(("matplotlib", "hnet_lm.figures"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "hnet_lm.training.figure", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sys, "meta_path", [NotInstalled(), *sys.meta_path])
     listener = Listener()
     train(run_config(tmp_path, logging=REPORT), listener)
     note = "drawing loss.png needs the package matplotlib: pip install 'hnet-lm[plot]'"

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 from training_runs import architecture
 
-from hnet_lm.cli import train
-from hnet_lm.errors import ConfigError
+from hnet_lm.cli.main import parse_command
+from hnet_lm.errors import ConfigError, UserError
 from hnet_lm.tables import from_table, to_table
 from hnet_lm.training.config import RunConfig, differences
 
@@ -221,7 +220,7 @@ def parsed(folder: Path, *arguments: str) -> RunConfig:
         (folder / f"base{num_stages}").mkdir(exist_ok=True)
         config = architecture(num_stages).to_dict()
         (folder / f"base{num_stages}" / "config.json").write_text(json.dumps(config))
-    return train.parse([str(folder / "run.toml"), *arguments], tyro.cli).config
+    return parse_command("train", [str(folder / "run.toml"), *arguments]).config
 
 
 def test_a_saved_model_on_the_command_line_replaces_the_config_of_the_file(tmp_path: Path) -> None:
@@ -250,7 +249,7 @@ def test_minutes_replace_a_number_of_steps_and_the_other_way_round(tmp_path: Pat
     assert (config.run.num_steps, config.run.minutes) == (None, 2.0)
     config = parsed(tmp_path, "--run.num-steps", "7")
     assert (config.run.num_steps, config.run.minutes) == (7, None)
-    with pytest.raises(ConfigError, match=r"run: give either num_steps or minutes, not both"):
+    with pytest.raises(UserError, match=r"run: give either num_steps or minutes, not both"):
         parsed(tmp_path, "--run.minutes", "2", "--run.num-steps", "7")
 
 

@@ -14,7 +14,7 @@ from hnet_lm.cli.main import parse_command
 from hnet_lm.cli.tables import print_table, rounded
 from hnet_lm.errors import UserError
 from hnet_lm.inputs import local
-from hnet_lm.outputs import Output
+from hnet_lm.outputs import OutputFolder
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.memory import keep_freed_memory
@@ -48,9 +48,7 @@ class Command:
         runs = combinations(self.run_file, self.set, self.directory)
         folder = runs[0].directory.parent
         if self.slurm:
-            script = Output.tried(folder / JOBS)
-            folder.mkdir(parents=True, exist_ok=True)
-            script.write(array_job(runs, folder))
+            OutputFolder.tried(folder).write({JOBS: array_job(runs, folder)})
             print(f"{folder / JOBS}: {len(runs)} tasks; sbatch {folder / JOBS}, and afterwards the table with --table")
             return 0
         failed: dict[str, str] = {}
@@ -60,7 +58,7 @@ class Command:
         rows = [row_of(run, failed) for run in runs]
         print_table(HEADINGS, rows, text_columns=(0, 5))
         if folder.is_dir():
-            Output.tried(folder / TABLE).write(markdown(HEADINGS, rows))
+            OutputFolder.tried(folder).write({TABLE: markdown(HEADINGS, rows)})
         return 1 if failed else 0
 
 
