@@ -100,12 +100,12 @@ def _run(arguments: list[str], began: float) -> int:
         case ["--import", module, *rest]:
             _let_be_found()
             import_module_of_user(module)
-            return _run(rest)
+            return _run(rest, began)
         case ["--backend", choice, *rest]:
             op, is_choice, backend = choice.partition("=")
             if not is_choice:
                 raise UserError(f"--backend {choice}: must be OP=BACKEND, as in ssd=reference")
-            return _run_with_backend(op, backend, rest)
+            return _run_with_backend(op, backend, rest, began)
         case ["--import" | "--backend" as option]:
             raise UserError(f"{option} takes a value: --import MODULE, --backend OP=BACKEND")
         case [] | ["-h" | "--help", *_]:
@@ -132,14 +132,14 @@ def _let_be_found() -> None:
         sys.path.append(os.getcwd())
 
 
-def _run_with_backend(op: str, backend: str, arguments: list[str]) -> int:
+def _run_with_backend(op: str, backend: str, arguments: list[str], began: float) -> int:
     dispatch = importlib.import_module("hnet_lm.ops.dispatch")
     with contextlib.ExitStack() as choice:
         try:
             choice.enter_context(dispatch.use_backend(**{op: backend}))
         except ValueError as error:
             raise UserError(f"--backend {op}={backend}: {error}") from error
-        return _run(arguments)
+        return _run(arguments, began)
 
 
 def _help() -> str:

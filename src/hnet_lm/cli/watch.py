@@ -116,7 +116,8 @@ def screen(
     for number, (name, points) in enumerate(series):
         if len(points) > 1:
             height = CURVE_HEIGHT if number == 0 else CURVE_HEIGHT // 2
-            curve = draw_curve(*zip(*points, strict=True), console.width, height, encoding=encoding)
+            steps, values = zip(*points, strict=True)
+            curve = draw_curve(steps, values, console.width, height, encoding=encoding)
             parts += ["", Text(f"{name}, step {points[0][0]:g} to {points[-1][0]:g}", style="dim"), *map(Text, curve)]
     for record in [record for record in records if "warning" in record][-1:]:
         parts += ["", Text(f"router health at step {record['step']}, {record['warning']}", style="yellow")]

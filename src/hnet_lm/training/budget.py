@@ -52,11 +52,13 @@ def propose(run: Run, pace: Pace, num_made: int) -> int:
     return plan.snapped(run.asked, pace.num_steps(num_made, run.elapsed))
 
 
-def revise(run: Run, num_steps: int) -> None:
-    """Take what the first rank proposed."""
+def revise(run: Run, num_steps: int) -> Plan | None:
+    """Take what the first rank proposed; the plan, if there is one."""
     plan = run.state.plan
     if num_steps and plan is not None:
-        run.follow(plan.revised(run.asked, num_steps, run.state.step))
+        plan = plan.revised(run.asked, num_steps, run.state.step)
+        run.follow(plan)
+    return plan
 
 
 def settle(run: Run, pace: Pace, validator: Validator) -> bool:
@@ -70,8 +72,7 @@ def settle(run: Run, pace: Pace, validator: Validator) -> bool:
         return False
     if not pace.knows_costs and plan.decays_from(run.asked, 2 * step):
         _measure_costs(run, pace, validator)
-        revise(run, run.ranks.from_first(propose(run, pace, step)))
-        plan = run.state.plan
+        plan = revise(run, run.ranks.from_first(propose(run, pace, step))) or plan
     if not plan.decays_from(run.asked, step):
         return False
     run.follow(dataclasses.replace(plan, is_final=True))
