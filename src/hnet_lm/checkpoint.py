@@ -85,9 +85,9 @@ def write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def read_weights(directory: Path) -> dict[str, Tensor]:
-    """The tensors of a saved model by name."""
-    return read_safetensors(directory / WEIGHTS)
+def read_weights(directory: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
+    """The tensors of a saved model by name, or those of another file of its directory."""
+    return read_safetensors(directory / file)
 
 
 def _check_replaceable(directory: Path) -> None:

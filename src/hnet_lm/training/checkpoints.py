@@ -44,7 +44,6 @@ from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.muon import MuonWithAdamW, Optimizer, optimizers_of
 from hnet_lm.training.run_folder import STEP_FOLDERS
-from hnet_lm.weights import read_safetensors
 
 MANIFEST = "manifest.json"
 REPLACED = "replaced"
@@ -176,7 +175,7 @@ def restore(
     Averages begin with the weights where the checkpoint has none.
     """
     if averages is not None and (path / AVERAGES).exists():
-        averaged = cast(dict[str, Any], read_safetensors(path / AVERAGES))
+        averaged = cast(dict[str, Any], checkpoint.read_weights(path, AVERAGES))
         set_model_state_dict(model, averaged, options=StateDictOptions(full_state_dict=True))
         averages.begin()
     weights = cast(dict[str, Any], checkpoint.read_weights(path))
