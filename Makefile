@@ -36,7 +36,7 @@ types: $(STAMP)  ## pyright
 	$(BIN)/pyright
 
 unit: $(STAMP)  ## the tests alone
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: lint types unit  ## everything that must hold: style, types, tests
 
