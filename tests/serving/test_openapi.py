@@ -13,6 +13,7 @@ from running_server import MODEL, Running, running
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RequestLimits
+from thoroughness import examples
 
 KEY = "a-key"
 
@@ -23,7 +24,15 @@ def test_the_server_does_what_its_description_says(model: HNetLM, tmp_path: Path
     with running({MODEL: model}, limits, keys=ApiKeys([KEY])) as server:
         command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]
         command += [f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {KEY}", "--checks", "all"]
-        command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "1", "--no-color"]
+        command += [
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            str(examples(4)),
+            "--seed",
+            "1",
+            "--no-color",
+        ]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),

@@ -75,13 +75,17 @@ def drive(
     return Drive(folder, found["landed"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("num_workers", "num_steps", "num_kills", "longest"), [(0, 120, 20, 30.0), (1, 24, 3, 30.0), (4, 24, 3, 30.0)]
+    ("num_workers", "num_steps", "num_kills"),
+    [
+        (0, 50, 8),
+        (2, 14, 2),
+        *(pytest.param(*sizes, marks=pytest.mark.thorough) for sizes in ((0, 120, 20), (1, 24, 3), (4, 24, 3))),
+    ],
 )
-def test_the_run_is_the_one_never_killed(
-    tmp_path: Path, num_workers: int, num_steps: int, num_kills: int, longest: float
-) -> None:
-    found = drive(tmp_path, num_steps, num_workers, num_kills, longest)
+def test_the_run_is_the_one_never_killed(tmp_path: Path, num_workers: int, num_steps: int, num_kills: int) -> None:
+    found = drive(tmp_path, num_steps, num_workers, num_kills, longest=30.0)
     assert found.landed.count("inside a save") >= num_kills // 4
 
     wanted = losses(tmp_path / "unbroken")
