@@ -30,6 +30,8 @@ from hnet_lm.weights import fill, meta_model, read_safetensors
 CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
 INDEX = WEIGHTS + INDEX_SUFFIX
 """In its place frameworks write an index of several files; it is read, and never written here."""
+SHARDS = "model*.safetensors"
+"""Those files, and WEIGHTS, as a pattern."""
 HUB_PREFIX = "hf:"
 
 
@@ -62,7 +64,7 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
     """
     if str(source).startswith(HUB_PREFIX):
         hub = import_leaf("hnet_lm.hub", "hf", f"loading {source}")
-        directory = hub.fetch(str(source).removeprefix(HUB_PREFIX), FILES)
+        directory = hub.fetch(str(source).removeprefix(HUB_PREFIX), (CONFIG, INDEX, SHARDS))
     else:
         directory = Path(source)
     try:

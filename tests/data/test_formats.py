@@ -31,7 +31,7 @@ def parts_from(source: SourceConfig, position: object = None) -> list[Part]:
         raise error
 
     request = FileRequest(source.path, source, fail)
-    return list(reader_for(source.path, source)(request, position))  # pyright: ignore[reportArgumentType]
+    return list(reader_for(source.path, source)(request, position))  # pyright: ignore[reportArgumentType]  a position from JSON
 
 
 def assert_resumes_anywhere(source: SourceConfig) -> None:

@@ -20,7 +20,7 @@ from thoroughness import examples
 def loader_of(path: Path, **options: int) -> DataLoader:
     sizes = {"tokens_per_batch": 12, "max_length": 8, "shuffle_bytes": 0} | options
     vocab_size = sizes.pop("vocab_size", 256)
-    return DataLoader(DataConfig((SourceConfig(str(path)),), **sizes), vocab_size=vocab_size)  # pyright: ignore[reportArgumentType]
+    return DataLoader(DataConfig((SourceConfig(str(path)),), **sizes), vocab_size=vocab_size)  # pyright: ignore[reportArgumentType]  sizes by name
 
 
 @pytest.mark.parametrize("vocab_size", [256, 258])

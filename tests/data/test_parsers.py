@@ -37,7 +37,7 @@ VALID: dict[str, tuple[bytes, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", VALID)
 def test_any_bytes_are_documents_or_errors_in_one_line(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     valid, options = VALID[name]
-    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]
+    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]  names
 
     @settings(max_examples=examples(30), deadline=None, database=None)
     @given(mutated(valid))
@@ -56,7 +56,7 @@ def test_any_bytes_are_documents_or_errors_in_one_line(name: str, tmp_path_facto
 @pytest.mark.parametrize("name", [name for name in VALID if name != "parquet"])
 def test_loaders_stop_and_go_on_in_any_bytes(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     valid, options = VALID[name]
-    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]
+    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]  names
     config = DataConfig((source,), tokens_per_batch=7, max_length=5, shuffle_bytes=14, on_error="skip")
 
     @settings(max_examples=examples(12), deadline=None, database=None)
