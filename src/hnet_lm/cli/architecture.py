@@ -1,8 +1,9 @@
 """A model as the commands see it that need no weights: its configuration, and what its training says about it.
 
-Named by a config (JSON, also `-` for standard input) or a run file (TOML), each a path or a name that comes with the package, by a saved model, the
-folder of a run, or hf:owner/name. Where a config and a run have the same name, the name with `.toml` is the run. A run
-tells how long its sequences were and how long its chunks became; a bare config tells neither.
+Named by a config (JSON, also `-` for standard input) or a run file (TOML), each a path or a name that comes with the
+package, by a saved model, the folder of a run, or hf:owner/name. Where a config and a run have the same name, the name
+with `.toml` is the run. A run tells how long its sequences were and how long its chunks became; a bare config tells
+neither.
 """
 
 import itertools
