@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench lint format types test unit clean
+.PHONY: help install demo bench lint format types test unit thorough fuzz clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,14 @@ unit: $(STAMP)  ## the tests alone
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: lint types unit  ## everything that must hold: style, types, tests
+
+thorough: $(STAMP)  ## the tests that try more when they are given an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --hypothesis-profile=thorough -m "hypothesis or scaled or thorough" --timeout 3600
+
+fuzz: $(STAMP)  ## thirty seconds of fuzzing of each parser
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' -c constraints.txt
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run_fuzzers.py --seconds 30 --jobs 2
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

@@ -14,6 +14,8 @@ import pytest
 
 from thoroughness import is_thorough
 
+pytestmark = pytest.mark.scaled
+
 FOLDER = Path(__file__).parent / "random_calls"
 NUM_CALLS = 10_000 if is_thorough() else 1_500
 SEED = 0

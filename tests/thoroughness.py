@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-MORE_EXAMPLES = 20
+MORE_EXAMPLES = 10
 
 
 def is_thorough() -> bool:

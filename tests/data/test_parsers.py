@@ -34,6 +34,7 @@ VALID: dict[str, tuple[bytes, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("name", VALID)
 def test_any_bytes_are_documents_or_errors_in_one_line(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     valid, options = VALID[name]
@@ -53,6 +54,7 @@ def test_any_bytes_are_documents_or_errors_in_one_line(name: str, tmp_path_facto
     check()
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("name", [name for name in VALID if name != "parquet"])
 def test_loaders_stop_and_go_on_in_any_bytes(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     valid, options = VALID[name]

@@ -172,6 +172,7 @@ def test_what_cannot_be_read_is_one_line(kind: str, tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("kind", [kind for kind in COMPRESS if "long" not in kind])
 def test_damaged_bytes_are_read_errors_and_nothing_else(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "input"

@@ -12,6 +12,7 @@ from torch import Tensor
 from hnet_lm.ops import use_backend
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import tensors
+from thoroughness import examples
 
 RAGGED = (65, 0, 1, 64, 0, 63, 7)
 
@@ -58,7 +59,7 @@ def test_split_at_every_cut(subject: Subject) -> None:
 
 
 @every_subject
-@settings(max_examples=4)
+@settings(max_examples=examples(4))
 @given(data=st.data())
 @torch.no_grad()
 def test_split_at_many_cuts(subject: Subject, data: st.DataObject) -> None:

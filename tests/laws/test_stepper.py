@@ -144,6 +144,7 @@ def checked(kind: type[Stepper], model: HNetLM, weights: Weights | None, num_ste
     assert stepper.state_bytes == 0
 
 
+@pytest.mark.scaled
 @over_steppers
 @over_weights
 @over_models
@@ -151,6 +152,7 @@ def test_every_stepper_gives_what_the_forward_gives(kind: type[Stepper], weights
     checked(kind, subject.module, weights, num_steps=NUM_STEPS, pool_bytes=2**22)
 
 
+@pytest.mark.scaled
 @over_steppers
 def test_a_model_whose_chunker_has_a_model_of_its_own(kind: type[Stepper]) -> None:
     checked(kind, entropy_model(), None, num_steps=NUM_STEPS, pool_bytes=2**22)

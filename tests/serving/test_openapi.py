@@ -18,6 +18,7 @@ from thoroughness import examples
 KEY = "a-key"
 
 
+@pytest.mark.scaled
 def test_the_server_does_what_its_description_says(model: HNetLM, tmp_path: Path):
     """All checks: valid requests are taken, others refused, answers are as described, no path without its key."""
     limits = RequestLimits(max_new_bytes=6, max_texts=schemathesis_hooks.MAX_TEXTS)
