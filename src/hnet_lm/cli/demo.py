@@ -78,7 +78,8 @@ def show(config: RunConfig, console: Console) -> None:
     console.print(f"[bold]{prompt}[/bold]", end="", highlight=False)
     console.print(text, highlight=False, markup=False)
     console.rule("the chunks it learned, on held-out text")
-    for line in render(chunks(model, data[:SHOWN_BYTES].decode("utf-8", "ignore")), min(console.width, 100)):
+    shown = chunks(model, data[:SHOWN_BYTES].decode("utf-8", "ignore"))
+    for line in render(shown, min(console.width, 100), encoding=console.encoding):
         console.print(line)
     for number, stage in enumerate(boundaries.domains[HELD_OUT] if boundaries.domains else []):
         console.print(

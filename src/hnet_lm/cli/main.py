@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as `| head` does
         _give_up(sys.stdout)
         return READER_GONE
-    except Exception as error:
+    except Exception as error:  # of any kind: `explain` knows which are a user's, and the others go on
         line = explain(error)
         if line is None:
             raise
