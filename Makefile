@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## train a small model for a few minutes and show what it learned
-	$(BIN)/hnet-lm demo configs/runs/demo.toml
+	$(BIN)/hnet-lm demo
 
 bench: $(STAMP)  ## measure the speed on this machine, beside what else people would use
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run.py

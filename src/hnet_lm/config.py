@@ -27,6 +27,7 @@ from hnet_lm.chunker_config import (
 from hnet_lm.errors import ConfigError, unknown_key
 from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
+from hnet_lm.named_configs import config_file
 
 MAMBA2_HEAD_DIM = 64
 EXTENSIONS = ("chunkers", "byte_model", "spacebyte", "reads_tokens")
@@ -231,7 +232,8 @@ class HNetConfig:
 
     @classmethod
     def load(cls, path: str | Path) -> "HNetConfig":
-        """From a JSON file in the reference schema."""
+        """From a JSON file in the reference schema, or by a name that comes with the package (`hnet_2stage_L`)."""
+        path = config_file(path, "models")
         text = read_text(path, ConfigError)
         try:
             data = json.loads(text)

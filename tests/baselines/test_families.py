@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,9 +32,10 @@ from hnet_lm.layout import BlockKind, parse_layout
 from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import forward_flops_per_byte, stage_lengths, total_flops_per_byte
 from hnet_lm.model.mixers import Attention
+from hnet_lm.named_configs import FOLDER
 from hnet_lm.ops import use_backend
 
-MODELS = Path(__file__).parents[2] / "configs" / "models"
+MODELS = FOLDER / "models"
 DEMO = HNetConfig.load(MODELS / "demo.json")
 RULES: dict[str, ChunkerConfig] = {
     "space": SpaceChunkerConfig(),

@@ -40,8 +40,8 @@ FIGURE, PICTURE = "loss.png", "chunks.html"
 class Command:
     """Train the demonstration (a stopped one goes on) and show its figures, a sample and the chunks it learned."""
 
-    run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")] = Path("configs/runs/demo.toml")
-    """The run; any run with validation text will do."""
+    run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")] = Path("demo")
+    """The run, a file or a name; any run with validation text will do."""
     directory: str = ""
     """Where to write, instead of what the run file says."""
 

@@ -60,11 +60,12 @@ class Command:
     files."""
 
     to: str
-    """The model: the folder of a run, a run file (TOML), a saved model, a config (JSON), or hf:owner/name."""
+    """The model: the folder of a run, a run file (TOML or a name, such as english), a saved model, a config (JSON or a
+    name, such as hnet_2stage_L), or hf:owner/name."""
     family: tuple[str, ...] = ()
     """llamabyte, llamabyte-windowed, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool, hnet-random,
     hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe. Default: all that need nothing more."""
-    output: str = "configs/matched"
+    output: str = "matched"
     """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()
     """Bytes of input per chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints
