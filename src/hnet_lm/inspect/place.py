@@ -41,7 +41,9 @@ def read_annotations(
     if not found:
         where = "any sequence" if sequence is None else f"{sequence!r}"
         other = "" if sequence is None else other_name(sequence)
-        hint = f"it has {other!r}, so rename one of them" if other in names else "check the sequence name and the origin"
+        hint = (
+            f"it has {other!r}, so rename one of them" if other in names else "check the sequence name and the origin"
+        )
         raise DataError(f"{path}: no interval of {where} meets positions {origin} to {origin + num_bases}; {hint}")
     return tuple(found)
 

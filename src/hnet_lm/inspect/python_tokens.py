@@ -19,8 +19,8 @@ MAX_TRIES = 20
 def python_offsets(data: bytes, is_whole: bool = True) -> np.ndarray:
     """The first byte of every name, number, string, operator and comment.
 
-    Raises DataError, with the line, for text that is no Python; of the beginning of a text (`is_whole` false) the tokens
-    before the place where it is cut off.
+    Raises DataError, with the line, for text that is no Python. Of the beginning of a text (`is_whole` false): the
+    tokens before the place where it is cut off.
     """
     text = data.decode("utf-8", "surrogateescape")
     lines = text.splitlines(keepends=True) if "\r" in text else text.split("\n")
