@@ -125,12 +125,12 @@ def test_windows_and_limits(saved: str, texts: str, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
 def test_smaller_weights(saved: str, texts: str, weights: Weights, capsys: pytest.CaptureFixture[str]):
-    found = json.loads(shown(capsys, "bpb", saved, texts, "--json", "--weights", weights))["bits_per_byte"]
+    found = json.loads(shown(capsys, "bpb", saved, texts, "--json", "--precision", weights))["bits_per_byte"]
     smaller, data = with_weights(hnet_lm.load(saved), weights), [text.encode() for text in TEXTS]
     assert found == pytest.approx(bits_per_byte(ByteScorer(smaller), {"": data}).value, rel=1e-5)
     exact = bits_per_byte(ByteScorer(hnet_lm.load(saved)), {"": data}).value
     assert 0 < abs(found - exact) < 0.01 * exact
-    message = complaint(capsys, "bpb", saved, texts, "--weights", "int9")
+    message = complaint(capsys, "bpb", saved, texts, "--precision", "int9")
     assert "int9" in message
     assert message.count("\n") == 1
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hnet_lm.cli.chunk_references import References
 from hnet_lm.cli.chunk_text import Text, TextOptions
-from hnet_lm.cli.loading import WeightsOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.cli.tables import percent, print_table
 from hnet_lm.cli.terminal import print_json
@@ -66,7 +66,7 @@ class Command:
     """Print all probabilities, chunk starts and figures as JSON."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
-    weights: WeightsOption = None
+    precision: PrecisionOption = None
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
     compare: tyro.conf.OmitArgPrefixes[References] = field(default_factory=References)
 
@@ -79,7 +79,7 @@ class Command:
         if (self.json or wants_statistics) and any(output and output.is_standard_output for output in outputs):
             raise UserError("--json and --statistics print to standard output; write --html and --png to files")
         text = self._placed(self.options.read(self.text, self.sources))
-        model = load_model(self.model, self.device, self.weights)
+        model = load_model(self.model, self.device, self.precision)
         if self.bedgraph is not None and not 0 <= self.stage < max(model.config.num_stages, 1):
             raise UserError(f"--stage {self.stage}: the model has {model.config.num_stages} stages, counted from 0")
         found = _tokens(self.model, text.data) if model.config.reads_tokens else chunks(model, text.data)

@@ -65,7 +65,7 @@ class Command:
     family: tuple[str, ...] = ()
     """llamabyte, llamabyte-windowed, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool, hnet-random,
     hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe. Default: all that need nothing more."""
-    output: str = "matched"
+    output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = "matched"
     """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()
     """Bytes of input per chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints
