@@ -14,6 +14,7 @@ from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data import documents as read_documents
 from hnet_lm.evaluation import ByteScorer, Passage, SlidingWindow, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.dna import kmer_baselines
+from hnet_lm.evaluation.enrichment import EnrichmentCollector
 from hnet_lm.generation.rounded_weights import Weights, with_weights
 
 TEXTS = ["A first document.", "And, 天地, a second one: longer."]
@@ -140,6 +141,36 @@ def test_a_sample_is_read_in_its_held_out_part():
     held_out = [document.data for document in read_documents(DataConfig((source,)))]
     assert list(documents("sample:code", None)) == held_out
     assert list(documents("sample:code", len(held_out[0]) + 1)) == held_out[:2]
+
+
+def test_boundaries(saved: str, texts: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    prose, genes = tmp_path / "prose.txt", tmp_path / "genes.bed"
+    prose.write_text(" ".join(["Some years ago, never mind how long."] * 9))
+    genes.write_text("chr1\t12\t27\tg\t0\t+\n")
+    arguments = ("boundaries", saved, f"two={texts}", f"two={prose}", f"dna={fasta}")
+    options = ("--bed", str(genes), "--codon-phase", "--tolerance", "2")
+    found = json.loads(shown(capsys, *arguments, *options, "--json"))
+    data = [*(text.encode() for text in TEXTS), prose.read_bytes()]
+    collector = EnrichmentCollector()
+    for score in ByteScorer(hnet_lm.load(saved), unit_starts=True, byte_logprobs=True).score(map(Passage, data)):
+        collector.add(score)
+    (stage,) = found["domains"]["two"]
+    assert stage["enrichment"]["value"] == pytest.approx(collector.enrichments()[0].value, rel=1e-4)
+    assert [item["reference"] for item in stage["agreement"]] == [
+        "spaces",
+        "after spaces",
+        "characters",
+    ]
+    assert stage["stability"]["shift_f1"] is not None
+    (dna,) = found["domains"]["dna"]
+    assert [item["reference"] for item in dna["agreement"]] == ["intervals of genes.bed"]
+    assert dna["agreement"][0]["num_reference"] == 2
+    assert dna["codon_phases"][0]["num_places"] == [4, 5, 5]
+    assert dna["stability"]["shift_f1"] is None
+    table = shown(capsys, *arguments, *options)
+    for text in ("B by chance (95 %)", "between codons", "two, stage 0, most often: ", "F1 of cuts after a shift"):
+        assert text in table
+    assert "--bed-sequence and --bed-origin go with one text" in complaint(capsys, *arguments, "--bed-origin", "5")
 
 
 def test_robustness(saved: str, texts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

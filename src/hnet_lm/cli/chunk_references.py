@@ -90,7 +90,7 @@ class References:
         return {"Chinese words": leaf.chinese_word_offsets(data)}
 
     def _intervals(self, annotations: tuple[BedInterval, ...], num_bytes: int) -> dict[str, np.ndarray]:
-        if self.bed is None:
+        if self.bed is None or not annotations:
             return {}
         found = {f"intervals of {self.bed.name}": edges(annotations, num_bytes)}
         by_name = Counter(interval.name for interval in annotations if interval.name)

@@ -1,7 +1,6 @@
 """`hnet-lm chunks`: where a model cuts a text: a picture, a page, figures, numbers, a genome browser's track."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +11,10 @@ import tyro
 from rich.console import Console
 
 from hnet_lm.cli.chunk_references import References
+from hnet_lm.cli.chunk_tables import print_agreements, print_phases
 from hnet_lm.cli.chunk_text import Text, TextOptions
 from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.cli.sources import SourceOptions, say
-from hnet_lm.cli.tables import percent, print_table
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.data import open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER
@@ -205,33 +204,8 @@ class _Report:
             )
             for line in terminal.histogram(summary, min(console.width, 80), encoding=console.encoding):
                 console.print(line)
-            _print_agreements(agreements, self.compare.tolerance)
-            _print_phases(phases)
-
-
-def _print_agreements(agreements: Sequence[Agreement], tolerance: int) -> None:
-    if not agreements:
-        return
-    rows = []
-    for item in agreements:
-        pairs = ((item.precision, item.chance_precision), (item.recall, item.chance_recall), (item.f1, item.chance_f1))
-        figures = [f"{value:.3f}" for pair in pairs for value in pair]
-        rows.append([item.reference, f"{item.num_reference:,}", *figures])
-    within = f" (within {tolerance:,})" if tolerance else ""
-    headings = ("precision", "by chance", "recall", "by chance", "F1", "by chance")
-    print_table((f"boundaries of{within}", "count", *headings), rows)
-
-
-def _print_phases(phases: Sequence[CodonPhases]) -> None:
-    if not phases:
-        return
-    rows = []
-    for found in phases:
-        shares = (f"{percent(s)} ({percent(c)})" for s, c in zip(found.shares, found.chance_shares, strict=True))
-        p_value = "" if found.p_value != found.p_value else f"{found.p_value:.2g}"
-        rows.append([found.strand, f"{found.num_genes:,}", f"{sum(found.num_cuts):,}", *shares, p_value])
-    headings = ("strand", "genes", "cuts", "between codons, % (chance)", "after base 1", "after base 2", "p")
-    print_table(headings, rows)
+            print_agreements(agreements, self.compare.tolerance)
+            print_phases(phases)
 
 
 def _intervals(found: Chunks) -> list[tuple[int, int, str, float]]:

@@ -30,8 +30,8 @@ class _Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Command:
-    """Write vectors of documents, or of the intervals of --bed, to an .npz file: of bytes, as the head reads them, and of
-    chunks, as the innermost network gives them out."""
+    """Write vectors of documents, or of the intervals of --bed, to an .npz file: of bytes, as the head reads them, and
+    of chunks, as the innermost network gives them out."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """A saved directory, or hf:owner/name."""

@@ -31,8 +31,8 @@ class Embeddings:
     """The first byte of each chunk; 0 of the first, also where the model counts BOS to it."""
 
     def pooled(self, start: int, end: int, how: Pooling) -> tuple[Float[Tensor, " d"], Float[Tensor, " d_inner"]]:
-        """A vector of bytes `start .. end - 1`, and one of the chunks that start there (where none does, of the one that
-        goes on into them). `mean` averages, `last` takes the last. Raises ValueError for no byte."""
+        """A vector of bytes `start .. end - 1`, and one of the chunks that start there, or where none does of the one
+        that goes on into them. `mean` averages, `last` takes the last. Raises ValueError for no byte."""
         if not 0 <= start < end <= len(self.bytes):
             raise ValueError(f"bytes {start} to {end} of {len(self.bytes)} are no stretch to pool")
         first, stop = torch.searchsorted(self.chunk_starts, torch.tensor([start, end])).tolist()

@@ -4,11 +4,15 @@ Needs the `jieba` package.
 """
 
 import logging
+import warnings
 
-import jieba
 import numpy as np
 
 from hnet_lm.inspect.characters import utf8_lengths
+
+with warnings.catch_warnings():  # of escapes in its source, which Python 3.12 shows where it was not compiled before
+    warnings.simplefilter("ignore")
+    import jieba
 
 jieba.setLogLevel(logging.WARNING)  # it says on standard error how long its dictionary took
 

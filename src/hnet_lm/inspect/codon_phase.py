@@ -8,7 +8,7 @@ degrees of freedom).
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,12 @@ class CodonPhases:
         chi_square = sum((n - e) ** 2 / e for n, e in zip(self.num_cuts, expected, strict=True))
         return math.exp(-chi_square / 2)
 
+    def __add__(self, other: "CodonPhases") -> "CodonPhases":
+        """Both texts together, of one strand."""
+        cuts = [a + b for a, b in zip(self.num_cuts, other.num_cuts, strict=True)]
+        places = [a + b for a, b in zip(self.num_places, other.num_places, strict=True)]
+        return CodonPhases(self.strand, self.num_genes + other.num_genes, _three(cuts), _three(places))
+
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {"shares": self.shares, "chance_shares": self.chance_shares, "p_value": self.p_value}
 
@@ -64,7 +70,7 @@ def codon_phases(starts: np.ndarray, genes: Iterable[BedInterval], num_bases: in
     rows = {"both": counts["+"] + counts["-"], **counts}
     num_genes["both"] = sum(num_genes.values())
     return [
-        CodonPhases(strand, num_genes[strand], *(tuple(row) for row in found.tolist()))
+        CodonPhases(strand, num_genes[strand], *map(_three, found.tolist()))
         for strand, found in rows.items()
         if num_genes[strand]
     ]
@@ -78,6 +84,11 @@ def _places(gene: BedInterval, num_bases: int) -> Iterator[tuple[np.ndarray, np.
         places = np.arange(max(start + 1, 1), min(end, num_bases))
         yield places, (num_coded + (places - start if is_forward else end - places)) % 3
         num_coded += end - start
+
+
+def _three(counts: Sequence[int]) -> tuple[int, int, int]:
+    first, second, third = counts
+    return first, second, third
 
 
 def _shares(counts: tuple[int, ...]) -> tuple[float, ...]:

@@ -31,21 +31,25 @@ def read_annotations(
 
     Raises DataError for a line that is not BED, and where no interval meets the text.
     """
-    found, names = [], set()
-    for interval in read_bed(path):
-        names.add(interval.sequence)
-        if sequence is None or interval.sequence == sequence:
-            moved = interval.moved(-origin)
-            if moved.end >= 0 and moved.start < num_bases:
-                found.append(moved)
+    intervals = list(read_bed(path))
+    found = annotations_in(intervals, sequence, num_bases, origin)
     if not found:
+        names = {interval.sequence for interval in intervals}
         where = "any sequence" if sequence is None else f"{sequence!r}"
         other = "" if sequence is None else other_name(sequence)
         hint = (
             f"it has {other!r}, so rename one of them" if other in names else "check the sequence name and the origin"
         )
         raise DataError(f"{path}: no interval of {where} meets positions {origin} to {origin + num_bases}; {hint}")
-    return tuple(found)
+    return found
+
+
+def annotations_in(
+    intervals: Iterable[BedInterval], sequence: str | None, num_bases: int, origin: int = 0
+) -> tuple[BedInterval, ...]:
+    """Those that meet the text, as offsets into it."""
+    moved = (i.moved(-origin) for i in intervals if sequence is None or i.sequence == sequence)
+    return tuple(interval for interval in moved if interval.end >= 0 and interval.start < num_bases)
 
 
 def edges(annotations: Iterable[BedInterval], num_bases: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Figures about the chunks of a text: how long they are, and where their boundaries agree with others."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,11 @@ class Agreement:
     @property
     def chance_f1(self) -> float:
         return _harmonic(self.chance_precision, self.chance_recall)
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        """Both texts together."""
+        counts = {name: value + vars(other)[name] for name, value in vars(self).items() if name.startswith("num_")}
+        return replace(self, **counts)
 
     def to_json(self) -> dict[str, Any]:
         """Counts and figures; None for a share of nothing."""

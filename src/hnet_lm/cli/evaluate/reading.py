@@ -36,7 +36,7 @@ class Reading:
     """Bytes of one call of the model, of all documents together."""
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
 
-    def scorer(self, model: str, *, unit_starts: bool = False) -> ByteScorer:
+    def scorer(self, model: str, *, unit_starts: bool = False, byte_logprobs: bool = False) -> ByteScorer:
         if self.window is None and self.stride is not None:
             raise UserError("--stride goes with --window")
         context = CarriedState()
@@ -44,10 +44,11 @@ class Reading:
             stride = max(self.window // 2, 1) if self.stride is None else self.stride
             context = SlidingWindow(self.window, stride)
         loaded = load_model(model, self.device, self.precision)
+        options = {"call_bytes": self.call_bytes, "unit_starts": unit_starts, "byte_logprobs": byte_logprobs}
         if loaded.config.reads_tokens:
             pairs = open_byte_pairs(str(Path(model) / TOKENIZER))
-            return TokenScorer(loaded, pairs, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
-        return ByteScorer(loaded, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
+            return TokenScorer(loaded, pairs, context, **options)
+        return ByteScorer(loaded, context, **options)
 
 
 def documents(
