@@ -41,14 +41,14 @@ class Command:
 
     run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")] = Path("demo")
     """The run, a file or a name; any run with validation text will do."""
-    directory: str = ""
+    output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = ""
     """Where to write, instead of what the run file says."""
 
     def run(self) -> None:
         keep_freed_memory()
         config = RunConfig.load(self.run_file)
-        if self.directory:
-            config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.directory))
+        if self.output:
+            config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.output))
         console = Console()
         _check(config)
         if train(config, TerminalReporter(console)).step == config.run.num_steps:

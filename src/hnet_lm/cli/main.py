@@ -30,6 +30,7 @@ COMMANDS = {
     "convert": "make a saved directory of the reference code's config and weights",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
+    "embed": "write vectors of documents, or of the regions of a BED file",
     "evaluate": "bits per byte, robustness, DNA, benchmarks, data efficiency",
     "match": "configs of the baseline families that cost as many FLOPs per byte as a model",
     "compare": "one table of several runs: cost, chunks, bits per byte, robustness, speed",
