@@ -14,7 +14,7 @@ T = TypeVar("T")
 def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     """An instance of dataclass `cls`. Raises ConfigError for unknown, missing and mistyped keys."""
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]  T is a dataclass
     values = {}
     for key, value in table.items():
         if key not in fields:

@@ -167,7 +167,7 @@ def products(config: HNetConfig, bytes_per_chunk: Sequence[float]) -> float:
     total = LENGTH * sum(n for (_, part), n in flops.items() if part not in ("embedding", "routing"))
     for s, routing in ((s, n) for (s, part), n in flops.items() if part == "routing"):
         is_byte_model = config.chunker(s).name == "entropy" and config.byte_model is not None
-        total += products(config.byte_model, ()) if is_byte_model else LENGTH * routing  # pyright: ignore
+        total += products(config.byte_model, ()) if is_byte_model else LENGTH * routing  # pyright: ignore  it has one
     for stage, length in zip(config.stages, stage_lengths(config, bytes_per_chunk, LENGTH), strict=True):
         blocks = (block for layout in stage.layouts.values() for block in parse_layout(layout))
         total -= sum(others(block, stage, config, length) for block in blocks)

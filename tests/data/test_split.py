@@ -7,9 +7,9 @@ import pytest
 from data_corpora import random_texts, write_jsonl
 
 from hnet_lm.data import DataConfig, DataLoader, FastaConfig, SourceConfig, documents
-from hnet_lm.data.formats.fasta import reverse_complement
 from hnet_lm.data.split import Split
 from hnet_lm.errors import DataError
+from hnet_lm.genome.codes import reverse_complement
 
 FRACTION = 0.25
 

@@ -40,14 +40,14 @@ class Command:
 
     run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")] = Path("demo")
     """The run, a file or a name; any run with validation text will do."""
-    directory: str = ""
+    output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = ""
     """Where to write, instead of what the run file says."""
 
     def run(self) -> None:
         keep_freed_memory()
         config = RunConfig.load(self.run_file)
-        if self.directory:
-            config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.directory))
+        if self.output:
+            config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.output))
         console = Console()
         _check(config)
         if train(config, TerminalReporter(console)).is_finished:
@@ -77,7 +77,8 @@ def show(config: RunConfig, console: Console) -> None:
     console.print(f"[bold]{prompt}[/bold]", end="", highlight=False)
     console.print(text, highlight=False, markup=False)
     console.rule("the chunks it learned, on held-out text")
-    for line in render(chunks(model, data[:SHOWN_BYTES].decode("utf-8", "ignore")), min(console.width, 100)):
+    shown = chunks(model, data[:SHOWN_BYTES].decode("utf-8", "ignore"))
+    for line in render(shown, min(console.width, 100), encoding=console.encoding):
         console.print(line)
     for number, stage in enumerate(boundaries.domains[HELD_OUT] if boundaries.domains else []):
         console.print(

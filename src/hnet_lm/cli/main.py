@@ -34,6 +34,7 @@ COMMANDS = {
     "convert": "make a saved directory of the reference code's config and weights",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
+    "embed": "write vectors of documents, or of the regions of a BED file",
     "evaluate": "bits per byte, robustness, DNA, benchmarks, data efficiency",
     "match": "configs of the baseline families that cost as many FLOPs per byte as a model",
     "compare": "one table of several runs: cost, chunks, bits per byte, robustness, speed",
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as `| head` does
         _give_up(sys.stdout)
         return READER_GONE
-    except Exception as error:
+    except Exception as error:  # of any kind: `explain` knows which are a user's, and the others go on
         line = explain(error)
         if line is None:
             raise

@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
@@ -68,7 +68,7 @@ class Command:
     """llamabyte, llamabyte-windowed, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool, hnet-random,
     hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe, or one of your own, MODULE:NAME. Default: all
     built-in ones that need nothing more."""
-    output: str = "matched"
+    output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = "matched"
     """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()
     """Bytes of input per chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints

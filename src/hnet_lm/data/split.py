@@ -7,7 +7,7 @@ epoch, in every file that has it, for every number of streams, workers and ranks
 import hashlib
 from typing import NamedTuple
 
-from hnet_lm.data.formats.fasta import reverse_complement
+from hnet_lm.genome.codes import reverse_complement
 
 _HASH_BYTES = 8
 _URACIL_AS_THYMINE = bytes.maketrans(b"Uu", b"Tt")

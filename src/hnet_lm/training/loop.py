@@ -241,7 +241,7 @@ def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: 
     try:
         with run.averaged():
             measured = validator.measure()
-    except Exception as error:
+    except Exception as error:  # of any kind: the other ranks wait, and hear of it first
         failure = error
     (num_failed,) = run.ranks.sum_of(failure is not None)
     if measured is None or num_failed:
@@ -266,7 +266,7 @@ def _step_kept(run: Run, reporter: Reporter) -> Iterator[None]:
     """
     try:
         yield
-    except Exception:
+    except Exception:  # of any kind, and it goes on: the step is kept first
         if run.ranks.num_ranks == 1:
             _keep_step(run, reporter)
         raise

@@ -14,6 +14,7 @@ EVALUATIONS: Kind[Evaluation] = Kind(
     "hnet_lm.evaluations",
     {
         "bpb": "hnet_lm.cli.evaluate.bits_per_byte:EvaluateBitsPerByte",
+        "boundaries": "hnet_lm.cli.evaluate.boundaries:EvaluateBoundaries",
         "robustness": "hnet_lm.cli.evaluate.robustness:EvaluateRobustness",
         "dna": "hnet_lm.cli.evaluate.dna:EvaluateDna",
         "harness": "hnet_lm.cli.evaluate.harness:EvaluateHarness",

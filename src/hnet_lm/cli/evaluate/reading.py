@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from hnet_lm.cli.loading import WeightsOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.data import DataConfig
 from hnet_lm.data import documents as read_documents
@@ -26,7 +26,7 @@ class Reading:
 
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
-    weights: WeightsOption = None
+    precision: PrecisionOption = None
     window: int | None = None
     """Read in windows of so many bytes (by a model of tokens, of so many tokens), each from a fresh state; without it
     every byte sees all before it."""
@@ -38,18 +38,19 @@ class Reading:
     """Bytes of one call of the model, of all documents together."""
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
 
-    def scorer(self, model: str, *, unit_starts: bool = False) -> ByteScorer:
+    def scorer(self, model: str, *, unit_starts: bool = False, byte_logprobs: bool = False) -> ByteScorer:
         if self.window is None and self.stride is not None:
             raise UserError("--stride goes with --window")
         context = CarriedState()
         if self.window is not None:
             stride = max(self.window // 2, 1) if self.stride is None else self.stride
             context = SlidingWindow(self.window, stride)
-        loaded = load_model(model, self.device, self.weights)
+        loaded = load_model(model, self.device, self.precision)
         unit = "tokens" if loaded.config.reads_tokens else "bytes"
         options: dict[str, Any] = {
             "call_bytes": self.call_bytes,
             "unit_starts": unit_starts,
+            "byte_logprobs": byte_logprobs,
             "on_positions": Meter(f"{unit} scored", say).advance,
         }
         if loaded.config.reads_tokens:

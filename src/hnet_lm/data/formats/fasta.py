@@ -14,12 +14,11 @@ from typing import NamedTuple
 from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
+from hnet_lm.genome.codes import COMPLEMENT, NUCLEOTIDE_CODES
 from hnet_lm.inputs import open_input, require_content, without_mark
 
-NUCLEOTIDE_CODES = b"ACGTUNRYSWKMBDHVacgtunryswkmbdhv"
 PLAIN_BASES = b"ACGTacgt"
 PIECE_BYTES = 1 << 16
-COMPLEMENT = bytes.maketrans(NUCLEOTIDE_CODES, b"TGCAANYRSWMKVHDBtgcaanyrswmkvhdb")
 OUTSIDE_N_RUNS = re.compile(rb"[^Nn]+")
 
 

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from hnet_lm.data.formats.fasta import reverse_complement
 from hnet_lm.evaluation.scorer import Passage, PassageScore, Scorer
+from hnet_lm.genome.codes import reverse_complement
 
 
 class BothStrands:
