@@ -8,7 +8,6 @@ import numpy as np
 from hnet_lm.data.config import SourceConfig
 from hnet_lm.data.files import paths_of
 from hnet_lm.data.formats import reader_for
-from hnet_lm.data.formats.fasta import read_fasta
 from hnet_lm.data.parts import FileRequest, Part, Position, Report
 from hnet_lm.data.split import EVERYTHING, Split
 from hnet_lm.errors import DataError
@@ -88,7 +87,7 @@ class Source:
         read = reader_for(path, self.config)
         last_record = None
         is_taken = True  # of a document in the middle of which reading goes on
-        two_strands = self.config.fasta.reverse_complement and read is read_fasta
+        two_strands = self.config.fasta.reverse_complement
         try:
             for part in read(request, position):
                 last_record = part.record
