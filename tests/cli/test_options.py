@@ -85,5 +85,5 @@ def test_outputs_have_one_short_name(inventory: dict[str, dict[str, Any]]):
 
 @pytest.mark.parametrize("name", ["max_bytes", "seed", "json", "one_strand", "on_error", "field", "format", "bed"])
 def test_one_name_is_one_type(inventory: dict[str, dict[str, Any]], name: str):
-    kinds = {str(hint).replace(" | None", "") for hint in inventory[name].values()}
+    kinds = {frozenset(set(typing.get_args(hint)) - {type(None)} or {hint}) for hint in inventory[name].values()}
     assert len(kinds) == 1, inventory[name]
