@@ -212,7 +212,7 @@ def test_an_output_that_is_not_utf8(
     assert main(["chunks", saved, "né 中", "--probabilities"]) == 0
     assert main(["chunks", saved, "né 中", "--json"]) == 0
     assert main(["generate", saved, "né 中", "--json", "--max-new-bytes", "2"]) == 0
-    *lines, facts, written = stream.buffer.getvalue().decode(encoding).splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+    *lines, facts, written = stream.buffer.getvalue().decode(encoding).splitlines()  # pyright: ignore[reportAttributeAccessIssue]  a BytesIO
     assert lines[0].endswith("n? ??" if encoding == "ascii" else "né ??")
     assert lines[1].startswith("stage 0 |")
     assert json.loads(facts)["num_bytes"] == 7

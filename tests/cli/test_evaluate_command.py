@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 import hnet_lm
-from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.evaluate.reading import documents
 from hnet_lm.cli.main import main
 from hnet_lm.data import DataConfig, SourceConfig
@@ -19,21 +17,6 @@ from hnet_lm.generation.rounded_weights import Weights, with_weights
 
 TEXTS = ["A first document.", "And, 天地, a second one: longer."]
 QUESTIONS = [{"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": n % 2} for n in range(2)]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    config = {
-        "arch_layout": ["m1", ["T1"], "m1"],
-        "d_model": [64, 64],
-        "d_intermediate": [0, 64],
-        "ssm_cfg": {"d_state": 8},
-        "attn_cfg": {"num_heads": [2] * 2, "rotary_emb_dim": [16] * 2, "window_size": [-1] * 2},
-    }
-    hnet_lm.save(HNetLM(HNetConfig.from_dict(config)), directory)
-    return str(directory)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`hnet-lm info`: the table people read and the JSON programs read say the same."""
 
+import io
 import json
 from pathlib import Path
 
@@ -109,3 +110,9 @@ def test_what_is_no_model_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     for source, says in (("nowhere", "no such directory"), (str(tmp_path / "bad.toml"), "did you mean 'num_steps'")):
         assert main(["info", source]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_config_from_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    path = MODELS / "tiny_1stage.json"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + path.read_bytes())))
+    assert info(capsys, "-") == info(capsys, str(path))

@@ -101,7 +101,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int | None]
                 return action()
 
         module = types.ModuleType("hnet_lm.cli.probe")
-        module.Command = Command  # pyright: ignore[reportAttributeAccessIssue]
+        module.Command = Command  # pyright: ignore[reportAttributeAccessIssue]  a module made here
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setitem(COMMANDS, "probe", "a command of this test")
 

@@ -31,7 +31,7 @@ def parts_from(source: SourceConfig, position: object = None) -> list[Part]:
         raise error
 
     request = FileRequest(source.path, source, fail)
-    return list(reader_for(source.path, source)(request, position))  # pyright: ignore[reportArgumentType]
+    return list(reader_for(source.path, source)(request, position))  # pyright: ignore[reportArgumentType]  a position from JSON
 
 
 def assert_resumes_anywhere(source: SourceConfig) -> None:
@@ -211,7 +211,7 @@ def test_a_header_longer_than_a_piece(tmp_path: Path) -> None:
 
 def test_a_record_on_one_line_is_never_held_whole(tmp_path: Path) -> None:
     path = tmp_path / "genome.fa"
-    num_bases = 20_000_000
+    num_bases = 6_000_000
     path.write_bytes(one_line(num_bases))
     config = DataConfig(
         (SourceConfig(str(path), fasta=FastaConfig(window=10_000)),), tokens_per_batch=8192, shuffle_bytes=100_000

@@ -106,7 +106,7 @@ class MetricsLog:
         for tracker in list(self._trackers):
             try:
                 message(tracker)
-            except Exception as error:
+            except Exception as error:  # a service's library may raise anything, and must not end a training
                 self._trackers.remove(tracker)
                 first_line = (str(error) or type(error).__name__).partition("\n")[0]
                 self._say(f"{type(tracker).__module__} fails and gets no more records: {first_line}")
@@ -127,7 +127,7 @@ def open_tracker(name: str, run: Tracked) -> Tracker:
     module = tracker_module(name)
     try:
         return module.open_tracker(run)
-    except Exception as error:
+    except Exception as error:  # a service's library may raise anything
         first_line = (str(error) or type(error).__name__).partition("\n")[0]
         raise TrainingError(f"logging.trackers {name!r}: cannot be opened: {first_line}") from error
 

@@ -18,7 +18,7 @@ from hnet_lm.data.files import paths_of
 from hnet_lm.data.formats import format_of
 from hnet_lm.data.formats.fasta import OUTSIDE_N_RUNS
 from hnet_lm.errors import UserError
-from hnet_lm.evaluation import PassageScore, bits_per_byte
+from hnet_lm.evaluation import Evaluation, PassageScore, bits_per_byte
 from hnet_lm.evaluation.boundary_report import BoundaryReport
 from hnet_lm.evaluation.stability import StageStability, stability
 from hnet_lm.genome import BedInterval, read_bed, read_records
@@ -29,7 +29,7 @@ Origin = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class EvaluateBoundaries:
+class EvaluateBoundaries(Evaluation):
     """What the cuts of a model mean: boundary enrichment, agreement with references, common chunks, stability."""
 
     model: Model

@@ -15,7 +15,7 @@ from hnet_lm.cli.terminal import is_unicode, json_text, print_json
 from hnet_lm.data.formats.fasta import OUTSIDE_N_RUNS
 from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError, UserError
-from hnet_lm.evaluation import Scorer, bits_per_byte
+from hnet_lm.evaluation import Evaluation, Scorer, bits_per_byte
 from hnet_lm.evaluation.dna import (
     BothStrands,
     Reference,
@@ -37,7 +37,7 @@ WINDOW_COLUMNS = ("chrom", "start", "end", "logprob", "log_ratio", "log_ratio_pe
 
 
 @dataclass(frozen=True)
-class EvaluateDna:
+class EvaluateDna(Evaluation):
     """Perplexity per base of FASTA, or a table of variants or windows; log-probabilities are means of both strands."""
 
     model: Model
