@@ -21,7 +21,7 @@ MAX_ORDER = 12
 _CODE = np.full(256, 4, dtype=np.uint8)
 _CODE[np.frombuffer(b"ACGTacgt", dtype=np.uint8)] = [0, 1, 2, 3] * 2
 PRIOR_BASES = 64.0
-"""W. Of 4, 16 and 64 the best at every order from 4 to 12, on 400 kb of E. coli and on 400 kb of human chromosome 20."""
+"""W. Of 4, 16 and 64 the best at every order from 4 to 12, on 400 kb of E. coli and on 400 kb of human DNA."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class KmerBaseline:
 def kmer_baselines(
     sequences: Iterable[bytes], orders: Sequence[int], *, train: Iterable[bytes] = (), both_strands: bool = True
 ) -> Iterator[KmerBaseline]:
-    """The baseline of each order. About 100 bytes of memory per base. Raises ConfigError for an order that is not one."""
+    """The baseline of each order. About 100 bytes of memory per base. Raises ConfigError for an order beyond 12."""
     for order in orders:
         if not 0 <= order <= MAX_ORDER:
             raise ConfigError(f"the order of k-mers must be 0 to {MAX_ORDER}, got {order}")
