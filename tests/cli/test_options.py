@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from hnet_lm.cli.evaluate import EVALUATIONS
 from hnet_lm.cli.main import COMMANDS
 
 OTHER_NAMES = {
@@ -26,10 +27,10 @@ OTHER_NAMES = {
 
 def command_types() -> Iterator[tuple[str, Any]]:
     for name in COMMANDS:
-        command = importlib.import_module(f"hnet_lm.cli.{name}").Command
-        kinds = typing.get_args(command) if not dataclasses.is_dataclass(command) else (command,)
-        for kind in kinds:
-            yield name, typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+        if name != "evaluate":
+            yield name, importlib.import_module(f"hnet_lm.cli.{name}").Command
+    for name in EVALUATIONS:
+        yield "evaluate", EVALUATIONS.find(name, "evaluate")
 
 
 def options(kind: Any) -> Iterator[tuple[str, Any]]:
