@@ -6,13 +6,13 @@ Read `train` first; what it calls is in the order of its calls. The parts of a r
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
-from hnet_lm.losses import RatioLoss, parse_terms
+from hnet_lm.losses import LossTerm, RatioLoss, parse_terms
 from hnet_lm.tables import to_table
 from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
@@ -28,7 +28,7 @@ from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, s
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.schedule import ramp
 from hnet_lm.training.signals import StopSignals
-from hnet_lm.training.step import StepResult, update
+from hnet_lm.training.step import StepResult, boundary_fractions, update
 from hnet_lm.training.validation import Validator
 
 
@@ -120,11 +120,19 @@ def _run(
         rate = config.optimizer.lr * config.schedule.factor(state.step, config.run.num_steps)
         set_learning_rate(run.optimizer, rate)
         terms = [ratio_loss_at(config, state.step), *added_terms]
+        memories = [{}, *_memories(added_terms, state.term_memories)]
         progress = state.step / config.run.num_steps
         with _step_kept(run, reporter):
             batches = next(updates)
         max_grad_norm = config.optimizer.max_grad_norm
-        result = update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks, progress)
+        result = update(
+            run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks, progress, memories
+        )
+        if result.applied and any(memories):
+            fractions = boundary_fractions(result, run.ranks)
+            state.term_memories = [
+                term.remember(memory, fractions) for term, memory in zip(terms, memories, strict=True)
+            ][1:]
         num_bytes, num_signals = run.ranks.sum_of(result.num_bytes, signals.received is not None)
         run.advance(result, int(num_bytes))
         recorder.count(int(num_bytes))
@@ -165,6 +173,13 @@ def ratio_loss_at(config: RunConfig, step: int) -> RatioLoss:
         loss.statistics == "global",
         weight=ramp(start_weight, loss.ratio_loss_weight, loss.ramp, step, num_steps),
     )
+
+
+def _memories(terms: Sequence[LossTerm], saved: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """What the terms carry: as it was saved, unless other terms did that."""
+    fresh = [term.new_memory() for term in terms]
+    is_ours = len(saved) == len(fresh) and all(a.keys() == b.keys() for a, b in zip(saved, fresh, strict=True))
+    return list(saved) if is_ours else fresh
 
 
 def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: Reporter) -> None:

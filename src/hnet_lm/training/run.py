@@ -1,7 +1,7 @@
 """A run on one rank: its live parts, how they are built, how they go on from a checkpoint, and how they are saved."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class TrainState:
     best_step: int | None = None
     best_bits_per_byte: float | None = None
     validated_step: int | None = None
+    term_memories: list[dict[str, float]] = field(default_factory=list)
+    """What the terms of `[[loss.terms]]` carry, in their order; empty before the first update."""
 
     def advance(self, result: StepResult, num_bytes: int) -> None:
         """Count an update that saw `num_bytes` of text on all ranks."""
