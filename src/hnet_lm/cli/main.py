@@ -23,6 +23,7 @@ from hnet_lm.registry import import_module_of_user
 
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
+    "new": "write a run file to edit, with a comment at every key",
     "train": "train a model, or go on with a run that was stopped",
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",

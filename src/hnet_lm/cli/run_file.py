@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import tomli_w
-
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data.samples import SAMPLE_PREFIX
+from hnet_lm.extras import import_leaf
 from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunkerConfig
 from hnet_lm.training.config import LoopConfig, LossConfig, ModelSource, RunConfig, ValidationConfig
 from hnet_lm.training.optimizer import OptimizerConfig, lr_multipliers
@@ -64,9 +63,10 @@ def matched_run(
 
 
 def to_toml(run: RunConfig, heading: str) -> str:
-    """The run file, without the keys that have their default, under a heading in comments."""
+    """The run file, without the keys that have their default, under a heading in comments. Raises UserError."""
+    toml = import_leaf("hnet_lm.cli.toml_text", "eval", "writing a run file")
     comment = "".join(f"# {line}\n" for line in heading.splitlines())
-    return f"{comment}\n{tomli_w.dumps(_written(run))}"
+    return f"{comment}\n{toml.to_text(_written(run))}"
 
 
 def _multipliers(

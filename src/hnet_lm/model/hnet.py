@@ -31,6 +31,7 @@ from hnet_lm.model.dynamic_chunking import (
 )
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
 from hnet_lm.model.layers import Float32Linear, Widen
+from hnet_lm.model.rounding import num_copies, with_copies, without_copies
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State, consumed
 
@@ -72,9 +73,7 @@ class HNet(nn.Module):
         """The output, the state, and the routing of this stage and of those inside it."""
         state = consumed(state, HNetState)
         x_hat, routing, inner, inner_seqs, carried = self._encode(x, seqs, state)
-        inner, main_network, inner_routings = run_network(
-            self.main_network, inner, inner_seqs, state and state.main_network
-        )
+        inner, main_network, inner_routings = self._run_main_network(inner, inner_seqs, state and state.main_network)
         inner = inner[:, : self.d_model]
         z, smoothing = self.smoothing(inner, routing, inner_seqs, state and state.smoothing)
         y, upsampler = self.upsampler(z, routing, inner_seqs, state and state.upsampler)
@@ -107,6 +106,15 @@ class HNet(nn.Module):
         routing, routing_state = self.routing(x_hat, seqs, state and state.routing)
         inner, inner_seqs = self.downsampler(x_hat, routing)
         return x_hat, routing, self.widen(inner), inner_seqs, (encoder, routing_state)
+
+    def _run_main_network(
+        self, inner: Float[Tensor, "c d_inner"], inner_seqs: Sequences, state: State | None
+    ) -> tuple[Float[Tensor, "c d_inner"], State | None, tuple[Routing, ...]]:
+        num = num_copies(len(inner)) if state is None else 0
+        if not num:
+            return run_network(self.main_network, inner, inner_seqs, state)
+        y, _, routings = run_network(self.main_network, with_copies(inner, num), inner_seqs.lengthened(num), None)
+        return y[: len(inner)], None, without_copies(routings, inner_seqs)
 
     def new_state(self, num_sequences: int) -> HNetState:
         weight = next(self.encoder.parameters())

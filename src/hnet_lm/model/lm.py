@@ -16,6 +16,7 @@ from hnet_lm.model.hnet import HNet, HNetState, build_network, run_network
 from hnet_lm.model.initialization import initialize
 from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.padding import Padding
+from hnet_lm.model.rounding import num_copies, with_copies
 from hnet_lm.ops.checks import WHOLE_NUMBERS, require_plain
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import Sizes, State
@@ -83,9 +84,11 @@ class HNetLM(nn.Module):
             shape = tuple(input_ids.shape)
             raise ValueError(f"input_ids must be (t,) or (b, l), with an attention_mask only for (b, l); got {shape}")
         x, seqs = self._embed(input_ids, seqs, state)
-        y, state, routings = run_network(self.network, x, seqs, state)
+        # A batch has a fixed number of bytes, but not of tokens.
+        num = num_copies(len(x)) if state is None and isinstance(self.network, Isotropic) else 0
+        y, state, routings = run_network(self.network, with_copies(x, num), seqs.lengthened(num), state)
         logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
-        return HNetOutput(logits, routings, state, y)
+        return HNetOutput(logits[: len(x)], routings, state, y[: len(x)])
 
     def encode(
         self, input_ids: Int[Tensor, " t"], seqs: Sequences | None = None, state: State | None = None

@@ -33,12 +33,19 @@ class TrainState:
     """How far a run is: all that changes from update to update besides weights, optimizer and position in the data."""
 
     step: int = 0
+    """Updates made, skipped ones included."""
     bytes_seen: int = 0
+    """Bytes of text trained on, over all ranks."""
     skipped_steps: int = 0
+    """Updates that were not applied, since loss or gradient was not finite."""
     skipped_in_a_row: int = 0
+    """The last so many of them without one in between that was applied."""
     best_step: int | None = None
+    """The step of the best validation; None before the first."""
     best_bits_per_byte: float | None = None
+    """Bits per byte of that validation."""
     validated_step: int | None = None
+    """The step that was validated last."""
     term_memories: list[dict[str, float]] = field(default_factory=list)
     """What the terms of `[[loss.terms]]` carry, in their order; empty before the first update."""
 
