@@ -50,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for part in parts
     },
     "model.flops": ("config", "chunker_config", "layout", "errors"),
-    "losses": ("model.dynamic_chunking", "ops", "sequences", *PLAIN),
+    "losses": ("model.dynamic_chunking", "ops", *BASE),
     "hub": PLAIN,
     "outputs": ("errors",),
     "figures": (),

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from hnet_lm.config import HNetConfig
 from hnet_lm.losses.next_byte import IGNORE
-from hnet_lm.losses.term import LossInputs, LossTerm
+from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
 
 MIN_PROB = 1e-6
 
@@ -23,6 +24,9 @@ class ConfidenceAlignment(LossTerm):
     """(1 - sg[P_{t+1}] - p_t)^2 of the outermost stage; the weight of the paper."""
 
     weight: float = field(default=0.01, kw_only=True)
+
+    def check(self, model: HNetConfig) -> None:
+        require_learned(model, 0, "cab")
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         p = inputs.routing(0).boundary_prob

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.losses.term import LossInputs, LossTerm
+from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class Hinge(LossTerm):
     def __post_init__(self) -> None:
         if not 1 < self.target_ratio < float("inf"):
             raise ConfigError(f"loss.terms: the target_ratio of 'hinge' must be above 1, got {self.target_ratio}")
+
+    def check(self, model: HNetConfig) -> None:
+        require_learned(model, self.stage, "hinge")
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         mean_boundary_prob = inputs.routing(self.stage).boundary_prob.mean()

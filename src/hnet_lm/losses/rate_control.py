@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.losses.ratio import ratio_loss
-from hnet_lm.losses.term import LossInputs, LossTerm
+from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class RateControl(LossTerm):
             raise ConfigError(f"loss.terms: 'rate_control' must start within its bounds {bounds}, got {self.start}")
         if not 0 < self.gain <= 1:
             raise ConfigError(f"loss.terms: the gain of 'rate_control' must lie in 0 .. 1, got {self.gain}")
+
+    def check(self, model: HNetConfig) -> None:
+        require_learned(model, self.stage, "rate_control")
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         weight = inputs.memory["weight"]

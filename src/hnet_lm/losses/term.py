@@ -16,6 +16,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking import Routing
 from hnet_lm.registry import Kind
@@ -65,6 +66,9 @@ class LossTerm(ABC):
         detached.
         """
 
+    def check(self, model: HNetConfig) -> None:
+        """Raises ConfigError where the term does not fit a model; asked before a run begins."""
+
     def new_memory(self) -> dict[str, float]:
         """What the first update finds in `LossInputs.memory`. A term that carries nothing has none."""
         return {}
@@ -92,6 +96,14 @@ LOSS_TERMS: Kind[LossTerm] = Kind(
 def parse_terms(entries: Sequence[Any]) -> tuple[LossTerm, ...]:
     """The terms that a run file adds. Raises ConfigError."""
     return tuple(LOSS_TERMS.parse(entry, f"loss.terms[{i}]") for i, entry in enumerate(entries))
+
+
+def require_learned(model: HNetConfig, stage: int, name: str) -> None:
+    """Raises ConfigError unless the model learns where to cut this stage."""
+    if not 0 <= stage < model.num_stages:
+        raise ConfigError(f"loss.terms: {name!r} is for stage {stage}, and the model chunks {model.num_stages} times")
+    if not model.chunker(stage).learns:
+        raise ConfigError(f"loss.terms: {name!r} is for stage {stage}, which a rule cuts: there is nothing to steer")
 
 
 @dataclass(frozen=True)
