@@ -66,7 +66,7 @@ class LossTerm(ABC):
         detached.
         """
 
-    def check(self, model: HNetConfig) -> None:
+    def check(self, model: HNetConfig) -> None:  # noqa: B027 - to be overridden by those that do not fit every model
         """Raises ConfigError where the term does not fit a model; asked before a run begins."""
 
     def new_memory(self) -> dict[str, float]:
