@@ -64,6 +64,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
     "evaluation": ("figures", "model", "losses", "data", "generation", *READING),
     "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", "named_configs", *READING),
+    "testing": ("model", "ops", "losses", "data", "checkpoint", "generation", *READING),
     "inspect": ("figures", "model", *READING),
     "serving": ("generation", "inspect", "model", *READING),
     "cli": ("*",),

@@ -92,11 +92,11 @@ class Forgets(EveryThird):
 
 
 class Leaks(EveryThird):
-    """Counts over all sequences of a call."""
+    """Counts the sequences of a call."""
 
     def cut(self, seqs: Sequences, state: Any) -> tuple[Tensor, Any]:
         positions, state = positions_of(seqs, state)
-        return (torch.arange(len(positions)) % 3 == 0) | (positions == 0), state
+        return ((positions + seqs.sequence_ids) % 3 == 0) | (positions == 0), state
 
 
 class NoFirst(EveryThird):
@@ -219,7 +219,7 @@ class Lines(DataFormat):
         first = position["line"] if position else 0
         for number, line in enumerate(Path(request.path).read_bytes().splitlines()):
             wanted = request.wants(number) or self.fault == "streams"
-            if self.fault == "damage" and not line.endswith(b"."):
+            if self.fault == "damage" and line and not line.endswith(b"."):
                 raise KeyError(number)
             if number >= first and wanted and line:
                 resume = {"line": number if self.fault == "resume" else number + 1}
