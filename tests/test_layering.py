@@ -50,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for part in parts
     },
     "model.flops": ("config", "chunker_config", "layout", "errors"),
-    "losses": ("model.dynamic_chunking", "ops", "sequences", *PLAIN),
+    "losses": ("model.dynamic_chunking", "ops", *BASE),
     "hub": PLAIN,
     "outputs": ("errors",),
     "figures": (),
@@ -68,6 +68,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
     "evaluation": ("figures", "model", "losses", "data", "generation", "genome", "inspect", *READING),
     "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", "named_configs", *READING),
+    "testing": ("model", "ops", "losses", "data", "checkpoint", "generation", *READING),
     "inspect": ("figures", "model", "genome", *READING),
     "serving": ("generation", "inspect", "model", *READING),
     "cli": ("*",),

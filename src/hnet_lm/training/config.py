@@ -274,6 +274,8 @@ class RunConfig:
             raise ConfigError(
                 f"loss.target_ratios: the model chunks {model.num_stages} times{by_rule}, but {given} are given"
             )
+        for term in parse_terms(self.loss.terms):
+            term.check(model)
         if model.reads_tokens != bool(self.data.tokenizer):
             raise ConfigError("data.tokenizer: goes with a model that reads tokens (`reads_tokens`), which needs it")
         asks = model.byte_model is not None

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -60,6 +60,8 @@ class TrainState:
     """Of a run of so many minutes."""
     num_steps: int = 0
     """Updates in all, as far as it was known when the run was last saved."""
+    term_memories: list[dict[str, float]] = field(default_factory=list)
+    """What the terms of `[[loss.terms]]` carry, in their order; empty before the first update."""
 
     @property
     def is_finished(self) -> bool:
