@@ -8,7 +8,7 @@ DEV := $(VENV)/.installed-dev
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench lint format types test unit wheel clean
+.PHONY: help install demo bench lint format types test unit thorough fuzz wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,9 +45,17 @@ types: $(DEV)  ## pyright
 	$(BIN)/pyright
 
 unit: $(DEV)  ## the tests alone
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: lint types unit  ## everything that must hold: style, types, tests
+
+thorough: $(DEV)  ## the tests that try more when they are given an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --hypothesis-profile=thorough -m "hypothesis or scaled or thorough" --timeout 3600
+
+fuzz: $(DEV)  ## thirty seconds of fuzzing of each parser
+	$(PIP) -e '.[fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run_fuzzers.py --seconds 30 --jobs 2
 
 wheel: $(DEV)  ## dist/: the wheel and the source distribution
 	$(BIN)/python -m hatchling build

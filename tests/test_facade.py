@@ -25,7 +25,7 @@ def test_what_is_promised_is_there():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'hnet_lm' has no attribute 'nonsense'"):
-        hnet_lm.nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+        hnet_lm.nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]  wrong on purpose
 
 
 def test_importing_it_imports_no_torch():

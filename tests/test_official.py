@@ -251,7 +251,7 @@ def test_settings_pickled_beside_the_weights_are_passed_over(
 ):
     """A state dict whose metadata holds an OmegaConf list, as the reference's training leaves it, without OmegaConf."""
     module = types.ModuleType("omegaconf.listconfig")
-    module.ListConfig = type("ListConfig", (), {"__module__": module.__name__})  # pyright: ignore
+    module.ListConfig = type("ListConfig", (), {"__module__": module.__name__})  # pyright: ignore  a module made here
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
         patched.setitem(sys.modules, module.__name__, module)

@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from thoroughness import is_thorough
+
+pytestmark = pytest.mark.scaled
+
 FOLDER = Path(__file__).parent / "random_calls"
-NUM_CALLS = 10_000
+NUM_CALLS = 10_000 if is_thorough() else 1_500
 SEED = 0
 
 

@@ -42,7 +42,7 @@ def test_select_takes_rows_of_every_tensor_in_any_order() -> None:
         assert isinstance(selected, Tree)
         for actual, original in zip(tensors(selected), tensors(state), strict=True):
             assert actual.equal(original[torch.as_tensor(indices, dtype=torch.int64)])
-    assert selected.leaves[0].b is None  # pyright: ignore[reportAttributeAccessIssue]
+    assert selected.leaves[0].b is None  # pyright: ignore[reportAttributeAccessIssue]  leaves of one kind
 
 
 def test_select_and_clone_are_independent_of_the_original() -> None:

@@ -26,11 +26,12 @@ def measure(settings: Settings, device: torch.device) -> dict[str, Any]:
     own_window = HNetConfig.load(settings.model).stages[0].attention.window_size
     subjects = [(length, sizes.window) for length in sizes.lengths]
     subjects += [(length, own_window) for length in (sizes.lengths[0], sizes.lengths[-1])]
-    runs: list[list[Row]] = [[] for _ in subjects]
+    runs: dict[tuple[int, int], list[Row]] = {subject: [] for subject in subjects}
     for _ in range(sizes.rounds):
-        for (length, window), rows in zip(subjects, runs, strict=True):
+        for (length, window), rows in runs.items():
             rows.append(_alone(settings, length, window))
-    merged = [{**rows[0], **timing_of([seconds for row in rows for seconds in row["all_seconds"]])} for rows in runs]
+    seconds_of = {key: [seconds for row in rows for seconds in row["all_seconds"]] for key, rows in runs.items()}
+    merged = [{**runs[subject][0], **timing_of(seconds_of[subject])} for subject in subjects]
     return {"steps": merged[: len(sizes.lengths)], "own_window": merged[len(sizes.lengths) :]}
 
 

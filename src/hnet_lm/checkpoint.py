@@ -24,9 +24,14 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.extras import import_leaf
 from hnet_lm.model import HNetLM
+from hnet_lm.shards import INDEX_SUFFIX, read_sharded
 from hnet_lm.weights import fill, meta_model, read_safetensors
 
 CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
+INDEX = WEIGHTS + INDEX_SUFFIX
+"""In its place frameworks write an index of several files; it is read, and never written here."""
+SHARDS = "model*.safetensors"
+"""Those files, and WEIGHTS, as a pattern."""
 HUB_PREFIX = "hf:"
 
 
@@ -59,7 +64,7 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
     """
     if str(source).startswith(HUB_PREFIX):
         hub = import_leaf("hnet_lm.hub", "hf", f"loading {source}")
-        directory = hub.fetch(str(source).removeprefix(HUB_PREFIX), FILES)
+        directory = hub.fetch(str(source).removeprefix(HUB_PREFIX), (CONFIG, INDEX, SHARDS))
     else:
         directory = Path(source)
     try:
@@ -74,15 +79,22 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
 def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Path) -> None:
     """Write config and weights into a directory, which must exist, and flush them to the disk."""
     (directory / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    write_weights(weights, directory / WEIGHTS)
     for name in FILES:
         flush(directory / name)
 
 
-def read_weights(directory: Path) -> dict[str, Tensor]:
-    """The tensors of a saved model by name."""
-    return read_safetensors(directory / WEIGHTS)
+def write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors by name as safetensors. Raises OSError or SafetensorError."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def read_weights(directory: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
+    """The tensors of a saved model by name, or those of another file of its directory."""
+    if file == WEIGHTS and (directory / INDEX).exists() and not (directory / WEIGHTS).exists():
+        return read_sharded(directory / INDEX, read_safetensors)
+    return read_safetensors(directory / file)
 
 
 def _check_replaceable(directory: Path) -> None:
@@ -171,7 +183,8 @@ def _check_is_saved(directory: Path) -> None:
         raise CheckpointError(f"{directory}: no such directory{hint}")
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: is a file; a saved model is a directory with {' and '.join(FILES)}")
-    missing = [name for name in FILES if not (directory / name).exists()]
+    here = {name for name in (*FILES, INDEX) if (directory / name).exists()}
+    missing = [name for name in FILES if name not in here and not (name == WEIGHTS and INDEX in here)]
     if missing:
         raise CheckpointError(
             f"{directory}: is no saved model, it has no {' and no '.join(missing)} "

@@ -19,6 +19,7 @@ from torch import Tensor
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.model import HNetLM
+from hnet_lm.shards import INDEX_SUFFIX, read_sharded
 from hnet_lm.weights import fill, meta_model, plain_names, read_safetensors, unreadable
 
 HEAD, EMBEDDING = "lm_head.weight", "embeddings.weight"
@@ -46,7 +47,8 @@ def load_official(
 ) -> HNetLM:
     """The model of a reference config (JSON file or dict) and its weights (`.pt`, `.safetensors` or state dict).
 
-    The weights may be as a training framework saved them, inside a dictionary or with prefixes (see `plain_names`).
+    Weights in several files are named by their index (`.index.json`). They may be as a training framework saved them,
+    inside a dictionary or with prefixes (see `plain_names`).
     Raises ConfigError or CheckpointError.
     """
     parsed = HNetConfig.from_dict(config) if isinstance(config, Mapping) else HNetConfig.load(config)
@@ -137,8 +139,14 @@ INERT_GLOBALS = (
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The tensors of a weights file by name. Which kind it is, its first bytes say."""
+    """The tensors of a weights file, or of those that an index names. Which kind a file is, its first bytes say."""
     path = path.expanduser()
+    if path.name.endswith(INDEX_SUFFIX):
+        return read_sharded(path, _read_file)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     kind = _kind(path)
     if kind == "safetensors":
         return dict(read_safetensors(path))

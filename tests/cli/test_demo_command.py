@@ -1,8 +1,12 @@
 """`hnet-lm demo`: what cannot be shown is said before the training, and nothing of anybody else's is replaced."""
 
+import io
+import json
+import re
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from hnet_lm.cli.demo import Command
 from hnet_lm.errors import UserError
@@ -46,6 +50,49 @@ def test_files_of_somebody_else_stay(tmp_path: Path, name: str) -> None:
     file = tmp_path / "run.toml"
     file.write_text(RUN.format(directory="elsewhere") + HELD_OUT)
     with pytest.raises(UserError, match=f"{name}, and no checkpoints of a run"):
-        Command(file, directory=str(tmp_path / "demo")).run()
+        Command(file, output=str(tmp_path / "demo")).run()
     assert [path.name for path in (tmp_path / "demo").iterdir()] == [name]
     assert (tmp_path / "demo" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(("encoding", "band"), [("ascii", r"stage 0 [|+-]+"), ("utf-8", r"stage 0 [┗╋━]+")])
+def test_what_was_learned_is_shown_in_any_encoding(
+    tmp_path: Path, encoding: str, band: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "held-out.txt"
+    text.write_text("The cat sat on the mat. " * 20)
+    sources = {"sources": [{"path": str(text)}]}
+    config = small_config(tmp_path / "model.json")
+    table = {
+        "run": {"directory": str(tmp_path / "run"), "num_steps": 1, "precision": "float32"},
+        "model": {"config": config},
+        "data": {**sources, "tokens_per_batch": 64, "max_length": 32},
+        "loss": {"target_ratios": [3.0]},
+        "validation": {**sources, "every": 1, "max_bytes": 200, "sample_bytes": 0, "sample_prompt": "The"},
+    }
+    (tmp_path / "run.toml").write_text(tomli_w.dumps(table))
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
+    monkeypatch.setattr("sys.stdout", output)
+    Command(tmp_path / "run.toml").run()
+    output.flush()
+    shown = output.buffer.getvalue().decode(encoding)  # pyright: ignore[reportAttributeAccessIssue]  a BytesIO
+    rows = re.findall(r"^ *(H-Net, trained|H-Net, untrained|gzip|xz|zstd)\s+(\d+\.\d{3})", shown, re.MULTILINE)
+    figures = [float(value) for _, value in rows]
+    assert {"H-Net, trained", "H-Net, untrained"} < {name for name, _ in rows}
+    assert figures == sorted(figures)
+    assert re.search(f"^{band}", shown, re.MULTILINE)
+    assert re.search(r"stage 0: \d+\.\d\d bytes a chunk; of the chunk starts \d+% are first letters", shown)
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert "The cat sat" in (tmp_path / "run" / "chunks.html").read_text()
+
+
+def small_config(path: Path) -> str:
+    config = {
+        "arch_layout": ["m1", ["T1"], "m1"],
+        "d_model": [32, 32],
+        "d_intermediate": [0, 48],
+        "ssm_cfg": {"d_state": 8, "expand": 2},
+        "attn_cfg": {"num_heads": [2, 2], "rotary_emb_dim": [8, 8], "window_size": [15, -1]},
+    }
+    path.write_text(json.dumps(config))
+    return str(path)

@@ -6,27 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import hnet_lm
-from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.main import main
 from hnet_lm.generation.rounded_weights import Weights, with_weights
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    config = {
-        "arch_layout": ["m1", ["T1"], "m1"],
-        "d_model": [64, 64],
-        "d_intermediate": [0, 64],
-        "ssm_cfg": {"d_state": 8},
-        "attn_cfg": {"num_heads": [2, 2], "rotary_emb_dim": [16, 16], "window_size": [-1, -1]},
-    }
-    hnet_lm.save(HNetLM(HNetConfig.from_dict(config)), directory)
-    return str(directory)
 
 
 def type_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -50,7 +33,7 @@ def test_prompts_as_arguments(saved: str, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
 def test_smaller_weights(saved: str, weights: Weights, capsys: pytest.CaptureFixture[str]):
-    assert main(["generate", saved, "Once", *OPTIONS, "--weights", weights]) == 0
+    assert main(["generate", saved, "Once", *OPTIONS, "--precision", weights]) == 0
     smaller = with_weights(hnet_lm.load(saved), weights)
     [text] = hnet_lm.generate(smaller, ["Once"], max_new_bytes=12, seed=3, valid_utf8=True)
     assert capsys.readouterr().out == f"{text}\n"

@@ -9,28 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
-import torch
 
-import hnet_lm
-from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.main import main
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.evaluation import compressor_bits_per_byte
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    config = {
-        "arch_layout": ["m1", ["T1"], "m1"],
-        "d_model": [64, 64],
-        "d_intermediate": [0, 64],
-        "ssm_cfg": {"d_state": 8},
-        "attn_cfg": {"num_heads": [2] * 2, "rotary_emb_dim": [16] * 2, "window_size": [-1] * 2},
-    }
-    hnet_lm.save(HNetLM(HNetConfig.from_dict(config)), directory)
-    return str(directory)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -70,8 +70,8 @@ MISTAKES = {
     "argument too many": (["info", "a", "b"], "info: Unrecognized options: b"),
     "flag misspelt": (["info", "a", "--sequence-lenth", "3"], "Perhaps you meant: --sequence-length INT"),
     "not a number": (["info", "a", "--sequence-length", "x"], "Error parsing --sequence-length"),
-    "not a choice": (["info", "a", "--dtype", "int4"], "invalid choice 'int4' for argument '--dtype'"),
-    "value missing": (["info", "a", "--dtype"], "Missing value for argument '--dtype'"),
+    "not a choice": (["info", "a", "--precision", "int4"], "invalid choice 'int4' for argument '--precision'"),
+    "value missing": (["info", "a", "--precision"], "Missing value for argument '--precision'"),
     "no such file": (["info", "nowhere.json"], "nowhere.json: cannot be read: No such file or directory"),
 }
 
@@ -101,7 +101,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int | None]
                 return action()
 
         module = types.ModuleType("hnet_lm.cli.probe")
-        module.Command = Command  # pyright: ignore[reportAttributeAccessIssue]
+        module.Command = Command  # pyright: ignore[reportAttributeAccessIssue]  a module made here
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setitem(COMMANDS, "probe", "a command of this test")
 

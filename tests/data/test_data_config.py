@@ -36,4 +36,4 @@ def test_refused(make: Any, options: dict[str, Any], message: str) -> None:
 
 
 def test_a_list_of_sources_becomes_a_tuple() -> None:
-    assert DataConfig([SOURCE]).sources == (SOURCE,)  # pyright: ignore[reportArgumentType]
+    assert DataConfig([SOURCE]).sources == (SOURCE,)  # pyright: ignore[reportArgumentType]  a list is taken too

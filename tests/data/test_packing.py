@@ -14,12 +14,13 @@ from hnet_lm.data import Batch, DataConfig, DataLoader, SourceConfig, one_pass
 from hnet_lm.data.block import Block, PackedBlock
 from hnet_lm.data.runs import Run
 from hnet_lm.errors import ConfigError, DataError
+from thoroughness import examples
 
 
 def loader_of(path: Path, **options: int) -> DataLoader:
     sizes = {"tokens_per_batch": 12, "max_length": 8, "shuffle_bytes": 0} | options
     vocab_size = sizes.pop("vocab_size", 256)
-    return DataLoader(DataConfig((SourceConfig(str(path)),), **sizes), vocab_size=vocab_size)  # pyright: ignore[reportArgumentType]
+    return DataLoader(DataConfig((SourceConfig(str(path)),), **sizes), vocab_size=vocab_size)  # pyright: ignore[reportArgumentType]  sizes by name
 
 
 @pytest.mark.parametrize("vocab_size", [256, 258])
@@ -46,7 +47,7 @@ def test_a_batch_by_hand(tmp_path: Path, vocab_size: int) -> None:
     max_length=st.integers(1, 30),
     shuffle=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_every_target_comes_once_whatever_the_sizes(
     documents: list[bytes], tokens_per_batch: int, max_length: int, shuffle: bool
 ) -> None:

@@ -15,6 +15,7 @@ from hnet_lm.data import DataConfig, DataLoader, FastaConfig, SourceConfig, docu
 from hnet_lm.data.byte_pairs import BytePairs, train_byte_pairs
 from hnet_lm.errors import DataError
 from mutated import mutated
+from thoroughness import examples
 
 
 def parquet() -> bytes:
@@ -33,12 +34,13 @@ VALID: dict[str, tuple[bytes, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("name", VALID)
 def test_any_bytes_are_documents_or_errors_in_one_line(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     valid, options = VALID[name]
-    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]
+    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]  names
 
-    @settings(max_examples=120, deadline=None, database=None)
+    @settings(max_examples=examples(30), deadline=None, database=None)
     @given(mutated(valid))
     def check(data: bytes) -> None:
         Path(source.path).write_bytes(data)
@@ -52,13 +54,14 @@ def test_any_bytes_are_documents_or_errors_in_one_line(name: str, tmp_path_facto
     check()
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("name", [name for name in VALID if name != "parquet"])
 def test_loaders_stop_and_go_on_in_any_bytes(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     valid, options = VALID[name]
-    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]
+    source = SourceConfig(str(tmp_path_factory.mktemp("fuzz") / "file"), format=name.split()[0], **options)  # pyright: ignore[reportArgumentType]  names
     config = DataConfig((source,), tokens_per_batch=7, max_length=5, shuffle_bytes=14, on_error="skip")
 
-    @settings(max_examples=40, deadline=None, database=None)
+    @settings(max_examples=examples(12), deadline=None, database=None)
     @given(mutated(valid))
     def check(data: bytes) -> None:
         Path(source.path).write_bytes(data)

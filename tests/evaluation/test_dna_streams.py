@@ -12,8 +12,9 @@ from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.errors import DataError
 from hnet_lm.evaluation import Passage, PassageScore
 from hnet_lm.evaluation.dna import Reference, Region, VariantFile, score_variants, score_windows
-from hnet_lm.inspect.references import bed_offsets
+from hnet_lm.inspect.place import edges, read_annotations
 from mutated import mutated
+from thoroughness import examples
 
 BASES = b"ACGGATTACAGGCTTAAGCCTGACTTTAGGACCATNNGATACCA"
 FASTA = b">chr1 whole\n" + BASES + b"\n>chr2:101-110 part\nAAAA\nttttgg\n"
@@ -143,10 +144,10 @@ def test_a_reference_on_one_line_is_read_in_pieces(tmp_path: Path) -> None:
 def test_intervals_of_any_name_compression_and_mark(name: str, tmp_path: Path) -> None:
     data = "\ufeffchr1\t2\t5\tname \u2028 with a separator\nchr1\t7\t9\r\n".encode()
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    assert bed_offsets(tmp_path / name, "chr1", 20).tolist() == [2, 5, 7, 9]
+    assert edges(read_annotations(tmp_path / name, "chr1", 20), 20).tolist() == [2, 5, 7, 9]
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=examples(30), deadline=None, database=None)
 @given(mutated(VCF))
 def test_any_bytes_are_variants_or_errors(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.vcf"
@@ -159,7 +160,7 @@ def test_any_bytes_are_variants_or_errors(tmp_path_factory: pytest.TempPathFacto
         assert str(path) in str(error)  # noqa: PT017 - both ends are right
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=examples(30), deadline=None, database=None)
 @given(mutated(FASTA))
 def test_any_bytes_are_a_reference_or_errors(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.fa"
@@ -170,12 +171,12 @@ def test_any_bytes_are_a_reference_or_errors(tmp_path_factory: pytest.TempPathFa
         assert str(path) in str(error)  # noqa: PT017 - both ends are right
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=examples(30), deadline=None, database=None)
 @given(mutated(b"\xef\xbb\xbf#\nchr1\t5\t9\tx\nchr2 1 4\n"))
 def test_any_bytes_are_intervals_or_errors(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.bed"
     path.write_bytes(data)
     try:
-        assert all(0 <= offset < 20 for offset in bed_offsets(path, None, 20).tolist())
+        assert all(0 <= offset < 20 for offset in edges(read_annotations(path, None, 20), 20).tolist())
     except DataError as error:
         assert str(path) in str(error)  # noqa: PT017 - both ends are right

@@ -118,7 +118,7 @@ def test_generation_equals_generate(model: HNetLM, manager: ByteTaskManager, bat
 
 
 def request(kind: str, *arguments: object) -> Instance:
-    return Instance(kind, {}, arguments, 0)  # pyright: ignore[reportArgumentType]
+    return Instance(kind, {}, arguments, 0)  # pyright: ignore[reportArgumentType]  kind is a Literal there
 
 
 def test_the_registered_class_loads_a_saved_model(make_model: Callable[..., HNetLM], tmp_path: Path) -> None:

@@ -189,6 +189,6 @@ def test_the_pool_is_as_large_as_the_weights_and_one_gibibyte_at_least(keeps_all
     assert EngineLimits().pool_bytes_of(keeps_all) == 2**30
     large = HNetLM.__new__(HNetLM)
     torch.nn.Module.__init__(large)
-    large.weight = torch.nn.Parameter(torch.empty(2**29, device="meta"))  # pyright: ignore[reportArgumentType]
+    large.weight = torch.nn.Parameter(torch.empty(2**29, device="meta"))  # pyright: ignore[reportArgumentType]  a module by its name
     assert EngineLimits().pool_bytes_of(large) == 2**31
     assert EngineLimits(pool_bytes=5).pool_bytes_of(large) == 5

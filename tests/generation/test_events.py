@@ -133,7 +133,7 @@ def test_boundaries_are_those_of_the_whole_text(model: HNetLM, prefill_bytes: in
         if depth:
             probs.append(float(inner.boundary_prob[inner_rows[row]]))
             depth += int(inner.is_boundary[inner_rows[row]])
-        assert boundary == ByteBoundary(pytest.approx(tuple(probs), abs=1e-4), depth)  # pyright: ignore[reportArgumentType]
+        assert boundary == ByteBoundary(pytest.approx(tuple(probs), abs=1e-4), depth)  # pyright: ignore[reportArgumentType]  equal to a tuple
     assert {boundary.depth for boundary in found} == {0, 1, 2}
 
 

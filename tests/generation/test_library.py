@@ -46,8 +46,8 @@ def test_score_is_the_log_probability_of_the_continuation(model: HNetLM):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: generate(m, "one string"), "prompts must be a list of strings"),  # pyright: ignore
-        (lambda m: generate(m, [3]), r"prompts\[0\] must be a string or bytes, got int"),  # pyright: ignore
+        (lambda m: generate(m, "one string"), "prompts must be a list of strings"),  # pyright: ignore  wrong on purpose
+        (lambda m: generate(m, [3]), r"prompts\[0\] must be a string or bytes, got int"),  # pyright: ignore  wrong on purpose
         (lambda m: generate(m, ["a"], temperatur=1), "did you mean 'temperature'"),
         (lambda m: generate(m, ["a"], temperature=math.nan), "temperature must be 0 or more, got nan"),
         (lambda m: generate(m, ["a"], top_p=-1), "top_p must be from 0 to 1, got -1"),

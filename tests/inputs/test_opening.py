@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.inputs import READ_ERRORS, open_input, opened, read_bytes
 from mutated import mutated
+from thoroughness import examples
 
 DATA = b"".join(b"line %d of a text\n" % number for number in range(20_000))
 
@@ -171,11 +172,12 @@ def test_what_cannot_be_read_is_one_line(kind: str, tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("kind", [kind for kind in COMPRESS if "long" not in kind])
 def test_damaged_bytes_are_read_errors_and_nothing_else(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "input"
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=examples(20), deadline=None, database=None)
     @given(mutated(COMPRESS[kind](DATA[:300])))
     def check(data: bytes) -> None:
         path.write_bytes(data)

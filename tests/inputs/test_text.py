@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.inputs import decoded_lines, opened, read_lines, read_text
 from mutated import mutated
+from thoroughness import examples
 
 TEXT = "first\nsécond 中\n"
 
@@ -54,7 +55,7 @@ def test_only_line_feeds_end_a_line(tmp_path: Path, separator: str) -> None:
     assert read_lines(path) == []
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=examples(30), deadline=None, database=None)
 @given(mutated(b"\xef\xbb\xbf" + TEXT.encode()))
 def test_any_bytes_are_text_or_one_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any text"

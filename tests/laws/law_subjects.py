@@ -146,15 +146,13 @@ class ModelSubject(Subject):
     def exact(self) -> "ExactModelSubject":
         return ExactModelSubject(self.label, self.config)
 
-    def draw(self, lengths: Sequence[int]) -> Tensor:
-        return torch.cat([torch.zeros(0, dtype=torch.int64), *(self._draw_one(length) for length in lengths)])
-
     @torch.no_grad()
-    def _draw_one(self, length: int) -> Tensor:
+    def draw(self, lengths: Sequence[int]) -> Tensor:
         """Random bytes, drawn anew until every stage decides about each of them with a margin."""
+        seqs = Sequences.from_lengths(lengths)
         while True:
-            ids = torch.randint(254, (length,))
-            if all((r.boundary_prob - 0.5).abs().gt(MARGIN).all() for r in self.exact.module(ids).routings):
+            ids = torch.randint(254, (sum(lengths),))
+            if all((r.boundary_prob - 0.5).abs().gt(MARGIN).all() for r in self.exact.module(ids, seqs).routings):
                 return ids
 
     def run(self, x: Tensor, seqs: Sequences, state: State | None = None) -> tuple[Tensor, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
+from thoroughness import examples
 
 over_models = pytest.mark.parametrize("subject", EXACT_MODELS, ids=str)
 
@@ -62,7 +63,7 @@ class Batch:
 
 
 @over_models
-@settings(max_examples=4)
+@settings(max_examples=examples(4))
 @given(data=st.data())
 @torch.no_grad()
 def test_streams_come_and_go(subject: ModelSubject, data: st.DataObject) -> None:

@@ -10,7 +10,7 @@ from hnet_lm.sequences import Sequences
 
 CHOICES = [(op, backend) for op in op_names() for backend in Op(f"hnet_lm.ops.{op}").available()]
 SUBJECTS = [subject for subject in EXACT_MODELS if str(subject) in ("1 stage widening", "2 stages m/T/t")]
-PROMPTS, LENGTHS = [5, 20, 0, 1], [40, 0, 1, 23]
+PROMPTS, LENGTHS = [3, 9, 0, 1], [18, 0, 1, 9]
 
 
 def results(subject: ModelSubject, ids: Tensor, prompts: Tensor) -> list[Tensor]:

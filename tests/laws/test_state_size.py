@@ -44,7 +44,7 @@ def test_the_innermost_layer_remembers_one_entry_a_chunk() -> None:
             for stack in stacks:
                 assert kv(stack).num_seen.tolist() == seen[stage]
     assert max(seen[2]) < max(seen[1]) < max(seen[0])
-    assert kv(inner.main_network).num_bytes < kv(state.encoder).num_bytes  # pyright: ignore[reportArgumentType]
+    assert kv(inner.main_network).num_bytes < kv(state.encoder).num_bytes  # pyright: ignore[reportArgumentType]  states by their names
 
 
 def test_global_attention_grows_with_what_was_seen_and_no_faster() -> None:

@@ -16,9 +16,11 @@ from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.generation.stepper import STEPPERS, OutOfPages, PlainStepper, Stepper
 from hnet_lm.model import HNetLM
 from hnet_lm.state import tensors
+from thoroughness import examples
 
 ATOL = 1e-4
 LENGTH = 40
+NUM_STEPS = examples(25)
 
 over_steppers = pytest.mark.parametrize("kind", STEPPERS)
 over_weights = pytest.mark.parametrize("weights", [None, *get_args(Weights)])
@@ -142,16 +144,18 @@ def checked(kind: type[Stepper], model: HNetLM, weights: Weights | None, num_ste
     assert stepper.state_bytes == 0
 
 
+@pytest.mark.scaled
 @over_steppers
 @over_weights
 @over_models
 def test_every_stepper_gives_what_the_forward_gives(kind: type[Stepper], weights: Weights | None, subject: Any) -> None:
-    checked(kind, subject.module, weights, num_steps=40, pool_bytes=2**22)
+    checked(kind, subject.module, weights, num_steps=NUM_STEPS, pool_bytes=2**22)
 
 
+@pytest.mark.scaled
 @over_steppers
 def test_a_model_whose_chunker_has_a_model_of_its_own(kind: type[Stepper]) -> None:
-    checked(kind, entropy_model(), None, num_steps=40, pool_bytes=2**22)
+    checked(kind, entropy_model(), None, num_steps=NUM_STEPS, pool_bytes=2**22)
 
 
 @over_steppers

@@ -1,6 +1,7 @@
-"""Compiles and exports small models, and writes what came out as JSON.
+"""Compiles and exports small models, and writes what came out as JSON. `compilers_driver.py [thorough]`.
 
-A process of its own: the shape-checking hook of the tests would stand between the compiler and the code.
+A process of its own: the shape-checking hook of the tests would stand between the compiler and the code. What takes
+longest is left to the thorough run: ahead-of-time dispatch of every op by itself, and the C++ of inductor.
 """
 
 import json
@@ -18,6 +19,9 @@ from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
 
 LENGTHS = (10, 30)
+IS_THOROUGH = sys.argv[1:] == ["thorough"]
+OP_CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
+BACKENDS = ("aot_eager", "inductor") if IS_THOROUGH else ("aot_eager",)
 
 
 class Recorder(TorchDispatchMode):
@@ -35,7 +39,7 @@ class Recorder(TorchDispatchMode):
 
 def checked_ops(model: HNetLM, ids: Tensor) -> list[str]:
     """Names of the custom ops that a training step calls, each of which passes torch's own checks with the arguments
-    it had there: schema, autograd registration, fake tensors, and ahead-of-time dispatch."""
+    it had there: schema, autograd registration, fake tensors, and, if thorough, ahead-of-time dispatch."""
     with Recorder() as recorder:
         model(ids, Sequences.from_lengths(LENGTHS)).logits.square().sum().backward()
     for op, arguments in recorder.calls.items():
@@ -46,7 +50,8 @@ def checked_ops(model: HNetLM, ids: Tensor) -> list[str]:
                 return x
             return x.detach().clone().requires_grad_(is_forward and x.is_floating_point())
 
-        opcheck(op, tuple(map(leaf, arguments)))
+        checks = (*OP_CHECKS, "test_aot_dispatch_dynamic") if IS_THOROUGH else OP_CHECKS
+        opcheck(op, tuple(map(leaf, arguments)), test_utils=checks)
     return sorted(op.name() for op in recorder.calls)
 
 
@@ -58,7 +63,7 @@ def difference(actual: Tensor, expected: Tensor) -> float:
 def compiled_main_network(ids: Tensor) -> dict[str, float]:
     """How far logits are from those of the model as it is; the innermost stack is what takes the time."""
     seqs, differences = Sequences.from_lengths(LENGTHS), {}
-    for backend in ("aot_eager", "inductor"):
+    for backend in BACKENDS:
         model = plain_models.hnet()
         expected = model(ids, seqs).logits
         model.network.main_network = torch.compile(model.network.main_network, backend=backend)

@@ -14,6 +14,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hnet_lm.model.flops import forward_flops_per_byte
+from thoroughness import is_thorough
+
+pytestmark = pytest.mark.scaled
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "compilers.md"
@@ -22,7 +25,7 @@ DOCS = HERE.parents[1] / "docs" / "compilers.md"
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(HERE / "compilers_driver.py")]
+    command = [sys.executable, str(HERE / "compilers_driver.py"), *(["thorough"] if is_thorough() else [])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -34,7 +37,7 @@ def test_every_custom_op_passes_torchs_checks(results: dict[str, Any]) -> None:
     assert set(results["ops"]) == registered
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.thorough)])
 def test_a_compiled_main_network_gives_the_same_logits(results: dict[str, Any], backend: str) -> None:
     assert results["compiled"][backend] < 1e-4
 

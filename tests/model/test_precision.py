@@ -105,7 +105,7 @@ def forced(model: HNetLM) -> HNetLM:
     high = torch.arange(256) >= 128
     with torch.no_grad():
         model.embedding.weight[:, 0] = torch.where(high, 40.0, -40.0)
-        for projection in (model.network.routing.q_proj, model.network.routing.k_proj):  # pyright: ignore
+        for projection in (model.network.routing.q_proj, model.network.routing.k_proj):  # pyright: ignore  modules by their names
             projection.weight.zero_()
             projection.weight[0, 0] = 1.0
     return model

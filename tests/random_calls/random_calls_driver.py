@@ -24,16 +24,16 @@ from model_calls import (
 from op_calls import op_call
 
 FAMILIES = (
-    (op_call, 730),
-    (sequences_call, 110),
-    (state_call, 50),
-    (loss_call, 50),
-    (model_call, 20),
-    (rows_call, 10),
-    (part_call, 15),
-    (generate_call, 6),
-    (score_call, 4),
-    (chunks_call, 5),
+    (op_call, 640),
+    (sequences_call, 120),
+    (state_call, 60),
+    (loss_call, 60),
+    (model_call, 25),
+    (rows_call, 20),
+    (part_call, 20),
+    (generate_call, 20),
+    (score_call, 15),
+    (chunks_call, 20),
 )
 """What is drawn, and how often in a thousand. Whoever adds a public function adds its calls here."""
 

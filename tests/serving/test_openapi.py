@@ -13,17 +13,27 @@ from running_server import MODEL, Running, running
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RequestLimits
+from thoroughness import examples
 
 KEY = "a-key"
 
 
+@pytest.mark.scaled
 def test_the_server_does_what_its_description_says(model: HNetLM, tmp_path: Path):
     """All checks: valid requests are taken, others refused, answers are as described, no path without its key."""
     limits = RequestLimits(max_new_bytes=6, max_texts=schemathesis_hooks.MAX_TEXTS)
     with running({MODEL: model}, limits, keys=ApiKeys([KEY])) as server:
         command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]
         command += [f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {KEY}", "--checks", "all"]
-        command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "1", "--no-color"]
+        command += [
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            str(examples(4)),
+            "--seed",
+            "1",
+            "--no-color",
+        ]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),

@@ -44,7 +44,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     complaints: list[str] = []
 
     def open_page(server: Running, wants_chunks: bool = True, **options: object) -> Page:
-        contexts.append(browser.new_context(**options))  # pyright: ignore[reportArgumentType]
+        contexts.append(browser.new_context(**options))  # pyright: ignore[reportArgumentType]  any options
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -54,7 +54,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
             expect(page.locator(".segment.starts").first).to_be_visible()
         return page
 
-    open_page.complaints = complaints  # pyright: ignore[reportFunctionMemberAccess]
+    open_page.complaints = complaints  # pyright: ignore[reportFunctionMemberAccess]  hung on the fixture
     yield open_page
     for context in contexts:
         context.close()
@@ -211,7 +211,7 @@ def test_errors_and_a_missing_key_are_said(model: HNetLM, open_page: OpenPage):
         expect(page.get_by_role("alert")).to_contain_text("201 bytes, 200 are allowed")
         expect(page.locator("#size")).to_contain_text("1 too many")
         # The browser itself reports the two refusals.
-        complaints: list[str] = open_page.complaints  # pyright: ignore[reportFunctionMemberAccess]
+        complaints: list[str] = open_page.complaints  # pyright: ignore[reportFunctionMemberAccess]  hung on the fixture
         assert len(complaints) == 2
         assert all("401" in c or "400" in c for c in complaints)
         complaints.clear()

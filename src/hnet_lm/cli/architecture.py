@@ -1,8 +1,9 @@
 """A model as the commands see it that need no weights: its configuration, and what its training says about it.
 
-Named by a config (JSON) or a run file (TOML), each a path or a name that comes with the package, by a saved model, the
-folder of a run, or hf:owner/name. Where a config and a run have the same name, the name with `.toml` is the run. A run
-tells how long its sequences were and how long its chunks became; a bare config tells neither.
+Named by a config (JSON, also `-` for standard input) or a run file (TOML), each a path or a name that comes with the
+package, by a saved model, the folder of a run, or hf:owner/name. Where a config and a run have the same name, the name
+with `.toml` is the run. A run tells how long its sequences were and how long its chunks became; a bare config tells
+neither.
 """
 
 import itertools
@@ -18,11 +19,11 @@ from hnet_lm.checkpoint import CONFIG, HUB_PREFIX
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.extras import import_leaf
-from hnet_lm.inputs import local
+from hnet_lm.inputs import STANDARD_INPUT, local, read_text
 from hnet_lm.named_configs import named, nearest_names
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.metrics import read_metrics
-from hnet_lm.training.tables import from_table
 
 METRICS = "metrics.jsonl"
 PUBLISHED_LENGTH = 8192
@@ -75,9 +76,8 @@ def read_architecture(source: str) -> Architecture:
     if path.suffix == ".toml":
         run = RunConfig.load(path)
         config = read_architecture(run.model.config or run.model.init_from).config
-        run.check_model(config)
-        return Architecture(source, config, run, is_planned=True)
-    if not path.exists() and not path.suffix:
+        return Architecture(source, config, run.for_model(config), is_planned=True)
+    if not path.exists() and not path.suffix and source != STANDARD_INPUT:
         near = nearest_names(source, "models", "runs")
         raise CheckpointError(
             f"{source}: no such directory; a model on the hub is named {HUB_PREFIX}owner/name; {near}"
@@ -92,10 +92,10 @@ def _run_of(directory: Path) -> RunConfig | None:
     """The run's configuration, from its newest checkpoint that has one."""
     for path in sorted(directory.glob("checkpoints/step_*/trainer.json"), reverse=True):
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))["config"]
+            saved = json.loads(read_text(path))["config"]
             saved["model"] = {"config": str(directory / CONFIG)}  # a checkpoint has the architecture itself there
             return from_table(RunConfig, _known(RunConfig, saved))
-        except (OSError, ValueError, KeyError, TypeError):  # damaged, or written by another version
+        except (ValueError, KeyError, TypeError):  # damaged, or written by another version
             continue
     return None
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from hnet_lm.cli.sources import say
 from hnet_lm.conversion import convert
+from hnet_lm.training.progress import waiting
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,11 @@ class Command:
     """The weights, .pt or .safetensors."""
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIRECTORY")]
     """Where to save; a saved model that is there is replaced."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights; residual projections stay in float32."""
 
     def run(self) -> None:
-        model = convert(self.config, self.weights, self.directory, dtype=getattr(torch, self.dtype))
+        with waiting(f"converting {self.weights}", say):
+            model = convert(self.config, self.weights, self.directory, dtype=getattr(torch, self.precision))
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{self.directory}: {num_parameters:,} parameters in {self.dtype}")
+        print(f"{self.directory}: {num_parameters:,} parameters in {self.precision}")

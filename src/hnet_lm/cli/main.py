@@ -6,6 +6,7 @@ code. The table here has one line a command; neither its file nor torch is impor
 """
 
 import contextlib
+import dataclasses
 import difflib
 import errno
 import functools
@@ -14,21 +15,26 @@ import io
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from hnet_lm.cli.mistakes import MISTAKE, explain
 from hnet_lm.errors import UserError
+from hnet_lm.registry import import_module_of_user
 
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "new": "write a run file to edit, with a comment at every key",
     "train": "train a model, or go on with a run that was stopped",
+    "watch": "how a run goes, live: curves, figures, and the chunks that it cuts",
+    "sweep": "train a run file once for every combination of values, and show a table",
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
+    "embed": "write vectors of documents, or of the regions of a BED file",
     "evaluate": "bits per byte, robustness, DNA, benchmarks, data efficiency",
     "match": "configs of the baseline families that cost as many FLOPs per byte as a model",
     "compare": "one table of several runs: cost, chunks, bits per byte, robustness, speed",
@@ -45,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     try:
         try:
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            return _run(list(sys.argv[1:] if argv is None else argv), time.monotonic())
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -53,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as `| head` does
         _give_up(sys.stdout)
         return READER_GONE
-    except Exception as error:
+    except Exception as error:  # of any kind: `explain` knows which are a user's, and the others go on
         line = explain(error)
         if line is None:
             raise
@@ -90,8 +96,19 @@ def _give_up(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], began: float) -> int:
     match arguments:
+        case ["--import", module, *rest]:
+            _let_be_found()
+            import_module_of_user(module)
+            return _run(rest, began)
+        case ["--backend", choice, *rest]:
+            op, is_choice, backend = choice.partition("=")
+            if not is_choice:
+                raise UserError(f"--backend {choice}: must be OP=BACKEND, as in ssd=reference")
+            return _run_with_backend(op, backend, rest, began)
+        case ["--import" | "--backend" as option]:
+            raise UserError(f"{option} takes a value: --import MODULE, --backend OP=BACKEND")
         case [] | ["-h" | "--help", *_]:
             print(_help())
             return 0
@@ -99,7 +116,9 @@ def _run(arguments: list[str]) -> int:
             print(f"hnet-lm {importlib.import_module('hnet_lm').__version__}")
             return 0
         case [name, *rest] if name in COMMANDS:
-            command = _parse(name, rest)
+            command = parse_command(name, rest)
+            if hasattr(command, "began"):  # a command with a budget of time, which imports are a part of
+                command = dataclasses.replace(command, began=began)
             return command.run() or 0
         case [name, *_]:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -108,18 +127,36 @@ def _run(arguments: list[str]) -> int:
     raise AssertionError(arguments)
 
 
+def _let_be_found() -> None:
+    """Modules of this folder can be imported, as with `python -m`; last, so that they are taken for no other."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def _run_with_backend(op: str, backend: str, arguments: list[str], began: float) -> int:
+    dispatch = importlib.import_module("hnet_lm.ops.dispatch")
+    with contextlib.ExitStack() as choice:
+        try:
+            choice.enter_context(dispatch.use_backend(**{op: backend}))
+        except ValueError as error:
+            raise UserError(f"--backend {op}={backend}: {error}") from error
+        return _run(arguments, began)
+
+
 def _help() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:{width}}  {line}" for name, line in COMMANDS.items())
     return (
-        "usage: hnet-lm COMMAND [arguments]\n\n"
+        "usage: hnet-lm [--import MODULE] [--backend OP=BACKEND] COMMAND [arguments]\n\n"
         "Hierarchical byte-level sequence models with learned dynamic chunking (H-Net).\n\n"
         f"commands:\n{commands}\n\n"
+        "--import MODULE imports a module of your own first; what it defines can be named in configurations.\n"
+        "--backend OP=BACKEND runs an op on another backend, such as ssd=reference.\n"
         "hnet-lm COMMAND --help lists a command's arguments; hnet-lm --version prints the version."
     )
 
 
-def _parse(name: str, arguments: list[str]) -> Any:
+def parse_command(name: str, arguments: list[str]) -> Any:
     """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
     import tyro
 

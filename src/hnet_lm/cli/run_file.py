@@ -4,18 +4,23 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from hnet_lm.chunker_config import EntropyChunkerConfig, PoolChunkerConfig
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data.samples import SAMPLE_PREFIX
 from hnet_lm.extras import import_leaf
-from hnet_lm.training.config import LoopConfig, LossConfig, ModelSource, RunConfig, ValidationConfig
+from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunkerConfig
+from hnet_lm.training.config import (
+    LoopConfig,
+    LossConfig,
+    ModelSource,
+    RunConfig,
+    ValidationConfig,
+    paper_target_ratios,
+)
 from hnet_lm.training.optimizer import OptimizerConfig, lr_multipliers
 
 NUM_STEPS = 1000
 TOKENS_PER_BATCH = 8192
-TARGET_RATIOS = {1: (6.0,), 2: (3.0, 3.0)}
-"""The paper's, of models that learn where to cut in so many stages."""
 
 
 def plain_run(text: str, sequence_length: int) -> RunConfig:
@@ -45,7 +50,7 @@ def matched_run(
     num_learned = sum(chunker.learns for chunker in config.all_chunkers)
     loss = run.loss
     if num_learned != len(loss.target_ratios):
-        loss = LossConfig(TARGET_RATIOS.get(num_learned, (3.0,) * num_learned), loss.ratio_loss_weight)
+        loss = LossConfig(paper_target_ratios(num_learned) if num_learned else (), loss.ratio_loss_weight)
     matched = RunConfig(
         dataclasses.replace(run.run, directory=directory),
         ModelSource(config=config_path, byte_model=byte_model),
@@ -78,10 +83,11 @@ def _multipliers(
         return (1.0,) * num_stages
     if optimizer.lr_multipliers is not None and len(optimizer.lr_multipliers) == num_stages:
         return optimizer.lr_multipliers
-    if any(isinstance(chunker, EntropyChunkerConfig) for chunker in config.all_chunkers):
+    chunkers = config.all_chunkers
+    if chunkers and not chunkers[0].learns and chunkers[0].nominal_ratio is None:
         # the formula asks for positions per chunk, which this rule has only by measure: as cut every so many bytes
-        pool = PoolChunkerConfig(max(2, round(bytes_per_chunk[0])))
-        as_pool = dataclasses.replace(config, chunkers=(pool,), byte_model=None)
+        pool = PoolChunkerConfig.for_ratio(bytes_per_chunk[0])
+        as_pool = dataclasses.replace(config, chunkers=(pool, *chunkers[1:]), byte_model=None)
         return tuple(round(multiplier, 4) for multiplier in lr_multipliers(as_pool, ()))
     return None
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hnet_lm.data.config import DataConfig
 from hnet_lm.data.packed import PackedArrays
+from hnet_lm.data.split import EVERYTHING, Split
 from hnet_lm.data.stream import Stream
 from hnet_lm.errors import DataError
 
@@ -35,9 +36,10 @@ class ReadPlan(NamedTuple):
     num_ranks: int
     next_batch: int
     states: Sequence[Mapping[str, Any] | None]
+    split: Split = EVERYTHING
 
     def open_stream(self, index: int) -> Stream:
-        stream = Stream(self.config, index, self.vocab_size)
+        stream = Stream(self.config, index, self.vocab_size, self.split)
         state = self.states[index]
         if state is not None:
             stream.load_state_dict(state)
@@ -85,11 +87,14 @@ class Workers:
         # Spawned processes inherit neither locks nor the other workers' pipes: one that dies is seen at once.
         context = multiprocessing.get_context("spawn")
         self._num_streams = plan.config.streams
+        formats = [source.format_class for source in plan.config.sources]
         self._pipes: list[Connection] = []
         self._processes = []
         for worker in range(num_workers):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(plan, worker, num_workers, sender), daemon=True)
+            # A class is sent by its name: a process that receives it imports the module it is in.
+            arguments = (plan, worker, num_workers, sender, formats)
+            process = context.Process(target=_work, args=arguments, daemon=True)
             with _signals_blocked():
                 process.start()
             sender.close()
@@ -132,8 +137,9 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
 
 
-def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection) -> None:
-    """A worker process: reads its streams' batches in turn and sends them until nobody receives."""
+def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection, formats: Sequence[type | None]) -> None:
+    """A worker process: reads its streams' batches in turn and sends them until nobody receives. The formats of the
+    sources are there to be imported."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     try:

@@ -6,7 +6,7 @@ a corpus of short and long documents fills its calls and no byte of padding is c
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -35,8 +35,14 @@ class ByteScorer:
         call_bytes: int = 16_384,
         max_active: int = 64,
         unit_starts: bool = False,
+        byte_logprobs: bool = False,
+        on_positions: Callable[[int], None] | None = None,
     ) -> None:
-        """At most `call_bytes` positions a call and `max_active` sequences at once; `unit_starts` to report chunks."""
+        """At most `call_bytes` positions per call and `max_active` sequences at once.
+
+        `unit_starts` to report chunks, `byte_logprobs` the log-probability of each byte as well; `on_positions` is told
+        after each call how many positions it had.
+        """
         for name, value in (("call_bytes", call_bytes), ("max_active", max_active)):
             if value < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {value}")
@@ -45,6 +51,8 @@ class ByteScorer:
         self.call_bytes = call_bytes
         self.max_active = max_active
         self.unit_starts = unit_starts
+        self.byte_logprobs = byte_logprobs
+        self.on_positions = on_positions
 
     def score(self, passages: Iterable[Passage]) -> Iterator[PassageScore]:
         """The score of each passage, in order. Raises DataError for a byte that the model reads as BOS or EOS."""
@@ -54,6 +62,8 @@ class ByteScorer:
         state: State | None = None
         while lengths := self._plan(active, waiting):
             state = self._call(active, lengths, state)
+            if self.on_positions is not None:
+                self.on_positions(sum(lengths))
             kept = [i for i, span in enumerate(active) if span.num_left]
             if state is not None and len(kept) < len(active):
                 state = state.select(kept) if kept else None
@@ -71,7 +81,9 @@ class ByteScorer:
         for number, passage in enumerate(passages):
             tokens, num_prompt = self.encode(passage, number)
             spans = [s for s in self.context.spans(len(tokens) - 1) if s.end > num_prompt]
-            work = _Work(num_prompt, len(tokens) - num_prompt - 2, len(spans))
+            num_bytes = len(tokens) - num_prompt - 2
+            kept = np.zeros(num_bytes) if self.byte_logprobs else None
+            work = _Work(num_prompt, num_bytes, len(spans), byte_logprobs=kept)
             works.append(work)
             yield from (_SpanWork(work, tokens, span) for span in spans)
 
@@ -130,6 +142,7 @@ class _Work:
     eos_logprob: float = 0.0
     is_greedy: bool = True
     starts: dict[int, list[np.ndarray]] = field(default_factory=dict)  # by stage
+    byte_logprobs: np.ndarray | None = None
 
     @property
     def is_done(self) -> bool:
@@ -142,12 +155,15 @@ class _Work:
             self.starts.setdefault(stage, []).append(offsets + (first_byte - 1))
         num_bytes = min(len(logprobs), self.num_bytes - first_byte)
         self.logprob += float(logprobs[:num_bytes].sum())
+        if self.byte_logprobs is not None:
+            self.byte_logprobs[first_byte : first_byte + num_bytes] = logprobs[:num_bytes]
         self.eos_logprob += float(logprobs[num_bytes:].sum())
         self.is_greedy = self.is_greedy and bool(is_likeliest[:num_bytes].all())
 
     def score(self, num_stages: int | None) -> PassageScore:
         units = None if num_stages is None else tuple(self._unit_starts(stage) for stage in range(num_stages))
-        return PassageScore(self.logprob, self.num_bytes, self.eos_logprob, self.is_greedy, units)
+        figures = (self.logprob, self.num_bytes, self.eos_logprob, self.is_greedy)
+        return PassageScore(*figures, units, self.byte_logprobs)
 
     def _unit_starts(self, stage: int) -> np.ndarray:
         first = np.zeros(min(self.num_bytes, 1), dtype=np.int64)

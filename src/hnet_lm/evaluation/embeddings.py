@@ -8,7 +8,7 @@ is read in pieces with the state carried, so it may be of any length.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
 
 PIECE_BYTES = 8192
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Embeddings:
     """One vector per chunk of the innermost stage, as wide as that; their mean is a vector of the text."""
     chunk_starts: Int[Tensor, " c"]
     """The first byte of each chunk; 0 of the first, also where the model counts BOS to it."""
+
+    def pooled(self, start: int, end: int, how: Pooling) -> tuple[Float[Tensor, " d"], Float[Tensor, " d_inner"]]:
+        """A vector of bytes `start .. end - 1`, and one of the chunks that start there, or where none does of the one
+        that goes on into them. `mean` averages, `last` takes the last. Raises ValueError for no byte."""
+        if not 0 <= start < end <= len(self.bytes):
+            raise ValueError(f"bytes {start} to {end} of {len(self.bytes)} are no stretch to pool")
+        first, stop = torch.searchsorted(self.chunk_starts, torch.tensor([start, end])).tolist()
+        first = min(first, stop - 1)
+        rows, chunks = self.bytes[start:end].float(), self.chunks[first:stop].float()
+        return (rows.mean(0), chunks.mean(0)) if how == "mean" else (rows[-1], chunks[-1])
 
 
 @torch.no_grad()

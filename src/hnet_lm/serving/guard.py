@@ -77,7 +77,7 @@ class Guard:
             await asyncio.shield(gone)
             return {"type": "http.disconnect"}
 
-        handler = asyncio.create_task(self._app(scope, replay, send))  # pyright: ignore[reportArgumentType]
+        handler = asyncio.create_task(self._app(scope, replay, send))  # pyright: ignore[reportArgumentType]  types of dicts
         try:
             await asyncio.wait({handler, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import wandb  # pyright: ignore[reportMissingImports]
+import wandb  # pyright: ignore[reportMissingImports]  an extra of its own
 
 from hnet_lm.training.metrics import Tracked
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     """An instance of dataclass `cls`. Raises ConfigError for unknown, missing and mistyped keys."""
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]  T is a dataclass
     values = {}
     for key, value in table.items():
         if key not in fields:
@@ -57,6 +57,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if value not in args:
             raise ConfigError(f"{where}: must be one of {', '.join(map(repr, args))}, got {value!r}")
         return value
+    if hint is Any:
+        return value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: must be a table, got {value!r}")
+        return {key: _value(args[1], child, f"{where}.{key}") for key, child in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
