@@ -63,12 +63,13 @@ def bed_offsets(path: str | Path, sequence: str | None, num_bases: int, origin: 
             if not line.strip() or line.startswith(("#", "track", "browser")):
                 continue
             fields = line.split("\t", 3) if "\t" in line else line.split(maxsplit=3)
-            if len(fields) < 3 or not all(POSITION.fullmatch(field.strip()) for field in fields[1:3]):
+            positions = [field.strip() for field in fields[1:3]]
+            if len(fields) < 3 or not all(map(POSITION.fullmatch, positions)):
                 raise DataError(
                     f"{path}, line {number}: not BED; expected a name, a start and an end, got {line.strip()[:80]!r}"
                 )
             if sequence is None or fields[0] == sequence:
-                offsets = (int(field) - origin for field in fields[1:3])
+                offsets = (int(position) - origin for position in positions)
                 marked.update(offset for offset in offsets if 0 <= offset < num_bases)
     if not marked:
         where = "any sequence" if sequence is None else f"{sequence!r}"
