@@ -49,7 +49,7 @@ def _first_record(run_file: Path, cache: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder, "run")
         start = time.perf_counter()
-        command = [COMMAND, "demo", str(run_file), "--directory", str(directory)]
+        command = [COMMAND, "demo", str(run_file), "--output", str(directory)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT, env=environment) as process:
             try:
                 record = _wait_for_record(directory / "metrics.jsonl", process)

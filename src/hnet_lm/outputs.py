@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from hnet_lm.errors import UserError
 
@@ -59,16 +60,24 @@ class Output:
     def write(self, content: str | bytes) -> None:
         """Write all of it, text in UTF-8. Raises OutputError; a file that was there is then as it was."""
         data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+        with self.stream() as file:
+            file.write(data)
+
+    @contextmanager
+    def stream(self) -> Iterator[IO[bytes]]:
+        """A file to write in pieces: it takes its place when the block ends, and is removed if the block fails."""
         if self.is_standard_output:
             sys.stdout.flush()
-            sys.stdout.buffer.write(data)
+            yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
         with _naming(self.given):
             if _is_replaceable(self.path):
-                _replace(self.path, data)
+                with _replacing(self.path) as file:
+                    yield file
             else:
-                self.path.write_bytes(data)
+                with self.path.open("wb") as file:
+                    yield file
 
 
 @dataclass(frozen=True)
@@ -161,11 +170,12 @@ def _is_replaceable(path: Path) -> bool:
     return not path.exists() or (path.is_file() and os.access(path.parent, os.W_OK))
 
 
-def _replace(path: Path, data: bytes) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
     partial = _partial(path.parent)
     try:
         with partial.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if path.exists():

@@ -100,6 +100,37 @@ def test_statistics_with_every_reference(saved: str, tmp_path: Path, capsys: pyt
     assert rows["intervals of genes.bed"][3] == "2"
 
 
+def test_references_fit_the_text(saved: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def references(text: str, *arguments: str) -> list[str]:
+        found = json.loads(shown(saved, capsys, text, "--json", *arguments))
+        return [item["reference"] for item in found["stages"][0]["agreement"]]
+
+    assert references("a plain text") == ["spaces", "after spaces"]
+    assert references("naïve") == ["characters"]
+    assert references("我来到北京清华大学,\n研究生命") == ["characters", "Chinese words"]
+    assert references("我来到 北京", "--language", "other") == ["spaces", "after spaces", "characters"]
+    assert references("def f(x):\n    return x\n") == ["spaces", "after spaces", "Python tokens"]
+    assert references("x", "--language", "python") == ["Python tokens"]
+    assert references("ACGT") == []
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    monkeypatch.delitem(sys.modules, "hnet_lm.inspect.chinese", raising=False)
+    assert main(["chunks", saved, "我来到北京", "--json"]) == 0
+    assert capsys.readouterr().err == (
+        "hnet-lm: the text is Chinese; comparing with Chinese words needs the package jieba: "
+        "pip install 'hnet-lm[chinese]'\n"
+    )
+    assert main(["chunks", saved, "我来到北京", "--statistics", "--language", "chinese"]) == 2
+    assert "pip install 'hnet-lm[chinese]'" in capsys.readouterr().err
+
+
+def test_precision_of_characters_is_the_share_of_cuts_not_inside_one(saved: str, capsys: pytest.CaptureFixture[str]):
+    text = "天地玄黄宇宙洪荒"
+    found = json.loads(shown(saved, capsys, text, "--json"))["stages"][0]
+    cuts = found["starts"][1:]
+    (characters,) = [item for item in found["agreement"] if item["reference"] == "characters"]
+    assert characters["precision"] == sum(cut % 3 == 0 for cut in cuts) / len(cuts)
+
+
 def test_html_and_png(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = shown(saved, capsys, "the cat", "--html", str(tmp_path / "a.html"), "--png", str(tmp_path / "a.png"))
     assert out == ""

@@ -24,7 +24,7 @@ def test_converted_weights_are_the_official_ones(
     dtype: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     weights = GOLDEN / "weights.safetensors"
-    assert main(["convert", str(config), str(weights), str(tmp_path / "out"), "--dtype", dtype]) == 0
+    assert main(["convert", str(config), str(weights), str(tmp_path / "out"), "--precision", dtype]) == 0
     official = hnet_lm.load_official(config, weights, dtype=getattr(torch, dtype))
     converted = hnet_lm.load(tmp_path / "out")
     assert converted.config == official.config

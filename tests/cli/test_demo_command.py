@@ -50,7 +50,7 @@ def test_files_of_somebody_else_stay(tmp_path: Path, name: str) -> None:
     file = tmp_path / "run.toml"
     file.write_text(RUN.format(directory="elsewhere") + HELD_OUT)
     with pytest.raises(UserError, match=f"{name}, and no checkpoints of a run"):
-        Command(file, directory=str(tmp_path / "demo")).run()
+        Command(file, output=str(tmp_path / "demo")).run()
     assert [path.name for path in (tmp_path / "demo").iterdir()] == [name]
     assert (tmp_path / "demo" / name).read_text() == "mine"
 

@@ -11,6 +11,8 @@ from hnet_lm.cli.main import main
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data import documents as read_documents
 from hnet_lm.evaluation import ByteScorer, Passage, SlidingWindow, bits_per_byte, compressor_bits_per_byte
+from hnet_lm.evaluation.dna import kmer_baselines
+from hnet_lm.evaluation.enrichment import EnrichmentCollector
 from hnet_lm.generation.rounded_weights import Weights, with_weights
 
 TEXTS = ["A first document.", "And, 天地, a second one: longer."]
@@ -107,12 +109,12 @@ def test_windows_and_limits(saved: str, texts: str, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
 def test_smaller_weights(saved: str, texts: str, weights: Weights, capsys: pytest.CaptureFixture[str]):
-    found = json.loads(shown(capsys, "bpb", saved, texts, "--json", "--weights", weights))["bits_per_byte"]
+    found = json.loads(shown(capsys, "bpb", saved, texts, "--json", "--precision", weights))["bits_per_byte"]
     smaller, data = with_weights(hnet_lm.load(saved), weights), [text.encode() for text in TEXTS]
     assert found == pytest.approx(bits_per_byte(ByteScorer(smaller), {"": data}).value, rel=1e-5)
     exact = bits_per_byte(ByteScorer(hnet_lm.load(saved)), {"": data}).value
     assert 0 < abs(found - exact) < 0.01 * exact
-    message = complaint(capsys, "bpb", saved, texts, "--weights", "int9")
+    message = complaint(capsys, "bpb", saved, texts, "--precision", "int9")
     assert "int9" in message
     assert message.count("\n") == 1
 
@@ -122,6 +124,36 @@ def test_a_sample_is_read_in_its_held_out_part():
     held_out = [document.data for document in read_documents(DataConfig((source,)))]
     assert list(documents("sample:code", None)) == held_out
     assert list(documents("sample:code", len(held_out[0]) + 1)) == held_out[:2]
+
+
+def test_boundaries(saved: str, texts: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    prose, genes = tmp_path / "prose.txt", tmp_path / "genes.bed"
+    prose.write_text(" ".join(["Some years ago, never mind how long."] * 9))
+    genes.write_text("chr1\t12\t27\tg\t0\t+\n")
+    arguments = ("boundaries", saved, f"two={texts}", f"two={prose}", f"dna={fasta}")
+    options = ("--bed", str(genes), "--codon-phase", "--tolerance", "2")
+    found = json.loads(shown(capsys, *arguments, *options, "--json"))
+    data = [*(text.encode() for text in TEXTS), prose.read_bytes()]
+    collector = EnrichmentCollector()
+    for score in ByteScorer(hnet_lm.load(saved), unit_starts=True, byte_logprobs=True).score(map(Passage, data)):
+        collector.add(score)
+    (stage,) = found["domains"]["two"]
+    assert stage["enrichment"]["value"] == pytest.approx(collector.enrichments()[0].value, rel=1e-4)
+    assert [item["reference"] for item in stage["agreement"]] == [
+        "spaces",
+        "after spaces",
+        "characters",
+    ]
+    assert stage["stability"]["shift_f1"] is not None
+    (dna,) = found["domains"]["dna"]
+    assert [item["reference"] for item in dna["agreement"]] == ["intervals of genes.bed"]
+    assert dna["agreement"][0]["num_reference"] == 2
+    assert dna["codon_phases"][0]["num_places"] == [4, 5, 5]
+    assert dna["stability"]["shift_f1"] is None
+    table = shown(capsys, *arguments, *options)
+    for text in ("B by chance (95 %)", "between codons", "two, stage 0, most often: ", "F1 of cuts after a shift"):
+        assert text in table
+    assert "--bed-sequence and --bed-origin go with one text" in complaint(capsys, *arguments, "--bed-origin", "5")
 
 
 def test_robustness(saved: str, texts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -159,7 +191,7 @@ def test_dna(saved: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     _, row = shown(
         capsys, "dna", saved, fasta, "--variants", str(variants), "--one-strand", "--flank", "2"
     ).splitlines()
-    assert row.split("\t")[:4] == ["chr1", "15", "A", "C"]
+    assert row.split("\t")[:5] == ["chr1", "15", ".", "A", "C"]
     assert float(row.split("\t")[-1]) == pytest.approx(logprob(b"GGCTT") - logprob(b"GGATT"), abs=1e-4)
     _, *windows = shown(capsys, "dna", saved, fasta, "--score-windows", "8", "--score-stride", "6").splitlines()
     assert [row.split("\t")[1:3] for row in windows] == [["10", "18"], ["16", "24"], ["22", "30"]]
@@ -167,6 +199,66 @@ def test_dna(saved: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "exclude each other" in complaint(capsys, "dna", saved, fasta, *both)
     variants.write_text("#CHROM\tPOS\tID\tREF\tALT\nchr1\t15\t.\tG\tC\n")
     assert "line 2, chr1:15: the reference has A" in complaint(capsys, "dna", saved, fasta, "--variants", str(variants))
+
+
+def test_variants_into_a_vcf(saved: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    variants, output = tmp_path / "variants.vcf", tmp_path / "scored.vcf"
+    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    variants.write_text(f"{header}chr1\t15\trs7\tA\tC\t.\tPASS\tDB\n")
+    arguments = ("dna", saved, fasta, "--variants", str(variants), "--one-strand")
+    (row,) = shown(capsys, *arguments).splitlines()[1:]
+    facts = json.loads(shown(capsys, *arguments, "--json"))
+    assert (facts["id"], f"{facts['log_ratio']:.6f}") == ("rs7", row.split("\t")[-1])
+    assert shown(capsys, *arguments, "-o", str(output)) == ""
+    record = output.read_text().splitlines()[-1].split("\t")
+    reference, alternative, ratio = row.split("\t")[-3:]
+    assert record[:7] == ["chr1", "15", "rs7", "A", "C", ".", "PASS"]
+    assert record[7] == f"DB;HNET_LLR={ratio};HNET_LOGPROB={reference},{alternative}"
+    assert shown(capsys, *arguments, "--output", str(tmp_path / "table.tsv")) == ""
+    assert (tmp_path / "table.tsv").read_text().splitlines()[1] == row
+    variants.write_text(f"{header}chr7\t15\trs7\tA\tC\t.\tPASS\tDB\n")
+    before = output.read_text()
+    assert "no variant that could be scored" in complaint(capsys, *arguments, "--output", str(output))
+    assert output.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "reference.fa",
+        "scored.vcf",
+        "table.tsv",
+        "variants.vcf",
+    ]
+
+
+def test_kmers_and_regions_beside_perplexity(saved: str, fasta: str, capsys: pytest.CaptureFixture[str]):
+    arguments = ("dna", saved, fasta, "--kmers", "1", "12")
+    found = json.loads(shown(capsys, *arguments, "--json"))
+    expected = list(kmer_baselines([b"ACGGATTACAGGCTTAAGCC"], [1, 12]))
+    assert [row["bits_per_base"] for row in found["kmers"]] == [row.bits_per_base for row in expected]
+    table = shown(capsys, *arguments)
+    assert f"{expected[0].perplexity:.5f}" in table
+    assert f"{found['perplexity']:.5f}" in table
+    part = json.loads(shown(capsys, "dna", saved, fasta, "--region", "chr1:13-20", "--json", "--kmers", "0"))
+    assert part["num_bytes"] == part["kmers"][0]["num_bases"] == 8
+    primed = json.loads(shown(capsys, *arguments, "--kmer-train", fasta, "--json"))
+    assert primed["kmers"][1]["bits_per_base"] < 1 < found["kmers"][1]["bits_per_base"]
+    windows = shown(capsys, "dna", saved, fasta, "--score-windows", "4", "--region", "chr1:13-20").splitlines()[1:]
+    assert [row.split("\t")[:3] for row in windows] == [["chr1", "12", "16"], ["chr1", "16", "20"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kmers", "13"], "--kmers takes orders from 0 to 12, got 13"),
+        (["--kmer-train", "x.fa"], "--kmer-train goes with --kmers"),
+        (["--output", "x.tsv"], "--output goes with --variants or --score-windows"),
+        (["--score-windows", "5", "--kmers", "1"], "--kmers and --max-bytes go with perplexity"),
+        (["--variants", "v.vcf", "--region", "chr1"], "--region goes with perplexity and --score-windows"),
+        (["--region", "chr1:5-9"], "chr1:5-9: is not in"),
+    ],
+)
+def test_mistakes_about_dna(
+    saved: str, fasta: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert message in complaint(capsys, "dna", saved, fasta, *arguments)
 
 
 def test_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -33,7 +33,7 @@ def test_prompts_as_arguments(saved: str, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
 def test_smaller_weights(saved: str, weights: Weights, capsys: pytest.CaptureFixture[str]):
-    assert main(["generate", saved, "Once", *OPTIONS, "--weights", weights]) == 0
+    assert main(["generate", saved, "Once", *OPTIONS, "--precision", weights]) == 0
     smaller = with_weights(hnet_lm.load(saved), weights)
     [text] = hnet_lm.generate(smaller, ["Once"], max_new_bytes=12, seed=3, valid_utf8=True)
     assert capsys.readouterr().out == f"{text}\n"

@@ -31,7 +31,7 @@ def test_table_of_a_published_model(capsys: pytest.CaptureFixture[str]):
 
 def test_json_has_every_part_and_their_sums(capsys: pytest.CaptureFixture[str]):
     path = MODELS / "hnet_2stage_XL.json"
-    facts = json.loads(info(capsys, str(path), "--json", "--bytes-per-chunk", "3", "6.9", "--dtype", "bfloat16"))
+    facts = json.loads(info(capsys, str(path), "--json", "--bytes-per-chunk", "3", "6.9", "--precision", "bfloat16"))
     assert facts["config"] == json.loads(path.read_text())
     assert (facts["bytes_per_chunk"], facts["sequence_length"], facts["dtype"]) == ([3, 6.9], 8192, "bfloat16")
     assert facts["total"]["parameters"] == 1_603_492_224
@@ -58,8 +58,8 @@ def test_options_change_what_they_should(capsys: pytest.CaptureFixture[str]):
     default = total()
     assert total("--bytes-per-chunk", "2.4")["forward_flops_per_byte"] > default["forward_flops_per_byte"]
     assert total("--sequence-length", "16384")["state_bytes"] > default["state_bytes"]
-    assert total("--dtype", "bfloat16")["state_bytes"] < default["state_bytes"]
-    assert total("--dtype", "bfloat16")["parameters"] == default["parameters"]
+    assert total("--precision", "bfloat16")["state_bytes"] < default["state_bytes"]
+    assert total("--precision", "bfloat16")["parameters"] == default["parameters"]
 
 
 @pytest.mark.parametrize("name", ["tiny_isotropic", "tiny_2stage"])

@@ -70,8 +70,8 @@ MISTAKES = {
     "argument too many": (["info", "a", "b"], "info: Unrecognized options: b"),
     "flag misspelt": (["info", "a", "--sequence-lenth", "3"], "Perhaps you meant: --sequence-length INT"),
     "not a number": (["info", "a", "--sequence-length", "x"], "Error parsing --sequence-length"),
-    "not a choice": (["info", "a", "--dtype", "int4"], "invalid choice 'int4' for argument '--dtype'"),
-    "value missing": (["info", "a", "--dtype"], "Missing value for argument '--dtype'"),
+    "not a choice": (["info", "a", "--precision", "int4"], "invalid choice 'int4' for argument '--precision'"),
+    "value missing": (["info", "a", "--precision"], "Missing value for argument '--precision'"),
     "no such file": (["info", "nowhere.json"], "nowhere.json: cannot be read: No such file or directory"),
 }
 

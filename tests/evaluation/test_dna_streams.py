@@ -12,7 +12,7 @@ from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.errors import DataError
 from hnet_lm.evaluation import Passage, PassageScore
 from hnet_lm.evaluation.dna import Reference, Region, VariantFile, score_variants, score_windows
-from hnet_lm.inspect.references import bed_offsets
+from hnet_lm.inspect.place import edges, read_annotations
 from mutated import mutated
 from thoroughness import examples
 
@@ -144,7 +144,7 @@ def test_a_reference_on_one_line_is_read_in_pieces(tmp_path: Path) -> None:
 def test_intervals_of_any_name_compression_and_mark(name: str, tmp_path: Path) -> None:
     data = "\ufeffchr1\t2\t5\tname \u2028 with a separator\nchr1\t7\t9\r\n".encode()
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    assert bed_offsets(tmp_path / name, "chr1", 20).tolist() == [2, 5, 7, 9]
+    assert edges(read_annotations(tmp_path / name, "chr1", 20), 20).tolist() == [2, 5, 7, 9]
 
 
 @settings(max_examples=examples(30), deadline=None, database=None)
@@ -177,6 +177,6 @@ def test_any_bytes_are_intervals_or_errors(tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.getbasetemp() / "any.bed"
     path.write_bytes(data)
     try:
-        assert all(0 <= offset < 20 for offset in bed_offsets(path, None, 20).tolist())
+        assert all(0 <= offset < 20 for offset in edges(read_annotations(path, None, 20), 20).tolist())
     except DataError as error:
         assert str(path) in str(error)  # noqa: PT017 - both ends are right

@@ -2,10 +2,10 @@
 
 import json
 
+from hnet_lm.training.tables import to_table
 from refusals import file_of, read_or_refused
 
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.tables import to_table
 
 SEEDS = (
     b"""[run]

@@ -32,7 +32,7 @@ def test_mistakes_are_one_line(saved: Path, tmp_path: Path, capsys: pytest.Captu
             ([str(tmp_path / "nothing"), "--port", "0"], "no such directory"),
             ([str(saved), "--api-key-file", str(tmp_path / "keys")], "API keys"),
             ([str(saved), "--limits.max-texts", "0"], "max_texts"),
-            ([str(saved), "--weights", "int9"], "int9"),
+            ([str(saved), "--precision", "int9"], "int9"),
             ([str(saved), "--allow-origin", "http://a.example/page"], "no path"),
             ([str(saved), "--rates.bytes-per-key", "0"], "bytes_per_key"),
         ):
@@ -56,7 +56,7 @@ def test_the_help_names_the_limits(capsys: pytest.CaptureFixture[str]):
         "--engine.max-active",
         "--api-key-file",
         "--drain-seconds",
-        "--weights",
+        "--precision",
         "--allow-origin",
         "--log-requests",
         "--rates.requests-per-address",

@@ -21,9 +21,9 @@ from hnet_lm.errors import CheckpointError
 from hnet_lm.extras import import_leaf
 from hnet_lm.inputs import STANDARD_INPUT, local, read_text
 from hnet_lm.named_configs import named, nearest_names
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.metrics import read_metrics
-from hnet_lm.training.tables import from_table
 
 METRICS = "metrics.jsonl"
 PUBLISHED_LENGTH = 8192

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from hnet_lm.cli.loading import WeightsOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.cli.terminal import print_json, typed_bytes
 from hnet_lm.errors import UserError
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
@@ -42,7 +42,7 @@ class Command:
     """Write the bytes of the continuations, one behind the other, and nothing else."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
-    weights: WeightsOption = None
+    precision: PrecisionOption = None
     sampling: tyro.conf.OmitArgPrefixes[SamplingParams] = field(default_factory=SamplingParams)
     limits: tyro.conf.OmitArgPrefixes[EngineLimits] = field(default_factory=EngineLimits)
 
@@ -52,7 +52,7 @@ class Command:
         if self.interactive and (self.prompts or self.file or self.lines or self.json or self.raw):
             raise UserError("--interactive takes neither prompts nor --file, --lines, --json, --raw")
         prompts = [] if self.interactive else self._read_prompts()
-        model = load_model(self.model, self.device, self.weights)
+        model = load_model(self.model, self.device, self.precision)
         if self.interactive:
             _converse(model, self.sampling, self.limits)
             return

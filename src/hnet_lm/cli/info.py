@@ -43,7 +43,7 @@ class Command:
     at; else about what the published models make, 4.8 in one stage, 2.65 and 7.02 in two."""
     sequence_length: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Bytes of a sequence (for a model of tokens, tokens); default: the longest of the run, or 8192."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights, and so of keys and values in the state."""
     json: bool = False
     """Print JSON instead of a table."""
@@ -56,7 +56,7 @@ class Command:
             bytes_per_chunk, origin = self.bytes_per_chunk, "as given"
         trained_length = None if found.config.reads_tokens else found.max_length  # in bytes
         length = self.sequence_length or trained_length or PUBLISHED_LENGTH
-        facts = describe(found.config, bytes_per_chunk, length, getattr(torch, self.dtype))
+        facts = describe(found.config, bytes_per_chunk, length, getattr(torch, self.precision))
         if found.is_planned:
             facts["training"] = _training(found, facts)
         if self.json:

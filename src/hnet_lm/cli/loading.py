@@ -9,7 +9,7 @@ from hnet_lm.cli.device import find_device
 from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.model import HNetLM
 
-WeightsOption = Annotated[
+PrecisionOption = Annotated[
     Weights | None,
     tyro.conf.arg(
         help="Type of the weights: bfloat16 halves them, int8 quarters those of the linear maps; by default as saved."
@@ -17,7 +17,7 @@ WeightsOption = Annotated[
 ]
 
 
-def load_model(source: str, device: str, weights: WeightsOption = None) -> HNetLM:
+def load_model(source: str, device: str, precision: PrecisionOption = None) -> HNetLM:
     """A saved or a hub model. Raises CheckpointError or ConfigError, and UserError for a device that is not there."""
     model = load(source, device=find_device(device))
-    return model if weights is None else with_weights(model, weights)
+    return model if precision is None else with_weights(model, precision)

@@ -1,10 +1,16 @@
-"""Checks of options that several commands have, and short names of runs."""
+"""Options that several commands have, their checks, and short names of runs."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from hnet_lm.errors import UserError
+
+OutputPath = Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FILE")]
+"""`--output`, `-o`: the file of a command that writes one; `-` is standard output."""
 
 
 def require_at_least(least: float, **options: float | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from hnet_lm.cli.loading import WeightsOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
 from hnet_lm.generation import EngineLimits
@@ -29,7 +29,7 @@ class Command:
     """A file of API keys, one a line. Without it everybody who reaches the server may use it."""
     device: str = "cpu"
     """Where the models run: cpu, cuda, cuda:1."""
-    weights: WeightsOption = None
+    precision: PrecisionOption = None
     allow_origin: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Let pages of this origin (http://localhost:3000) use the server from a browser; * lets all. May be repeated."""
     log_requests: bool = False
@@ -47,7 +47,7 @@ class Command:
         origins = [checked_origin(origin) for origin in self.allow_origin]
         keys = None if self.api_key_file is None else ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
-        models = {name: load_model(source, self.device, self.weights).eval() for name, source in sources.items()}
+        models = {name: load_model(source, self.device, self.precision).eval() for name, source in sources.items()}
         app = create_app(models, self.limits, self.engine, keys, self.rates, origins)
         print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
         server.serve(app, listener, self.limits, self.drain_seconds, self.log_requests)

@@ -13,8 +13,15 @@ _LINE_SEPARATORS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\x85\u2028\u20
 def print_json(facts: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> None:
     """One JSON value, which no reader of lines cuts in two. Numbers that are not finite are null; characters that the
     output does not have are escaped."""
-    text = json.dumps(_finite(facts), indent=indent, ensure_ascii=not is_unicode(), allow_nan=False, default=default)
-    print(text.translate(_LINE_SEPARATORS), flush=True)
+    print(json_text(facts, indent=indent, ascii_only=not is_unicode(), default=default), flush=True)
+
+
+def json_text(
+    facts: Any, *, indent: int | None = None, ascii_only: bool = False, default: Callable[[Any], Any] | None = None
+) -> str:
+    """The value as `print_json` prints it."""
+    text = json.dumps(_finite(facts), indent=indent, ensure_ascii=ascii_only, allow_nan=False, default=default)
+    return text.translate(_LINE_SEPARATORS)
 
 
 def is_unicode() -> bool:

@@ -35,8 +35,12 @@ class ByteScorer:
         call_bytes: int = 16_384,
         max_active: int = 64,
         unit_starts: bool = False,
+        byte_logprobs: bool = False,
     ) -> None:
-        """At most `call_bytes` positions a call and `max_active` sequences at once; `unit_starts` to report chunks."""
+        """At most `call_bytes` positions per call and `max_active` sequences at once.
+
+        `unit_starts` to report chunks, `byte_logprobs` the log-probability of each byte as well.
+        """
         for name, value in (("call_bytes", call_bytes), ("max_active", max_active)):
             if value < 1:
                 raise ConfigError(f"{name} must be 1 or more, got {value}")
@@ -45,6 +49,7 @@ class ByteScorer:
         self.call_bytes = call_bytes
         self.max_active = max_active
         self.unit_starts = unit_starts
+        self.byte_logprobs = byte_logprobs
 
     def score(self, passages: Iterable[Passage]) -> Iterator[PassageScore]:
         """The score of each passage, in order. Raises DataError for a byte that the model reads as BOS or EOS."""
@@ -71,7 +76,9 @@ class ByteScorer:
         for number, passage in enumerate(passages):
             tokens, num_prompt = self.encode(passage, number)
             spans = [s for s in self.context.spans(len(tokens) - 1) if s.end > num_prompt]
-            work = _Work(num_prompt, len(tokens) - num_prompt - 2, len(spans))
+            num_bytes = len(tokens) - num_prompt - 2
+            kept = np.zeros(num_bytes) if self.byte_logprobs else None
+            work = _Work(num_prompt, num_bytes, len(spans), byte_logprobs=kept)
             works.append(work)
             yield from (_SpanWork(work, tokens, span) for span in spans)
 
@@ -130,6 +137,7 @@ class _Work:
     eos_logprob: float = 0.0
     is_greedy: bool = True
     starts: dict[int, list[np.ndarray]] = field(default_factory=dict)  # by stage
+    byte_logprobs: np.ndarray | None = None
 
     @property
     def is_done(self) -> bool:
@@ -142,12 +150,15 @@ class _Work:
             self.starts.setdefault(stage, []).append(offsets + (first_byte - 1))
         num_bytes = min(len(logprobs), self.num_bytes - first_byte)
         self.logprob += float(logprobs[:num_bytes].sum())
+        if self.byte_logprobs is not None:
+            self.byte_logprobs[first_byte : first_byte + num_bytes] = logprobs[:num_bytes]
         self.eos_logprob += float(logprobs[num_bytes:].sum())
         self.is_greedy = self.is_greedy and bool(is_likeliest[:num_bytes].all())
 
     def score(self, num_stages: int | None) -> PassageScore:
         units = None if num_stages is None else tuple(self._unit_starts(stage) for stage in range(num_stages))
-        return PassageScore(self.logprob, self.num_bytes, self.eos_logprob, self.is_greedy, units)
+        figures = (self.logprob, self.num_bytes, self.eos_logprob, self.is_greedy)
+        return PassageScore(*figures, units, self.byte_logprobs)
 
     def _unit_starts(self, stage: int) -> np.ndarray:
         first = np.zeros(min(self.num_bytes, 1), dtype=np.int64)

@@ -8,16 +8,18 @@ is read in pieces with the state carried, so it may be of any length.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hnet_lm.generation.params import as_bytes
 from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
 
 PIECE_BYTES = 8192
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,27 @@ class Embeddings:
     """Vectors on the CPU. Without chunking (an isotropic model) every byte is a chunk of its own."""
 
     bytes: Float[Tensor, "t d"]
+    """One vector per byte, as wide as the outermost stage."""
     chunks: Float[Tensor, "c d_inner"]
+    """One vector per chunk of the innermost stage, as wide as that; their mean is a vector of the text."""
     chunk_starts: Int[Tensor, " c"]
     """The first byte of each chunk; 0 of the first, also where the model counts BOS to it."""
 
+    def pooled(self, start: int, end: int, how: Pooling) -> tuple[Float[Tensor, " d"], Float[Tensor, " d_inner"]]:
+        """A vector of bytes `start .. end - 1`, and one of the chunks that start there, or where none does of the one
+        that goes on into them. `mean` averages, `last` takes the last. Raises ValueError for no byte."""
+        if not 0 <= start < end <= len(self.bytes):
+            raise ValueError(f"bytes {start} to {end} of {len(self.bytes)} are no stretch to pool")
+        first, stop = torch.searchsorted(self.chunk_starts, torch.tensor([start, end])).tolist()
+        first = min(first, stop - 1)
+        rows, chunks = self.bytes[start:end].float(), self.chunks[first:stop].float()
+        return (rows.mean(0), chunks.mean(0)) if how == "mean" else (rows[-1], chunks[-1])
+
 
 @torch.no_grad()
-def embed(model: HNetLM, data: bytes, *, piece_bytes: int = PIECE_BYTES) -> Embeddings:
+def embed(model: HNetLM, text: str | bytes, *, piece_bytes: int = PIECE_BYTES) -> Embeddings:
     """Embed a text (BOS in front, which gets no vector)."""
+    data = as_bytes(text, "text")
     ids = torch.tensor([model.config.bos_id, *data], device=model.device)
     state = model.new_state(1)
     positions: list[Tensor] = []

@@ -32,6 +32,8 @@ class PassageScore:
     unit_starts: tuple[np.ndarray, ...] | None = None
     """Byte offsets in the data at which units start, if asked for: of a model that chunks the chunks of every stage,
     outermost first, of another the tokens. Offset 0 is always among them."""
+    byte_logprobs: np.ndarray | None = None
+    """(num_bytes,) of each byte of the data, if asked for; a model of tokens has none."""
 
 
 class Scorer(Protocol):

@@ -45,7 +45,7 @@ class TokenScorer(ByteScorer):
         for found in super().score(noted()):
             data = in_work.popleft().data
             units = (np.unique(self.pairs.encode(data).starts),) if self.unit_starts else None
-            yield replace(found, num_bytes=len(data), unit_starts=units)
+            yield replace(found, num_bytes=len(data), unit_starts=units, byte_logprobs=None)
 
     def encode(self, passage: Passage, number: int) -> tuple[np.ndarray, int]:
         """BOS, the prompt's tokens, the data's, EOS; and how many the prompt has."""

@@ -54,11 +54,11 @@ def without_mark(stream: io.BufferedReader, path: str) -> tuple[io.BufferedReade
     return rest, size
 
 
-def decoded_lines(stream: io.BufferedReader, path: str) -> Iterator[str]:
+def decoded_lines(stream: io.BufferedReader, path: str, errors: str = "replace") -> Iterator[str]:
     """The lines of a text as they come, behind its byte-order mark; bytes that are not UTF-8 become U+FFFD."""
     marked, _ = without_mark(stream, path)
     for line in marked:
-        yield line.decode("utf-8", "replace").rstrip("\r\n")
+        yield line.decode("utf-8", errors).rstrip("\r\n")
 
 
 def _refuse_other_encodings(head: bytes, path: str | Path, error: type[UserError]) -> None:

@@ -1,7 +1,8 @@
 """Chunks as one self-contained HTML page: no external assets, light and dark, usable for a megabyte of text.
 
 The background alternates with the chunks of stage 0, a band below the text with those of each further stage. The page
-holds the text and the packed probabilities; its script (page.html) makes markup for what is in view only.
+holds the text and the packed probabilities; its script (page.html) makes markup for what is in view only. DNA has rows
+of a hundred bases with their positions in front, a ruler above, and annotated intervals below.
 """
 
 import base64
@@ -9,10 +10,12 @@ import html
 import json
 import zlib
 from importlib import resources
+from typing import Any
 
 import numpy as np
 
 from hnet_lm.inspect.characters import NEWLINE, Characters, characters
+from hnet_lm.inspect.place import Place, lanes
 from hnet_lm.inspect.statistics import StageSummary, summarize
 from hnet_lm.inspect.structure import Chunks
 
@@ -25,9 +28,10 @@ _COLOURS = (
 )
 _BAND = 5
 _HISTOGRAM_BARS = 24
+_ROW_BASES = 100
 
 
-def render_html(chunks: Chunks, title: str) -> str:
+def render_html(chunks: Chunks, title: str, place: Place | None = None) -> str:
     """The page, as a string; about three bytes for each byte of text and stage."""
     drawn = characters(chunks.data)
     num_torn = int(drawn.torn(chunks.stages[0].starts).sum()) if chunks.stages else 0
@@ -40,18 +44,19 @@ def render_html(chunks: Chunks, title: str) -> str:
         "stage_css": "\n".join(_stage_css(stage) for stage in range(len(chunks.stages))),
         "cards": "".join(_card(stage, summary) for stage, summary in enumerate(summarize(chunks))),
         "torn_note": f" A wavy line marks the {num_torn:,} characters inside which a chunk starts." if num_torn else "",
-        "data": _data(chunks, drawn),
+        "data": _data(chunks, drawn, place),
     }
     page = resources.files("hnet_lm.inspect").joinpath("page.html").read_text(encoding="utf-8")
     head, *parts = page.split("{{")
     return head + "".join(fields[name] + rest for name, rest in (part.split("}}", 1) for part in parts))
 
 
-def _data(chunks: Chunks, drawn: Characters) -> str:
+def _data(chunks: Chunks, drawn: Characters, place: Place | None) -> str:
     glyphs = [NEWLINE + "\n" if glyph == NEWLINE else glyph for glyph in drawn.glyphs]
     glyph_lengths = [len(glyph.encode("utf-16-le")) // 2 for glyph in glyphs]
     data = {
         "numBytes": len(chunks.data),
+        "place": None if place is None else _place(place),
         "glyphs": "".join(glyphs),
         "byteLengths": _packed(drawn.ends - drawn.starts, np.uint8),
         "glyphLengths": _packed(np.array(glyph_lengths), np.uint8),
@@ -64,6 +69,12 @@ def _data(chunks: Chunks, drawn: Characters) -> str:
         ],
     }
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no "</script>" may end the data early
+
+
+def _place(place: Place) -> dict[str, Any]:
+    """`lanes` are rows of intervals that do not lie over each other, each as [start, end, name, strand]."""
+    drawn = [[[a.start, a.end, a.name, a.strand] for a in lane] for lane in lanes(place.annotations)]
+    return {"sequence": place.sequence, "origin": place.origin, "rowBases": _ROW_BASES, "lanes": drawn}
 
 
 def _packed(values: np.ndarray, kind: type[np.unsignedinteger]) -> str:

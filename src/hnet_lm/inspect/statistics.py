@@ -1,7 +1,7 @@
 """Figures about the chunks of a text: how long they are, and where their boundaries agree with others."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,25 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the chunk starts of a stage and a reference's boundaries coincide; the text's first byte is not counted."""
+    """How the chunk starts of a stage and a reference's boundaries coincide, to `tolerance` bytes.
+
+    The text's first byte is not counted. By chance is what the same boundaries would reach if they were moved along the
+    text, all by the same distance and round its end, on average over all distances.
+    """
 
     reference: str
     num_reference: int
     num_boundaries: int
     num_shared: int
+    """Chunk starts at a boundary of the reference."""
+    num_found: int
+    """Boundaries of the reference at a chunk start; with no tolerance as many."""
+    num_at_reference: int
+    """Places at which a chunk start would count as shared."""
+    num_at_boundaries: int
+    """Places at which a boundary of the reference would count as found."""
     num_places: int
+    tolerance: int = 0
 
     @property
     def precision(self) -> float:
@@ -52,28 +64,37 @@ class Agreement:
     @property
     def recall(self) -> float:
         """Share of the reference's boundaries that start a chunk; NaN without any."""
-        return _ratio(self.num_shared, self.num_reference)
+        return _ratio(self.num_found, self.num_reference)
 
     @property
     def f1(self) -> float:
-        return _ratio(2 * self.num_shared, self.num_boundaries + self.num_reference)
+        if self.num_shared:
+            return _harmonic(self.precision, self.recall)
+        return _ratio(0, self.num_boundaries + self.num_reference)
 
     @property
     def chance_precision(self) -> float:
-        """The precision of boundaries put anywhere: the share of all bytes that the reference marks."""
-        return _ratio(self.num_reference, self.num_places)
+        return _ratio(self.num_at_reference, self.num_places)
+
+    @property
+    def chance_recall(self) -> float:
+        return _ratio(self.num_at_boundaries, self.num_places)
+
+    @property
+    def chance_f1(self) -> float:
+        return _harmonic(self.chance_precision, self.chance_recall)
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        """Both texts together."""
+        counts = {name: value + vars(other)[name] for name, value in vars(self).items() if name.startswith("num_")}
+        return replace(self, **counts)
 
     def to_json(self) -> dict[str, Any]:
         """Counts and figures; None for a share of nothing."""
-        return {
-            "reference": self.reference,
-            "num_reference": self.num_reference,
-            "num_boundaries": self.num_boundaries,
-            "num_shared": self.num_shared,
-            "precision": _or_none(self.precision),
-            "recall": _or_none(self.recall),
-            "f1": _or_none(self.f1),
-            "chance_precision": _or_none(self.chance_precision),
+        figures = ("precision", "recall", "f1", "chance_precision", "chance_recall", "chance_f1")
+        counts = ("reference", "tolerance", "num_reference", "num_boundaries", "num_shared", "num_found")
+        return {name: getattr(self, name) for name in counts} | {
+            name: _or_none(getattr(self, name)) for name in figures
         }
 
 
@@ -82,13 +103,40 @@ def summarize(chunks: Chunks) -> list[StageSummary]:
     return [_summarize(stage) for stage in chunks.stages]
 
 
-def agreement(stage: StageChunks, reference: str, offsets: np.ndarray) -> Agreement:
+def agreement(stage: StageChunks, reference: str, offsets: np.ndarray, tolerance: int = 0) -> Agreement:
     """Compare a stage's chunk starts with the byte offsets that a reference marks."""
+    return agreement_of_starts(stage.starts, stage.num_bytes, reference, offsets, tolerance)
+
+
+def agreement_of_starts(
+    starts: np.ndarray, num_bytes: int, reference: str, offsets: np.ndarray, tolerance: int = 0
+) -> Agreement:
+    """The same of the chunk starts alone, sorted and with byte 0 first, in a text of `num_bytes`."""
     marked = np.unique(offsets)
-    marked = marked[(marked > 0) & (marked < stage.num_bytes)]
-    starts = stage.starts[1:]
-    shared = np.intersect1d(marked, starts, assume_unique=True)
-    return Agreement(reference, len(marked), len(starts), len(shared), max(stage.num_bytes - 1, 0))
+    marked = marked[(marked > 0) & (marked < num_bytes)]
+    cuts = starts[1:]
+    return Agreement(
+        reference,
+        len(marked),
+        len(cuts),
+        int(_is_near(cuts, marked, tolerance).sum()),
+        int(_is_near(marked, cuts, tolerance).sum()),
+        _num_near(marked, tolerance, num_bytes),
+        _num_near(cuts, tolerance, num_bytes),
+        max(num_bytes - 1, 0),
+        tolerance,
+    )
+
+
+def _is_near(places: np.ndarray, marks: np.ndarray, tolerance: int) -> np.ndarray:
+    return np.searchsorted(marks, places - tolerance) < np.searchsorted(marks, places + tolerance, side="right")
+
+
+def _num_near(marks: np.ndarray, tolerance: int, num_bytes: int) -> int:
+    """How many of the offsets 1 .. `num_bytes` - 1 are at most so far from one of the marks."""
+    first, last = np.maximum(marks - tolerance, 1), np.minimum(marks + tolerance, num_bytes - 1)
+    free_from = np.maximum(first, np.append(0, last[:-1] + 1)[: len(first)])
+    return int(np.maximum(last - free_from + 1, 0).sum())
 
 
 def _summarize(stage: StageChunks) -> StageSummary:
@@ -101,6 +149,10 @@ def _summarize(stage: StageChunks) -> StageSummary:
         max_length=int(lengths.max(initial=0)),
         histogram=tuple(np.bincount(lengths).tolist()),
     )
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b > 0 else a + b  # NaN stays NaN
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -6,22 +6,28 @@
 
 Without colour the bands say the same. A wide character has two cells, a combining mark none; a line break of the text
 is drawn as ⏎ and starts a new row. Where the output's encoding does not have these signs, the bands are drawn with
-`|`, `+` and `-`, and each character that it does not have as question marks of the same width.
+`|`, `+` and `-`, and each character that it does not have as question marks of the same width. The number in front of
+a row is the offset of its first byte; of DNA its position in the sequence, counted from 1, and annotated intervals have
+rows of their own: `name>>>>` on the forward strand, `name<<<<` on the other, `name====` without one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
+from rich.cells import cell_len
 from rich.text import Text
 
+from hnet_lm.genome import BedInterval
 from hnet_lm.inspect.characters import NEWLINE, Characters, characters
+from hnet_lm.inspect.place import Place, lanes
 from hnet_lm.inspect.statistics import StageSummary
 from hnet_lm.inspect.structure import Chunks
 
 TEXT_STYLES = ("black on #bfd7ff", "black on #ffe2b8")
 BAND_STYLES = (("#3b82f6", "#f59e0b"), ("#10b981", "#ec4899"), ("#8b5cf6", "#84cc16"), ("#06b6d4", "#ef4444"))
+STRANDS = {"+": ">", "-": "<", ".": "="}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ SIGNS = Signs("┗", "╋", "━", " ▁▂▃▄▅▆▇█", "█")
 ASCII_SIGNS = Signs("|", "+", "-", " .:-=+*%#", "#", "$")
 
 
-def render(chunks: Chunks, width: int, probabilities: bool = False, encoding: str = "utf-8") -> Iterator[Text]:
+def render(
+    chunks: Chunks, width: int, probabilities: bool = False, encoding: str = "utf-8", place: Place | None = None
+) -> Iterator[Text]:
     """The lines of the picture, `width` cells at most; `probabilities` adds a row of bars (1/8 steps) to each stage.
 
     `encoding` is that of the output, for which the signs are chosen.
@@ -54,11 +62,19 @@ def render(chunks: Chunks, width: int, probabilities: bool = False, encoding: st
         _shown(glyph, int(cells), encoding, signs) for glyph, cells in zip(drawn.glyphs, drawn.widths, strict=True)
     ]
     bands = [_Band(chunks, stage, drawn, signs, probabilities) for stage in range(len(chunks.stages))]
-    gutter = max(len("stage 0"), len(str(len(chunks.data)))) + 1
+    origin = 0 if place is None else place.origin + 1
+    tracks = [] if place is None else lanes(place.annotations)
+    gutter = max(len("stage 0"), len(str(origin + len(chunks.data)))) + 1
     for row in drawn.rows(max(width - gutter, 8)):
-        yield _text_row(drawn, glyphs, bands[0].chunk_ids if bands else None, row, gutter)
+        head = Text(f"{int(drawn.starts[row.start]) + origin}".rjust(gutter - 1) + " ", style="dim")
+        yield _text_row(head, glyphs, bands[0].chunk_ids if bands else None, row)
         for band in bands:
             yield from band.render(row, gutter)
+        for track in tracks:
+            if any(marks := _track_cells(track, drawn, row)):
+                line = "".join(mark or " " for mark in marks).rstrip()
+                shown = _shown(line, cell_len(line), encoding, signs)
+                yield Text("bed".rjust(gutter - 1) + " ", style="dim").append(shown, "not dim")
     if any(band.torn.any() for band in bands):
         yield Text(f"{signs.inside}: a chunk starts inside the character, between its bytes", style="dim")
 
@@ -134,8 +150,22 @@ def _runs(chunk_ids: np.ndarray, row: range) -> Iterator[tuple[int, list[int]]]:
         yield int(chunk) % 2, list(run)
 
 
-def _text_row(drawn: Characters, glyphs: list[str], chunk_ids: np.ndarray | None, row: range, gutter: int) -> Text:
-    line = Text(f"{int(drawn.starts[row.start])}".rjust(gutter - 1) + " ", style="dim")
+def _track_cells(track: Sequence[BedInterval], drawn: Characters, row: range) -> list[str]:
+    """For each cell of the row a sign of the interval over it; empty where there is none."""
+    begins, ends = drawn.starts[row.start : row.stop], drawn.ends[row.start : row.stop]
+    widths = drawn.widths[row.start : row.stop]
+    left = widths.cumsum() - widths
+    cells = [""] * int(widths.sum())
+    for interval in track:
+        inside = np.flatnonzero((begins < interval.end) & (ends > interval.start))
+        if len(inside):
+            first, last = int(left[inside[0]]), int(left[inside[-1]] + widths[inside[-1]])
+            rest = STRANDS[interval.strand] * (last - first)
+            cells[first:last] = list((interval.name if interval.name.isascii() else "") + rest)[: last - first]
+    return cells
+
+
+def _text_row(line: Text, glyphs: list[str], chunk_ids: np.ndarray | None, row: range) -> Text:
     if chunk_ids is None:
         return line.append("".join(glyphs[row.start : row.stop]), "not dim")
     for parity, run in _runs(chunk_ids, row):

@@ -16,10 +16,11 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import local, read_text
+from hnet_lm.losses import parse_terms
 from hnet_lm.named_configs import config_file, seen_from
+from hnet_lm.tables import from_table
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.schedule import ScheduleConfig
-from hnet_lm.training.tables import from_table
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Cross entropy plus the ratio loss of every stage. The paper: weight 0.03, targets 6, or 3 and 3."""
+    """Cross entropy, the ratio loss of every stage (the paper: weight 0.03, targets 6, or 3 and 3), and more terms."""
 
     target_ratios: tuple[float, ...] = ()
     """N of every stage that learns where to cut, outermost first: positions a chunk that are aimed at."""
@@ -58,6 +59,8 @@ class LossConfig:
     """Fraction of the run over which both ramp."""
     statistics: Literal["rank", "global"] = "rank"
     """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
+    terms: tuple[dict[str, Any], ...] = ()
+    """Terms added to the loss: `[[loss.terms]]` with a name, a weight and the term's own keys."""
 
     def __post_init__(self) -> None:
         for key in ("target_ratios", "start_target_ratios"):
@@ -69,6 +72,7 @@ class LossConfig:
             raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
         if not 0 <= self.ramp <= 1:
             raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
+        parse_terms(self.terms)
         if self.statistics not in ("rank", "global"):
             raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
 

@@ -8,7 +8,8 @@ import torch
 
 from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
 from hnet_lm.errors import DataError
-from hnet_lm.evaluation import ByteScorer, CarriedState, TokenScorer, bits_per_byte
+from hnet_lm.evaluation import ByteScorer, CarriedState, PassageScore, TokenScorer, bits_per_byte
+from hnet_lm.evaluation.enrichment import Enrichment, EnrichmentCollector
 from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
@@ -24,9 +25,15 @@ class Measured:
     bits_per_byte: float
     num_bytes: int
     sample: str | None
+    enrichments: tuple[Enrichment, ...] = ()
+    """Of each stage that chunks, outermost first."""
 
     def record(self) -> dict[str, Any]:
         found = {"validation/bits_per_byte": self.bits_per_byte, "validation/num_bytes": self.num_bytes}
+        for stage, enrichment in enumerate(self.enrichments):
+            if enrichment.num_cuts:
+                found[f"validation/stage{stage}/boundary_enrichment"] = enrichment.value
+                found[f"validation/stage{stage}/boundary_enrichment_by_chance"] = enrichment.null_mean
         return found if self.sample is None else found | {"sample": self.sample}
 
 
@@ -40,7 +47,7 @@ class Validator:
         if run.data.tokenizer:
             self.scorer = TokenScorer(model, open_byte_pairs(run.data.tokenizer), context)
         else:
-            self.scorer = ByteScorer(model, context)
+            self.scorer = ByteScorer(model, context, unit_starts=True, byte_logprobs=True)
         self.device = device
         self.precision = precision
 
@@ -65,13 +72,19 @@ class Validator:
 
     def _measure(self, texts: Iterable[bytes]) -> Measured:
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        collector = EnrichmentCollector()
+
+        def on_document(domain: str, data: bytes, score: PassageScore) -> None:
+            if score.byte_logprobs is not None:
+                collector.add(score)
+
         self.model.eval()
         with torch.no_grad(), autocast:
-            result = bits_per_byte(self.scorer, {"validation": texts})
+            result = bits_per_byte(self.scorer, {"validation": texts}, on_document)
             writes = self.config.sample_bytes and not self.model.config.reads_tokens
             sample = self._sample() if writes else None
         self.model.train()
-        return Measured(result.value, result.num_bytes, sample)
+        return Measured(result.value, result.num_bytes, sample, tuple(collector.enrichments()))
 
     def _documents(self) -> Iterator[bytes]:
         """Held-out documents until `max_bytes`; the one that crosses it is cut."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
@@ -18,17 +18,20 @@ from hnet_lm.evaluation import (
     BitsPerByte,
     BoundaryStatistics,
     ByteScorer,
+    Evaluation,
     PassageScore,
     bits_per_byte,
     compressor_bits_per_byte,
 )
 from hnet_lm.inputs import local
 
+T = TypeVar("T")
+
 Files = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME=]FILE ...")]
 
 
 @dataclass(frozen=True)
-class EvaluateBitsPerByte:
+class EvaluateBitsPerByte(Evaluation):
     """Bits per byte of whole documents, by domain, with a 95 % bootstrap interval over documents, and the chunks."""
 
     model: Model
@@ -49,9 +52,7 @@ class EvaluateBitsPerByte:
         require_at_least(1, max_bytes=self.max_bytes)
         for name in self.compressors:  # one that is not installed is said now
             compressor_bits_per_byte(b"text", name)
-        paths: dict[str, list[str]] = {}
-        for domain, path in map(_named, self.files):
-            paths.setdefault(domain, []).append(path)
+        paths = named_files(self.files)
         scorer = self.reading.scorer(self.model, unit_starts=True)
         domains = {domain: self._texts(of_domain, scorer) for domain, of_domain in paths.items()}
         chunks = BoundaryStatistics()
@@ -78,13 +79,22 @@ class EvaluateBitsPerByte:
         """The documents of the paths; that the first of each can be read is found out now, not after hours."""
         vocab_size = scorer.model.config.vocab_size
         texts = [documents(path, self.max_bytes, self.reading, vocab_size=vocab_size) for path in paths]
-        return chain.from_iterable([_begun(of_path) for of_path in texts])
+        return chain.from_iterable([begun(of_path) for of_path in texts])
 
     def _compressed(self, data: bytes) -> dict[str, float]:
         return {name: compressor_bits_per_byte(data, name) for name in self.compressors if data}
 
 
-def _begun(texts: Iterator[bytes]) -> Iterator[bytes]:
+def named_files(files: Iterable[str]) -> dict[str, list[str]]:
+    """The paths of each domain."""
+    paths: dict[str, list[str]] = {}
+    for domain, path in map(_named, files):
+        paths.setdefault(domain, []).append(path)
+    return paths
+
+
+def begun(texts: Iterator[T]) -> Iterator[T]:
+    """The same, with its first document read now: what cannot be read is found out before hours of measuring."""
     first = list(islice(texts, 1))
     return chain(first, texts)
 

@@ -7,16 +7,17 @@ from typing import Annotated
 import tyro
 
 from hnet_lm.cli.evaluate.reading import Model
-from hnet_lm.cli.loading import load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.cli.options import require_at_least
 from hnet_lm.cli.tables import print_table, rounded
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
+from hnet_lm.evaluation import Evaluation
 from hnet_lm.extras import import_leaf
 
 
 @dataclass(frozen=True)
-class EvaluateHarness:
+class EvaluateHarness(Evaluation):
     """Tasks of the LM Evaluation Harness; multiple choice gets the accuracy normalised by bytes (acc_bytes) as well."""
 
     model: Model
@@ -33,6 +34,7 @@ class EvaluateHarness:
     """Requests at once."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
+    precision: PrecisionOption = None
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -45,7 +47,7 @@ class EvaluateHarness:
         directory = None if self.task_directory is None else str(self.task_directory)
         manager = harness.ByteTaskManager(include_path=directory, include_defaults=directory is None)
         tasks = harness.find_tasks(self.tasks, manager)
-        model = load_model(self.model, self.device)
+        model = load_model(self.model, self.device, self.precision)
         if model.config.reads_tokens:
             raise UserError(f"{self.model}: the model reads tokens; the harness's tasks are asked of models of bytes")
         lm = harness.HarnessLM.of_model(model, batch_size=self.batch_size)

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from hnet_lm.cli.loading import WeightsOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.data import DataConfig
 from hnet_lm.data import documents as read_documents
-from hnet_lm.data.config import Format
 from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
 from hnet_lm.data.validation import NO_RESERVED_BYTES
 from hnet_lm.errors import UserError
@@ -26,7 +25,7 @@ class Reading:
 
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
-    weights: WeightsOption = None
+    precision: PrecisionOption = None
     window: int | None = None
     """Read in windows of so many bytes (by a model of tokens, of so many tokens), each from a fresh state; without it
     every byte sees all before it."""
@@ -36,18 +35,19 @@ class Reading:
     """Bytes of one call of the model, of all documents together."""
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
 
-    def scorer(self, model: str, *, unit_starts: bool = False) -> ByteScorer:
+    def scorer(self, model: str, *, unit_starts: bool = False, byte_logprobs: bool = False) -> ByteScorer:
         if self.window is None and self.stride is not None:
             raise UserError("--stride goes with --window")
         context = CarriedState()
         if self.window is not None:
             stride = max(self.window // 2, 1) if self.stride is None else self.stride
             context = SlidingWindow(self.window, stride)
-        loaded = load_model(model, self.device, self.weights)
+        loaded = load_model(model, self.device, self.precision)
+        options = {"call_bytes": self.call_bytes, "unit_starts": unit_starts, "byte_logprobs": byte_logprobs}
         if loaded.config.reads_tokens:
             pairs = open_byte_pairs(str(Path(model) / TOKENIZER))
-            return TokenScorer(loaded, pairs, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
-        return ByteScorer(loaded, context, call_bytes=self.call_bytes, unit_starts=unit_starts)
+            return TokenScorer(loaded, pairs, context, **options)
+        return ByteScorer(loaded, context, **options)
 
 
 def documents(
@@ -56,7 +56,7 @@ def documents(
     reading: Reading = Reading(),
     *,
     vocab_size: int = NO_RESERVED_BYTES,
-    default_format: Format = "auto",
+    default_format: str = "auto",
 ) -> Iterator[bytes]:
     """The documents of a source, of a sample its held-out ones; damaged ones are counted on standard error.
 

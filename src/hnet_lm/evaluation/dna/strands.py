@@ -3,13 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from hnet_lm.data.formats.fasta import COMPLEMENT
 from hnet_lm.evaluation.scorer import Passage, PassageScore, Scorer
-
-
-def reverse_complement(bases: bytes) -> bytes:
-    """The other strand, read in its own direction."""
-    return bases[::-1].translate(COMPLEMENT)
+from hnet_lm.genome.codes import reverse_complement
 
 
 class BothStrands:

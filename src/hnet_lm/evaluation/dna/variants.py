@@ -9,16 +9,15 @@ from 1, as in VCF).
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from hnet_lm.data.error_report import raise_error
 from hnet_lm.data.parts import Report
 from hnet_lm.errors import DataError
-from hnet_lm.evaluation.dna.reference import Reference
 from hnet_lm.evaluation.scorer import Passage, Scorer
+from hnet_lm.genome import Reference
 from hnet_lm.inputs import decoded_lines, opened
 
 FLANK = 1000
@@ -26,6 +25,9 @@ SHOWN_BASES = 20  # of a long allele, in a message
 COLUMNS = ("chrom", "pos", "ref", "alt")
 BASES = re.compile(r"[ACGTUNRYSWKMBDHV]+")
 POSITION = re.compile(r"[0-9]{1,15}")
+IDENTIFIER = "id"
+
+OnLine = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Variant:
     reference: str
     alternative: str
     line: int
+    identifier: str = "."
+    """The file's ID, such as an rs number; `.` for none."""
+    allele: int = 0
+    """Which of the line's alternative alleles, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +62,23 @@ class VariantFile:
     """The variants of a VCF or tab-separated file, one for each alternative allele, read as they are asked for.
 
     Alleles that are no bases (`<DEL>`, `*`, `.`) are left out and counted in `num_symbolic`. A line that is no variant
-    is reported; a file without the columns raises DataError.
+    is reported; a file without the columns raises DataError. `on_line(number, line)` gets every line of the file as it
+    is read, before its variants are; bytes that are not UTF-8 are in it as surrogates ("surrogateescape").
     """
 
-    def __init__(self, path: str | Path, report: Report = raise_error) -> None:
+    def __init__(self, path: str | Path, report: Report = raise_error, on_line: OnLine | None = None) -> None:
         self.path = path
         self.num_symbolic = 0
         self._report = report
+        self._on_line = on_line
 
     def __iter__(self) -> Iterator[Variant]:
         columns: dict[str, int] | None = None
         first_line = None
         with opened(self.path) as stream:
-            for number, line in enumerate(decoded_lines(stream, str(self.path)), start=1):
+            for number, line in enumerate(decoded_lines(stream, str(self.path), "surrogateescape"), start=1):
+                if self._on_line is not None:
+                    self._on_line(number, line)
                 if not line.strip() or line.startswith("##"):
                     continue
                 if columns is None:
@@ -86,13 +96,14 @@ class VariantFile:
 
     def _variants(self, line: str, columns: dict[str, int], number: int) -> Iterator[Variant]:
         try:
-            sequence, position, reference, alternatives = _fields(line, columns, f"{self.path}, line {number}")
+            where = f"{self.path}, line {number}"
+            sequence, position, reference, alternatives, identifier = _fields(line, columns, where)
         except DataError as error:
             self._report(error)
             return
-        for alternative in alternatives.split(","):
+        for allele, alternative in enumerate(alternatives.split(",")):
             if BASES.fullmatch(alternative):
-                yield Variant(sequence, position, reference, alternative, number)
+                yield Variant(sequence, position, reference, alternative, number, identifier, allele)
             else:
                 self.num_symbolic += 1
 
@@ -133,7 +144,7 @@ def _stretches(reference: Reference, variant: Variant, flank: int) -> tuple[byte
     where = f"variant in line {variant.line}, {variant.sequence}:{variant.position}"
     region = reference.region(variant.sequence, start, end)
     if region is None:
-        raise DataError(f"{where}: is not in the reference, which has {_summary(reference)}{_hint(variant, reference)}")
+        raise DataError(f"{where}: is not in the reference, which has {reference.absence(variant.sequence)}")
     begin, stop = start - region.start, end - region.start
     if region.bases[begin:stop] != variant.reference.encode():
         there = region.bases[begin:stop][:SHOWN_BASES].decode("ascii", "replace")
@@ -147,29 +158,23 @@ def _stretches(reference: Reference, variant: Variant, flank: int) -> tuple[byte
 
 def _columns(header: str) -> dict[str, int] | None:
     names = [name.strip().lower() for name in header.lstrip("#").split("\t")]
-    return {name: names.index(name) for name in COLUMNS} if set(COLUMNS) <= set(names) else None
+    wanted = (*COLUMNS, *({IDENTIFIER} & set(names)))
+    return {name: names.index(name) for name in wanted} if set(COLUMNS) <= set(names) else None
 
 
-def _fields(line: str, columns: dict[str, int], where: str) -> tuple[str, int, str, str]:
+def _fields(line: str, columns: dict[str, int], where: str) -> tuple[str, int, str, str, str]:
     last = max(columns.values())
     fields = line.split("\t", last + 1)  # behind them may stand the genotypes of many thousand samples
     if len(fields) <= last:
         raise DataError(f"{where}: has {len(fields)} columns, fewer than the first line names")
     sequence, position, reference, alternatives = (fields[columns[name]].strip() for name in COLUMNS)
     if not POSITION.fullmatch(position) or int(position) < 1:
-        raise DataError(f"{where}: the position must be a whole number from 1, got {position[:SHOWN_BASES]!r}")
+        raise DataError(f"{where}: the position must be a whole number from 1, got {_shown(position)}")
     if not BASES.fullmatch(reference.upper()):
-        raise DataError(f"{where}: the reference allele must be bases, got {reference[:SHOWN_BASES]!r}")
-    return sequence, int(position), reference.upper(), alternatives.upper()
+        raise DataError(f"{where}: the reference allele must be bases, got {_shown(reference)}")
+    identifier = fields[columns[IDENTIFIER]].strip() if IDENTIFIER in columns else ""
+    return sequence, int(position), reference.upper(), alternatives.upper(), identifier or "."
 
 
-def _summary(reference: Reference) -> str:
-    shown = [f"{region.sequence}:{region.start + 1}-{region.end}" for region in islice(reference, 4)]
-    return ", ".join([*shown[:3], *(["..."] if len(shown) > 3 else [])])
-
-
-def _hint(variant: Variant, reference: Reference) -> str:
-    """Assemblies name chromosomes `chr1` or `1`: what to do where the other name is there."""
-    name = variant.sequence
-    other = name.removeprefix("chr") if name.startswith("chr") else f"chr{name}"
-    return f"; it has {other!r}, so rename one of them" if other in reference.regions else ""
+def _shown(value: str) -> str:
+    return repr(value[:SHOWN_BASES].encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hnet_lm.errors import ConfigError
-from hnet_lm.evaluation.dna.reference import Reference
 from hnet_lm.evaluation.scorer import Passage, Scorer
+from hnet_lm.genome import Reference
 
 WindowPlace = tuple[str, int, int]
 

@@ -1,0 +1,85 @@
+"""How far a model's cuts depend on what they should not depend on.
+
+Shift: the text without its first bytes, as another way to divide a corpus into documents would have it. Changed byte:
+one byte of the text replaced by another byte of it; the cuts at that byte and the one behind it are not counted, but
+the cuts of the following bytes are. Both give F1 of the cuts before and after: 1 where nothing moves. As in everything
+that counts cuts, the first byte of a text is left out.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hnet_lm.inspect import chunks
+from hnet_lm.model import HNetLM
+
+SHIFTS = (1, 7, 64)
+HORIZON = 256
+"""Bytes behind a changed one in which cuts are compared."""
+PIECE_BYTES = 2048
+NUM_CHANGES = 4
+
+
+@dataclass
+class Stability:
+    """Cuts of one stage before and after, and those that both have."""
+
+    num_before: int = 0
+    num_after: int = 0
+    num_both: int = 0
+
+    def add(self, before: np.ndarray, after: np.ndarray) -> None:
+        self.num_before += len(before)
+        self.num_after += len(after)
+        self.num_both += len(np.intersect1d(before, after))
+
+    @property
+    def f1(self) -> float:
+        total = self.num_before + self.num_after
+        return 2 * self.num_both / total if total else float("nan")
+
+
+@dataclass
+class StageStability:
+    """Of a shift of the text, and of one changed byte."""
+
+    shift: Stability = field(default_factory=Stability)
+    changed_byte: Stability = field(default_factory=Stability)
+
+    def to_json(self) -> dict[str, float | None]:
+        figures = {"shift_f1": self.shift.f1, "changed_byte_f1": self.changed_byte.f1}
+        return {name: None if value != value else value for name, value in figures.items()}
+
+
+def stability(model: HNetLM, texts: Iterable[bytes], *, seed: int = 0) -> list[StageStability]:
+    """Of every stage, on the first bytes of each text; texts too short for a shift and a changed byte are left out."""
+    found = [StageStability() for _ in range(model.config.num_stages)]
+    random = np.random.default_rng(seed)
+    for text in texts:
+        data = text[:PIECE_BYTES]
+        if len(data) <= 2 * max(SHIFTS):
+            continue
+        before = _cuts(model, data)
+        for shift in SHIFTS:
+            after = _cuts(model, data[shift:])
+            for stage, old, new in zip(found, before, after, strict=True):
+                stage.shift.add(old[old > shift], new[new > 0] + shift)
+        for place in random.integers(1, len(data) - 1, size=NUM_CHANGES).tolist():
+            others = np.frombuffer(data, dtype=np.uint8)
+            others = others[others != data[place]]
+            if not len(others):
+                continue
+            changed = data[:place] + bytes([int(random.choice(others))]) + data[place + 1 :]
+            after = _cuts(model, changed[: place + HORIZON + 2])
+            for stage, old, new in zip(found, before, after, strict=True):
+                stage.changed_byte.add(_behind(old, place), _behind(new, place))
+    return found
+
+
+def _cuts(model: HNetLM, data: bytes) -> list[np.ndarray]:
+    return [stage.starts for stage in chunks(model, data).stages]
+
+
+def _behind(cuts: np.ndarray, place: int) -> np.ndarray:
+    return cuts[(cuts > place + 1) & (cuts <= place + 1 + HORIZON)]

@@ -1,0 +1,25 @@
+"""Where Chinese words start, by jieba's segmentation (its dictionary, and its hidden Markov model for other words).
+
+Needs the `jieba` package.
+"""
+
+import logging
+import warnings
+
+import numpy as np
+
+from hnet_lm.inspect.characters import utf8_lengths
+
+with warnings.catch_warnings():  # of escapes in its source, which Python 3.12 shows where it was not compiled before
+    warnings.simplefilter("ignore")
+    import jieba
+
+jieba.setLogLevel(logging.WARNING)  # it says on standard error how long its dictionary took
+
+
+def chinese_word_offsets(data: bytes) -> np.ndarray:
+    """The first byte of every word and punctuation mark; white space is neither."""
+    text = data.decode("utf-8", "surrogateescape")
+    byte_of_character = np.concatenate([[0], np.cumsum(utf8_lengths(text))])
+    starts = [start for word, start, _ in jieba.tokenize(text) if word.strip()]
+    return byte_of_character[np.array(starts, dtype=np.int64)]
