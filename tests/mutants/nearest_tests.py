@@ -46,6 +46,8 @@ INSPECT = (
 )
 
 NEAREST: dict[str, tuple[str, ...]] = {
+    "__init__.py": ("tests/test_facade.py",),
+    "__main__.py": COMMANDS,
     "baselines/": (
         "tests/baselines/test_families.py",
         "tests/baselines/test_chunkers.py",
