@@ -5,7 +5,7 @@ from refusals import file_of, read_or_refused
 from hnet_lm.inspect.place import edges, read_annotations
 
 SEEDS = (
-    b"track name=x\nchr1\t0\t5\tgene\nchr2\t3\t9\n#comment\nbrowser position\n",
+    b"track name=x\nchr1\t0\t5\tgene\t0\t-\nchr2\t3\t9\n#comment\nbrowser position\n",
     b"\xef\xbb\xbfchr1 7 9\r\nchr1\t9\t7\n",
     b"chr1\t-1\tx\n",
     b"chr1\t10\t99\tg\t0\t-\t20\t80\t0\t2\t30,20,\t0,69,\n",

@@ -60,6 +60,8 @@ def _coding(fields: Sequence[str], start: int, end: int, where: str) -> tuple[tu
         if len(sizes) != len(starts):
             raise DataError(f"{where}: has {len(sizes)} block sizes and {len(starts)} block starts")
         blocks = [(start + offset, start + offset + size) for offset, size in zip(starts, sizes, strict=True)]
+    if (last := max(block[1] for block in blocks)) > end:
+        raise DataError(f"{where}: a block ends at {last}, behind the end of the interval, {end}")
     parts = [(max(first, thick_start), min(last, thick_end)) for first, last in sorted(blocks)]
     return tuple(part for part in parts if part[0] < part[1])
 
