@@ -27,7 +27,10 @@ def test_half_for_the_oldest_the_rest_for_the_shortest(unread: list[int], budget
     assert prompt_shares(unread, [1] * len(unread), budget) == shares
 
 
-@given(st.lists(st.tuples(st.integers(1, 40_000), st.integers(0, 40_000)), min_size=1, max_size=20), st.integers(1, 3000))
+LENGTHS = st.tuples(st.integers(1, 40_000), st.integers(0, 40_000))
+
+
+@given(st.lists(LENGTHS, min_size=1, max_size=20), st.integers(1, 3000))
 def test_the_budget_is_kept_and_used_and_the_oldest_goes_on(prompts: list[tuple[int, int]], budget: int):
     unread = [num for num, _ in prompts]
     costs = [byte_cost(num_read) for _, num_read in prompts]
