@@ -38,7 +38,10 @@ from hnet_lm.model import HNetLM
 
 
 class Engine:
-    """Serves many requests with one stepper. State: the active requests, oldest first, and a queue of the others."""
+    """Serves many requests with one stepper. State: the active requests, oldest first, and a queue of the others.
+
+    `max_active` is how many may be active, `num_prompt_ids_read` how many ids of prompts it has read up to now.
+    """
 
     def __init__(
         self, model: HNetLM | Stepper, limits: EngineLimits | None = None, weights: Weights | None = None
@@ -66,7 +69,8 @@ class Engine:
         self.limits = limits
         self._config = self.stepper.model.config
         self._cost_grows = sees_everything(self._config)
-        self._max_active = min(limits.max_active, self.stepper.max_streams)
+        self.max_active = min(limits.max_active, self.stepper.max_streams)
+        self.num_prompt_ids_read = 0
         self._handles = count()
         self._queue: deque[ActiveRequest] = deque()
         self._active: list[ActiveRequest] = []
@@ -82,6 +86,10 @@ class Engine:
     @property
     def num_queued(self) -> int:
         return len(self._queue)
+
+    def num_before(self, length: int) -> int:
+        """How many ids of other prompts, about, would be read before the end of a new one of so many bytes."""
+        return sum(min(r.num_unread, length + 1) for r in (*self._active, *self._queue) if r.is_prefilling)
 
     @property
     def state_bytes(self) -> int:
@@ -138,7 +146,7 @@ class Engine:
         if not self._queue:
             return
         needed = sum(map(self._pages_needed, self._active))
-        while self._queue and len(self._active) < self._max_active:
+        while self._queue and len(self._active) < self.max_active:
             needed += self._pages_needed(self._queue[0])
             if self._active and needed > self.stepper.pool.num_pages:
                 break
@@ -206,6 +214,7 @@ class Engine:
         for index, (request, length) in enumerate(plan):
             start, end = end, end + length
             reports.append(_report(out, request, index, start, length))
+            self.num_prompt_ids_read += length if request.is_prefilling else 0
             request.advance(length)
             if request.num_unread == 0:
                 complete[end - 1] = request
