@@ -2,43 +2,55 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+CORE := $(VENV)/.installed-core
+DEV := $(VENV)/.installed-dev
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench lint format types test unit clean
+.PHONY: help install demo bench lint format types test unit wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-install: $(STAMP)  ## make .venv and install the pinned versions
+install: $(DEV)  ## make .venv and install everything, in the versions that the tests ran with
 
-$(STAMP): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(PIP) torch
+	$(PIP) -e '.[plot]'
 	@touch $@
 
-demo: $(STAMP)  ## train a small model for a few minutes and show what it learned
-	$(BIN)/hnet-lm demo configs/runs/demo.toml
+$(DEV): $(CORE)
+	$(PIP) -e '.[dev]'
+	@touch $@
 
-bench: $(STAMP)  ## measure the speed on this machine, beside what else people would use
+demo: $(CORE)  ## install what it needs, train a small model for a few minutes and show what it learned
+	$(BIN)/hnet-lm demo
+
+bench: $(DEV)  ## measure the speed on this machine, beside what else people would use
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run.py
 
-lint: $(STAMP)  ## ruff: style and format
+lint: $(DEV)  ## style and format (ruff), workflows (their schema, and zizmor)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(BIN)/zizmor --offline --no-progress --quiet .github
 
-format: $(STAMP)  ## let ruff mend style and format
+format: $(DEV)  ## let ruff mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(STAMP)  ## pyright
+types: $(DEV)  ## pyright
 	$(BIN)/pyright
 
-unit: $(STAMP)  ## the tests alone
+unit: $(DEV)  ## the tests alone
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: lint types unit  ## everything that must hold: style, types, tests
 
+wheel: $(DEV)  ## dist/: the wheel and the source distribution
+	$(BIN)/python -m hatchling build
+
 clean:  ## remove what the targets made
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs dist .pytest_cache .ruff_cache .hypothesis

@@ -32,8 +32,9 @@ import torch
 import hnet_lm
 from hnet_lm.config import HNetConfig
 from hnet_lm.model import HNetLM
+from hnet_lm.named_configs import FOLDER
 
-CONFIG = Path(__file__).parent.parent / "configs" / "models" / "tiny_2stage.json"
+CONFIG = FOLDER / "models" / "tiny_2stage.json"
 KEY = "the-right-key"
 MAX_BODY_BYTES = 300_000
 MAX_SEND_SECONDS = 5.0

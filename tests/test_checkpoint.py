@@ -19,8 +19,9 @@ from hnet_lm.checkpoint import FILES, load, save
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError, UserError
 from hnet_lm.model import HNetLM
+from hnet_lm.named_configs import FOLDER
 
-MODELS = Path(__file__).parent.parent / "configs" / "models"
+MODELS = FOLDER / "models"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Configurations: the reference schema there and back, the shipped ones, layouts."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +9,9 @@ from hypothesis import strategies as st
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.layout import BLOCK_KINDS, parse_layout
+from hnet_lm.named_configs import FOLDER
 
-MODELS = Path(__file__).parent.parent / "configs" / "models"
+MODELS = FOLDER / "models"
 PUBLISHED = (
     "hnet_1stage_L",
     "hnet_1stage_XL",

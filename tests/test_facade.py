@@ -17,7 +17,7 @@ def test_every_name_resolves(name: str):
 
 def test_what_is_promised_is_there():
     model = {"HNetLM", "HNetConfig", "Sequences", "load", "save", "load_official"}
-    promised = model | {"losses", "official", "generate", "stream", "score", "chunks"}
+    promised = model | {"losses", "official", "generate", "stream", "score", "chunks", "embed", "convert", "train"}
     assert promised <= set(dir(hnet_lm))
     assert hnet_lm.losses.ratio_loss
     assert hnet_lm.official.parameter_names

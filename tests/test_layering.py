@@ -10,7 +10,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 
 ROOT = Path(__file__).parents[1]
 
-PLAIN = ("errors", "extras")
+PLAIN = ("errors", "extras", "registry", "tables")
 BASE = ("config", "chunker_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
@@ -22,6 +22,7 @@ MODEL_INWARDS = (
     ("lm",),
     ("padding", "initialization"),
     ("hnet",),
+    ("rounding",),
     ("dynamic_chunking", "isotropic"),
     ("block",),
     ("mixers",),
@@ -32,10 +33,13 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
+    "tables": ("errors",),
+    "registry": ("tables", "errors"),
     "inputs": PLAIN,
-    "config": ("chunker_config", "layout", "inputs", "errors"),
+    "named_configs": ("inputs", "errors"),
+    "config": ("chunker_config", "layout", "named_configs", "inputs", "errors"),
     "layout": ("errors",),
-    "chunker_config": ("errors",),
+    "chunker_config": ("registry", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),
@@ -46,19 +50,20 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for part in parts
     },
     "model.flops": ("config", "chunker_config", "layout", "errors"),
-    "losses": ("model.dynamic_chunking", "ops", *PLAIN),
+    "losses": ("model.dynamic_chunking", "ops", "sequences", *PLAIN),
     "hub": PLAIN,
     "outputs": ("errors",),
     "figures": (),
     "weights": ("model", *READING),
     "checkpoint": ("weights", "hub", "model", *READING),
     "official": ("weights", "model", *READING),
+    "conversion": ("official", "checkpoint", "outputs", "model"),
     "baselines": ("model", *BASE),
     "data": ("sequences", "inputs", *PLAIN),
     "generation": ("model", *BASE),
     "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
     "evaluation": ("figures", "model", "losses", "data", "generation", *READING),
-    "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", *READING),
+    "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", "named_configs", *READING),
     "inspect": ("figures", "model", *READING),
     "serving": ("generation", "inspect", "model", *READING),
     "cli": ("*",),

@@ -16,9 +16,10 @@ from hnet_lm.cli.main import main
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import UserError
 from hnet_lm.model import HNetLM
+from hnet_lm.named_configs import FOLDER
 from hnet_lm.official import load_official
 
-MODELS = Path(__file__).parent.parent / "configs" / "models"
+MODELS = FOLDER / "models"
 GOLDEN = Path(__file__).parent / "goldens" / "one_stage"
 
 

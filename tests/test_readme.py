@@ -20,10 +20,9 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the repository's configurations in which `runs/demo` is a small untrained model."""
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    """A folder in which `runs/demo` is a small untrained model."""
     torch.manual_seed(0)
-    config = hnet_lm.HNetConfig.load(ROOT / "configs/models/tiny_1stage.json")
+    config = hnet_lm.HNetConfig.load("tiny_1stage")
     hnet_lm.save(hnet_lm.HNetLM(config), tmp_path / "runs/demo")
     monkeypatch.chdir(tmp_path)
     return tmp_path

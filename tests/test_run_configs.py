@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from hnet_lm.config import HNetConfig
+from hnet_lm.named_configs import FOLDER
 from hnet_lm.training.config import RunConfig
 
-RUNS = sorted((Path(__file__).parents[1] / "configs/runs").glob("*.toml"))
+RUNS = sorted((FOLDER / "runs").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hnet_lm.generation.rounded_weights import Weights
+from hnet_lm.named_configs import FOLDER
 
 ROOT = Path(__file__).parents[2]
-MODELS = ROOT / "configs" / "models"
+MODELS = FOLDER / "models"
 BYTES_PER_CHUNK = 5.0  # what random routers are set to
 
 
@@ -78,7 +79,7 @@ class Settings:
     length: LengthSettings = LengthSettings()
     read_lengths: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     read_passes: int = 3
-    demo: Path = ROOT / "configs" / "runs" / "demo.toml"
+    demo: Path = FOLDER / "runs" / "demo.toml"
 
 
 FULL = Settings()

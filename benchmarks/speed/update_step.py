@@ -8,13 +8,14 @@ from itertools import accumulate
 from operator import mul
 
 from hnet_lm.data import Batch
+from hnet_lm.losses import RatioLoss
 from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import FORWARD_AND_BACKWARD, total_flops_per_byte
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.machine import choose_precision
 from hnet_lm.training.memory import keep_freed_memory
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer, set_learning_rate
-from hnet_lm.training.step import LossTerms, StepFigures, StepResult, update
+from hnet_lm.training.step import StepFigures, StepResult, update
 from speed.settings import BYTES_PER_CHUNK
 
 RATIO_LOSS_WEIGHT = 0.03
@@ -30,7 +31,7 @@ class UpdateStep:
         self._ranks = Ranks(rank=0, num_ranks=1, device=model.device)
         self._precision = choose_precision("auto", model.device)
         target_ratios = [BYTES_PER_CHUNK] * model.config.num_stages
-        self._terms = LossTerms(target_ratios, RATIO_LOSS_WEIGHT, over_all_ranks=False)
+        self._terms = [RatioLoss(tuple(target_ratios), False, weight=RATIO_LOSS_WEIGHT)]
         self._config = OptimizerConfig()
         self._optimizer = build_optimizer(model, self._config, target_ratios)
         set_learning_rate(self._optimizer, 0.0)

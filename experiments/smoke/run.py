@@ -63,7 +63,7 @@ def match(corpus: Corpus) -> None:
         return
     sizes = ["--bytes-per-chunk", str(corpus.ratio), "--stride", str(corpus.ratio), "--num-tokens", str(NUM_TOKENS)]
     sizes += ["--sequence-length", str(SEQUENCE_LENGTH)]
-    where = ["--to", "configs/models/demo.json", "--text", f"sample:{corpus.name}", "--output", str(folder)]
+    where = ["--to", "demo", "--text", f"sample:{corpus.name}", "--output", str(folder)]
     byte_model = ["--byte-model", str(run_directory(corpus, BYTE_MODEL))]
     hnet_lm("match", *where, *sizes, *byte_model, "--family", *wanted)
 

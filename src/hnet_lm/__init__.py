@@ -16,31 +16,49 @@ if TYPE_CHECKING:
     from hnet_lm.checkpoint import load as load
     from hnet_lm.checkpoint import save as save
     from hnet_lm.config import HNetConfig as HNetConfig
+    from hnet_lm.conversion import convert as convert
+    from hnet_lm.data import Batch as Batch
+    from hnet_lm.data import DataConfig as DataConfig
+    from hnet_lm.data import DataLoader as DataLoader
+    from hnet_lm.data import SourceConfig as SourceConfig
     from hnet_lm.errors import UserError as UserError
+    from hnet_lm.evaluation.embeddings import Embeddings as Embeddings
+    from hnet_lm.evaluation.embeddings import embed as embed
+    from hnet_lm.generation import Score as Score
     from hnet_lm.generation import generate as generate
     from hnet_lm.generation import score as score
     from hnet_lm.generation import stream as stream
+    from hnet_lm.inspect import Chunks as Chunks
     from hnet_lm.inspect import chunks as chunks
     from hnet_lm.model import HNetLM as HNetLM
     from hnet_lm.model import HNetOutput as HNetOutput
     from hnet_lm.official import load_official as load_official
     from hnet_lm.sequences import Sequences as Sequences
+    from hnet_lm.training.config import RunConfig as RunConfig
+    from hnet_lm.training.loop import train as train
+    from hnet_lm.training.optimizer import OptimizerConfig as OptimizerConfig
+    from hnet_lm.training.optimizer import build_optimizer as build_optimizer
+    from hnet_lm.training.run import TrainState as TrainState
 
 _MODULES = ("losses", "official", "ops")
-_MODULE_OF = {
-    "load": "checkpoint",
-    "save": "checkpoint",
-    "HNetConfig": "config",
-    "UserError": "errors",
-    "generate": "generation",
-    "score": "generation",
-    "stream": "generation",
-    "chunks": "inspect",
-    "HNetLM": "model",
-    "HNetOutput": "model",
-    "load_official": "official",
-    "Sequences": "sequences",
+_NAMES_OF = {
+    "checkpoint": ("load", "save"),
+    "config": ("HNetConfig",),
+    "conversion": ("convert",),
+    "data": ("Batch", "DataConfig", "DataLoader", "SourceConfig"),
+    "errors": ("UserError",),
+    "evaluation.embeddings": ("Embeddings", "embed"),
+    "generation": ("Score", "generate", "score", "stream"),
+    "inspect": ("Chunks", "chunks"),
+    "model": ("HNetLM", "HNetOutput"),
+    "official": ("load_official",),
+    "sequences": ("Sequences",),
+    "training.config": ("RunConfig",),
+    "training.loop": ("train",),
+    "training.optimizer": ("OptimizerConfig", "build_optimizer"),
+    "training.run": ("TrainState",),
 }
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

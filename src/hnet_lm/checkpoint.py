@@ -149,8 +149,13 @@ def reason(error: BaseException) -> str:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or a directory's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file, or a directory's list of names, is on the disk.
+
+    Windows opens no directories, and writes back only what is open for writing.
+    """
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

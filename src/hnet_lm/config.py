@@ -17,16 +17,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hnet_lm.chunker_config import (
-    ChunkerConfig,
-    DynamicChunkerConfig,
-    EntropyChunkerConfig,
-    parse_chunkers,
-    written,
-)
+from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig, ChunkerSite, parse_chunkers
 from hnet_lm.errors import ConfigError, unknown_key
 from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
+from hnet_lm.named_configs import config_file
 
 MAMBA2_HEAD_DIM = 64
 EXTENSIONS = ("chunkers", "byte_model", "spacebyte", "reads_tokens")
@@ -141,8 +136,11 @@ class HNetConfig:
     def _check_extensions(self) -> None:
         if self.chunkers and len(self.chunkers) != self.num_stages:
             raise ConfigError(f"chunkers: the model chunks {self.num_stages} times, not {len(self.chunkers)}")
-        asks = any(isinstance(chunker, EntropyChunkerConfig) for chunker in self.chunkers)
-        if asks != (self.byte_model is not None):
+        for stage, chunker in enumerate(self.chunkers):
+            if chunker.reads_bytes and stage > 0:
+                who = f"chunkers, entry {stage}: {chunker.name!r}"
+                raise ConfigError(f"{who} looks at the bytes, which only the outermost stage has")
+        if self.asks_byte_model != (self.byte_model is not None):
             raise ConfigError("byte_model: goes with an 'entropy' chunker, and an 'entropy' chunker needs it")
         if self.byte_model is not None and self.byte_model.vocab_size != self.vocab_size:
             sizes = f"{self.byte_model.vocab_size}, that of the model {self.vocab_size}"
@@ -167,7 +165,16 @@ class HNetConfig:
     @property
     def all_chunkers(self) -> tuple[ChunkerConfig, ...]:
         """Of every stage that chunks, outermost first."""
-        return self.chunkers or (DynamicChunkerConfig(),) * self.num_stages
+        return self.chunkers or (CHUNKERS.parse({"name": "dynamic"}, "chunkers"),) * self.num_stages
+
+    def chunker_site(self, stage: int, byte_model: Any = None) -> ChunkerSite:
+        """Where the chunker of a stage stands."""
+        return ChunkerSite(stage, self.stages[stage].d_model, self.bos_id, self.eos_id, byte_model)
+
+    @property
+    def asks_byte_model(self) -> bool:
+        """Whether a chunker needs the `byte_model`."""
+        return any(chunker.asks_byte_model for chunker in self.chunkers)
 
     @property
     def bos_id(self) -> int:
@@ -224,14 +231,15 @@ class HNetConfig:
                 for key in fields(AttentionConfig)
             },
             "tie_embeddings": self.tie_embeddings,
-            **({"chunkers": [written(chunker) for chunker in self.chunkers]} if self.chunkers else {}),
+            **({"chunkers": [CHUNKERS.written(chunker) for chunker in self.chunkers]} if self.chunkers else {}),
             **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
             **{key: True for key in ("spacebyte", "reads_tokens") if getattr(self, key)},
         }
 
     @classmethod
     def load(cls, path: str | Path) -> "HNetConfig":
-        """From a JSON file in the reference schema."""
+        """From a JSON file in the reference schema, or by a name that comes with the package (`hnet_2stage_L`)."""
+        path = config_file(path, "models")
         text = read_text(path, ConfigError)
         try:
             data = json.loads(text)

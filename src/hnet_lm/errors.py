@@ -26,3 +26,9 @@ def unknown_key(key: str, known: Iterable[str], where: str) -> ConfigError:
     near = difflib.get_close_matches(key, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
     return ConfigError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of foreign code says, in one line that begins with its type."""
+    said = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

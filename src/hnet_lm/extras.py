@@ -1,9 +1,15 @@
 """Optional dependencies: a leaf module that needs one is imported when it is used, and only then."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from hnet_lm.errors import UserError
+
+
+def is_installed(package: str) -> bool:
+    """Whether an optional package is there; it is not imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def import_leaf(module: str, extra: str, purpose: str, error_type: type[UserError] = UserError) -> ModuleType:

@@ -85,6 +85,15 @@ class Sequences:
         memo: dict[Hashable, Any] = {} if lengths is None else {"host_lengths": lengths}
         return Sequences(cu_seqlens, self.slots, _memo=memo, _is_checked=True)
 
+    def lengthened(self, num_positions: int) -> "Sequences":
+        """The same sequences, of which the last one is longer by so many positions; without what is known per
+        position."""
+        if not num_positions:
+            return self
+        lengths = [*self.host_lengths[:-1], self.host_lengths[-1] + num_positions]
+        cu_seqlens = torch.cat([self.cu_seqlens[:-1], self.cu_seqlens[-1:] + num_positions])
+        return self.inner(cu_seqlens, lengths)
+
     @property
     def host_lengths(self) -> list[int]:
         """Lengths as Python integers. On an accelerator the first use waits for the device."""

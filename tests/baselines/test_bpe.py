@@ -22,10 +22,10 @@ from hnet_lm.evaluation import ByteScorer, CarriedState, Passage, SlidingWindow,
 from hnet_lm.generation import generate
 from hnet_lm.inspect.bpe import bpe_offsets
 from hnet_lm.model import HNetLM
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.metrics import read_metrics
-from hnet_lm.training.tables import from_table
 
 WORDS = "the cat sat on the mat and the dog saw the cat run to the barn with a hat".split()  # noqa: SIM905
 TEXTS = [" ".join(WORDS[i % 7 :] * (i % 3 + 1)) + f" {i}.\n" for i in range(40)]

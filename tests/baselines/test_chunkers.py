@@ -272,7 +272,7 @@ def test_config_there_and_back(chunker: str):
         ({"chunkers": [{"name": "pool", "stride": 1}]}, "stride of 'pool' must be a whole number, 2 or more, got 1"),
         ({"chunkers": [{"name": "pool", "stride": 2.5}]}, "must be a whole number"),
         ({"chunkers": [{"name": "random", "rate": 1.5}]}, "rate of 'random' must lie between 0 and 1, got 1.5"),
-        ({"chunkers": [{"name": "random", "rate": "high"}]}, "rate must be a number, got 'high'"),
+        ({"chunkers": [{"name": "random", "rate": "high"}]}, "rate: must be a number, got 'high'"),
         ({"chunkers": [{"name": "random", "seed": -1}]}, "seed of 'random' must be a whole number"),
         ({"chunkers": ["space"]}, "entry 0: must be an object with a name"),
         ({"chunkers": "space"}, "must be a list with one entry for each stage that chunks"),

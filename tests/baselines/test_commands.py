@@ -20,13 +20,14 @@ from hnet_lm.evaluation import ByteScorer, bits_per_byte, perturbed_bits_per_byt
 from hnet_lm.evaluation.comparison import plain_number
 from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import total_flops_per_byte
+from hnet_lm.named_configs import FOLDER
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.optimizer import lr_multipliers
-from hnet_lm.training.tables import from_table
 
-REFERENCE = Path(__file__).parents[2] / "configs" / "models" / "demo.json"
+REFERENCE = FOLDER / "models" / "demo.json"
 WORDS = "a cat and the dog sat on some large mats while it rained over Amsterdam and Ghent".split()  # noqa: SIM905
 
 
@@ -280,7 +281,7 @@ def test_compare(matched: Path, corpus: Path, byte_model: Path, tmp_path: Path, 
     [
         (
             ["match", "--to", "{reference}", "--family", "spacebite"],
-            "unknown key 'spacebite'; did you mean 'spacebyte'?",
+            "--family: no family 'spacebite'; there are llamabyte, ",
         ),
         (["match", "--to", "{reference}", "--family", "hnet-entropy", "--output", "{tmp}"], "needs --byte-model"),
         (["match", "--to", "no.json"], "no.json: cannot be read"),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,24 +17,23 @@ from hnet_lm.baselines import (
     build,
     entropy_threshold,
     match,
-    space_bytes_per_chunk,
+    rule_bytes_per_chunk,
 )
-from hnet_lm.chunker_config import (
-    ChunkerConfig,
-    EntropyChunkerConfig,
-    PoolChunkerConfig,
-    RandomChunkerConfig,
-    SpaceChunkerConfig,
-)
+from hnet_lm.chunker_config import ChunkerConfig
 from hnet_lm.config import HNetConfig, StageConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.layout import BlockKind, parse_layout
 from hnet_lm.model import HNetLM
+from hnet_lm.model.dynamic_chunking.chunkers.entropy import EntropyChunkerConfig
+from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunkerConfig
+from hnet_lm.model.dynamic_chunking.chunkers.random import RandomChunkerConfig
+from hnet_lm.model.dynamic_chunking.chunkers.space import SpaceChunkerConfig
 from hnet_lm.model.flops import forward_flops_per_byte, stage_lengths, total_flops_per_byte
 from hnet_lm.model.mixers import Attention
+from hnet_lm.named_configs import FOLDER
 from hnet_lm.ops import use_backend
 
-MODELS = Path(__file__).parents[2] / "configs" / "models"
+MODELS = FOLDER / "models"
 DEMO = HNetConfig.load(MODELS / "demo.json")
 RULES: dict[str, ChunkerConfig] = {
     "space": SpaceChunkerConfig(),
@@ -187,9 +185,10 @@ def others(block: BlockKind, stage: StageConfig, config: HNetConfig, length: flo
 
 
 def test_bytes_a_chunk_of_spaces():
-    assert space_bytes_per_chunk([b"one two", b"three"], 254) == pytest.approx(12 / 3)  # "BOS one", " two", "BOS three"
+    found = rule_bytes_per_chunk(SpaceChunkerConfig(), [b"one two", b"three"], 254)
+    assert found == pytest.approx(12 / 3)  # "BOS one", " two", "BOS three"
     with pytest.raises(ConfigError, match="no text"):
-        space_bytes_per_chunk([], 254)
+        rule_bytes_per_chunk(SpaceChunkerConfig(), [], 254)
 
 
 def test_the_entropy_threshold_gives_chunks_of_the_length_asked_for():

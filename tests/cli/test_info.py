@@ -9,8 +9,9 @@ from hnet_lm.checkpoint import save
 from hnet_lm.cli.main import main
 from hnet_lm.config import HNetConfig
 from hnet_lm.model import HNetLM
+from hnet_lm.named_configs import FOLDER
 
-MODELS = Path(__file__).parent.parent.parent / "configs" / "models"
+MODELS = FOLDER / "models"
 
 
 def info(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

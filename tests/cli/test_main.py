@@ -13,9 +13,10 @@ import pytest
 
 from hnet_lm.cli.main import COMMANDS, main
 from hnet_lm.errors import UserError
+from hnet_lm.named_configs import FOLDER
 
 PROGRAM = [sys.executable, "-c", "import sys; from hnet_lm.cli.main import main; sys.exit(main())"]
-CONFIG = Path(__file__).parent.parent.parent / "configs" / "models" / "tiny_2stage.json"
+CONFIG = FOLDER / "models" / "tiny_2stage.json"
 
 
 def run(*arguments: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

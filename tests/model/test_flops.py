@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +11,10 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import forward_flops_per_byte, stage_lengths
+from hnet_lm.named_configs import FOLDER
 from hnet_lm.ops import use_backend
 
-MODELS = Path(__file__).parent.parent.parent / "configs" / "models"
+MODELS = FOLDER / "models"
 
 
 def gigaflops(name: str, *bytes_per_chunk: float) -> float:

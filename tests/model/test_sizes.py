@@ -10,10 +10,11 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.layout import parse_layout
 from hnet_lm.model import HNetLM
 from hnet_lm.model.sizes import parameters_by_part, state_bytes_by_part
+from hnet_lm.named_configs import FOLDER
 from hnet_lm.weights import meta_model
 
 ROOT = Path(__file__).parent.parent.parent
-MODELS = ROOT / "configs" / "models"
+MODELS = FOLDER / "models"
 
 
 def documented() -> dict[str, dict[str, int]]:

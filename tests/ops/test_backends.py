@@ -4,9 +4,11 @@ from functools import cache
 
 import pytest
 import torch
-from op_cases import CASES, OpCase, Tensors
-from op_runs import NUM_SLOTS, RAGGED, assert_same, ragged, require_backend, run, with_backends
+from op_runs import require_backend, with_backends
 from torch import Tensor
+
+from hnet_lm.testing.op_backend import NUM_SLOTS, RAGGED, assert_same, ragged, run
+from hnet_lm.testing.op_cases import CASES, OpCase, Tensors
 
 STATES = ("no state", "a state each", "slots permuted")
 

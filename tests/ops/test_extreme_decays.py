@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from op_cases import OpCase, Tensors, ema_case, ssd_case
-from op_runs import assert_same, backends, require_backend, run
+from op_runs import backends, require_backend
 from torch import Tensor
 
 from hnet_lm.sequences import Sequences
+from hnet_lm.testing.op_backend import assert_same, run
+from hnet_lm.testing.op_cases import OpCase, Tensors, ema_case, ssd_case
 
 LENGTHS = (200, 1, 130)
 

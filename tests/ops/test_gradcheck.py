@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from op_cases import OpCase, attention_case, boundary_prob_case, conv_case, ema_case, ssd_case
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.sequences import Sequences
+from hnet_lm.testing.op_cases import OpCase, attention_case, boundary_prob_case, conv_case, ema_case, ssd_case
 
 LENGTHS, SLOTS, NUM_SLOTS = (2, 0, 1, 4), (4, 1, 0, 3), 5
 CASES = (

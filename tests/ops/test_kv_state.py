@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import contents
 from torch import Tensor
 
 from hnet_lm.ops.attention import KVState, PagedKVState, attention
 from hnet_lm.sequences import Sequences
+from hnet_lm.testing.op_cases import contents
 
 HEADS, WIDTH = 2, 3
 WINDOWS = (-1, 0, 1, 5, 100)

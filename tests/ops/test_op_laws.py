@@ -6,13 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import CASES, OpCase, Tensors
-from op_runs import NUM_SLOTS, RAGGED, SLOTS, ragged, require_backend, with_backends
+from op_runs import require_backend, with_backends
 from torch import Tensor
 
 from hnet_lm.ops.attention import KVState
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import tensors
+from hnet_lm.testing.op_backend import NUM_SLOTS, RAGGED, SLOTS, ragged
+from hnet_lm.testing.op_cases import CASES, OpCase, Tensors
 
 ATOL = 1e-10
 

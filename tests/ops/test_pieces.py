@@ -4,8 +4,10 @@ import importlib
 
 import pytest
 import torch
-from op_cases import ssd_case
-from op_runs import NUM_SLOTS, RAGGED, assert_same, ragged, run, threads
+from op_runs import threads
+
+from hnet_lm.testing.op_backend import NUM_SLOTS, RAGGED, assert_same, ragged, run
+from hnet_lm.testing.op_cases import ssd_case
 
 
 @pytest.mark.parametrize("with_state", [False, True], ids=["no state", "state"])

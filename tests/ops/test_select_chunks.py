@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from op_runs import RAGGED, backends, require_backend
+from op_runs import backends, require_backend
 
 from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.sequences import Sequences
+from hnet_lm.testing.op_backend import RAGGED
 
 pytestmark = pytest.mark.parametrize("backend", backends("select_chunks"))
 

@@ -37,9 +37,9 @@ def kill_at_file_event(number: int, directory: str) -> None:
 def attempt(table: dict[str, Any], batches: Path) -> None:
     """Train, or go on training, and append what is read to a file."""
     from hnet_lm.data import DataLoader
+    from hnet_lm.tables import from_table
     from hnet_lm.training import loop, run
     from hnet_lm.training.config import RunConfig
-    from hnet_lm.training.tables import from_table
 
     class RecordingLoader(DataLoader):
         def __next__(self):

@@ -21,13 +21,14 @@ from typing import Any
 import torch
 from training_runs import make_batch, make_model
 
+from hnet_lm.losses import LossTerm, RatioLoss
 from hnet_lm.model.block import Block
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import DistributedConfig, OptimizerConfig, RunConfig
 from hnet_lm.training.distributed import Ranks, distribute, ranks
 from hnet_lm.training.loop import train
 from hnet_lm.training.optimizer import build_optimizer
-from hnet_lm.training.step import LossTerms, StepFigures, update
-from hnet_lm.training.tables import from_table
+from hnet_lm.training.step import StepFigures, update
 
 HANGS_AFTER = 120  # seconds an item may take; then every rank prints where it is
 
@@ -49,7 +50,7 @@ def one_update(
     precision: str = "float32",
 ) -> None:
     """One update, each rank with a batch of sequences of its own lengths; writes loss terms and weights."""
-    terms = LossTerms(ratios, 0.5, over_all_ranks)
+    terms = [RatioLoss(tuple(ratios), over_all_ranks, weight=0.5)]
     with ranks() as group:
         found = _update(strategy, num_stages, terms, lengths[group.rank], getattr(torch, precision), group)
         if group.is_first:
@@ -57,7 +58,7 @@ def one_update(
 
 
 def _update(
-    strategy: Any, num_stages: int, terms: LossTerms, lengths: list[int], precision: torch.dtype, group: Ranks
+    strategy: Any, num_stages: int, terms: list[LossTerm], lengths: list[int], precision: torch.dtype, group: Ranks
 ) -> dict[str, Any]:
     model = make_model(num_stages)
     network = distribute(model, DistributedConfig(strategy), group, precision)

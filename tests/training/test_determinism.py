@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import TARGET_RATIOS, Listener, make_batch, make_model, run_config, updates, weights, write_corpus
 
+from hnet_lm.losses import RatioLoss
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.loop import train
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
-from hnet_lm.training.step import LossTerms, update
+from hnet_lm.training.step import update
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 NUM_STEPS, NUM_BUSY = 8, 3
@@ -68,7 +69,13 @@ def test_no_op_of_an_update_adds_in_an_order_of_chance(num_stages: int) -> None:
     optimizer = build_optimizer(model, OptimizerConfig(), ratios)
     with AccumulatingOps() as ops:
         result = update(
-            model, optimizer, [make_batch([60, 1, 40])], LossTerms(ratios, 0.03, False), 1.0, torch.float32, ALONE
+            model,
+            optimizer,
+            [make_batch([60, 1, 40])],
+            [RatioLoss(tuple(ratios), False, weight=0.03)],
+            1.0,
+            torch.float32,
+            ALONE,
         )
     assert result.applied
     assert ops.found == []

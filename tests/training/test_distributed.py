@@ -15,10 +15,11 @@ import pytest
 import torch
 from training_runs import TARGET_RATIOS, concatenate, losses, make_batch, make_model, run_table, updates, weights
 
+from hnet_lm.losses import RatioLoss
 from hnet_lm.model import HNetLM
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
-from hnet_lm.training.step import LossTerms, StepFigures, StepResult, update
+from hnet_lm.training.step import StepFigures, StepResult, update
 
 DRIVER = Path(__file__).with_name("rank_driver.py")
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -192,7 +193,9 @@ def update_alone(num_stages: int, lengths: str) -> tuple[HNetLM, StepResult]:
     batch = concatenate([make_batch(of_rank, rank) for rank, of_rank in enumerate(LENGTHS[lengths])])
     model, ratios = make_model(num_stages), TARGET_RATIOS[num_stages]
     optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), ratios)
-    return model, update(model, optimizer, [batch], LossTerms(ratios, 0.5, True), 1.0, torch.float32, ALONE)
+    return model, update(
+        model, optimizer, [batch], [RatioLoss(tuple(ratios), True, weight=0.5)], 1.0, torch.float32, ALONE
+    )
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)

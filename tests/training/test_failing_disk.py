@@ -16,6 +16,7 @@ from torch import Tensor
 from training_runs import Listener, losses, run_table, weights
 
 from hnet_lm.config import HNetConfig
+from hnet_lm.tables import from_table
 from hnet_lm.training.checkpoints import CheckpointStore
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks
@@ -23,7 +24,6 @@ from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.loop import train
 from hnet_lm.training.run import Run, build, resume, save
 from hnet_lm.training.step import StepResult
-from hnet_lm.training.tables import from_table
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 TINIEST = {

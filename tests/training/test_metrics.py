@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_runs import Listener, make_batch, make_model, run_config, updates
 
 from hnet_lm.errors import UserError
+from hnet_lm.losses import RatioLoss
 from hnet_lm.model.flops import forward_flops_per_byte
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
@@ -19,7 +20,7 @@ from hnet_lm.training.loop import train
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker, read_metrics, tracker_module
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
 from hnet_lm.training.records import Recorder
-from hnet_lm.training.step import LossTerms, update
+from hnet_lm.training.step import update
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -199,7 +200,7 @@ def test_speed_and_utilisation_are_those_of_training_alone(monkeypatch: pytest.M
     monkeypatch.setattr("hnet_lm.training.records.matmul_peak", lambda *_: peak)
     model, batch, alone = make_model(1), make_batch([40]), Ranks(0, 1, torch.device("cpu"))
     optimizer = build_optimizer(model, OptimizerConfig(), [3.0])
-    result = update(model, optimizer, [batch], LossTerms([3.0], 0.03, False), 1.0, torch.float32, alone)
+    result = update(model, optimizer, [batch], [RatioLoss((3.0,), False, weight=0.03)], 1.0, torch.float32, alone)
     recorder = Recorder(model.config, 48, torch.float32, alone)
     for step in (1, 2):
         recorder.count(60)

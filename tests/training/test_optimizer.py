@@ -1,16 +1,15 @@
 """Learning rates by stage: the paper's formula and figures, groups, and what weight decay applies to."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from training_runs import TARGET_RATIOS, make_model
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
+from hnet_lm.named_configs import FOLDER
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer, lr_multipliers, set_learning_rate
 
-MODELS = Path(__file__).parents[2] / "configs" / "models"
+MODELS = FOLDER / "models"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from training_runs import architecture
 
 from hnet_lm.cli import train
 from hnet_lm.errors import ConfigError
+from hnet_lm.tables import from_table, to_table
 from hnet_lm.training.config import RunConfig, differences
-from hnet_lm.training.tables import from_table, to_table
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 MINIMAL = {

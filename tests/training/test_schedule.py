@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from training_runs import run_config
 
-from hnet_lm.training.loop import loss_terms
+from hnet_lm.training.loop import ratio_loss_at
 from hnet_lm.training.schedule import ScheduleConfig, ramp
 
 
@@ -69,7 +69,7 @@ def test_ramp_is_linear_and_then_constant() -> None:
 def test_target_and_weight_of_the_ratio_loss_ramp(tmp_path: Path) -> None:
     loss = {"start_target_ratios": [2.0, 1.5], "start_ratio_loss_weight": 0.13, "ramp": 0.5}
     config = run_config(tmp_path, 2, loss=loss, run={"num_steps": 8})
-    found = [loss_terms(config, step) for step in range(8)]
+    found = [ratio_loss_at(config, step) for step in range(8)]
     assert [terms.target_ratios[0] for terms in found] == pytest.approx([2.0, 2.25, 2.5, 2.75, 3, 3, 3, 3])
     assert [terms.target_ratios[1] for terms in found][:5] == pytest.approx([1.5, 1.625, 1.75, 1.875, 2])
     assert [terms.weight for terms in found][:5] == pytest.approx([0.13, 0.105, 0.08, 0.055, 0.03])
@@ -78,7 +78,7 @@ def test_target_and_weight_of_the_ratio_loss_ramp(tmp_path: Path) -> None:
 
 def test_without_a_start_nothing_ramps(tmp_path: Path) -> None:
     config = run_config(tmp_path, 2, loss={"ramp": 0.5, "statistics": "global"})
-    terms = loss_terms(config, 0)
-    assert terms.target_ratios == [3.0, 2.0]
+    terms = ratio_loss_at(config, 0)
+    assert terms.target_ratios == (3.0, 2.0)
     assert terms.weight == 0.03
     assert terms.over_all_ranks

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from training_runs import TARGET_RATIOS, concatenate, make_batch, make_model
 
 from hnet_lm.data import IGNORE_INDEX, Batch
-from hnet_lm.losses import next_byte_loss, ratio_loss
+from hnet_lm.losses import RatioLoss, next_byte_loss, ratio_loss
 from hnet_lm.model import HNetLM
 from hnet_lm.training import step
 from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer, set_learning_rate
-from hnet_lm.training.step import LossTerms, StepFigures, StepResult, update
+from hnet_lm.training.step import StepFigures, StepResult, update
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 NO_CLIPPING = 1e9
@@ -27,7 +27,7 @@ def run_update(
 ) -> StepResult:
     ratios = TARGET_RATIOS[model.config.num_stages]
     optimizer = optimizer or build_optimizer(model, OptimizerConfig(), ratios)
-    terms = LossTerms(ratios, 0.03, over_all_ranks=False)
+    terms = [RatioLoss(tuple(ratios), False, weight=0.03)]
     return update(model, optimizer, batches, terms, max_grad_norm, torch.float32, ALONE)
 
 

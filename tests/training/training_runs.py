@@ -14,9 +14,9 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.data import Batch
 from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.metrics import Record, read_metrics
-from hnet_lm.training.tables import from_table
 
 LAYOUTS: dict[int, list[Any]] = {
     0: ["m1t1"],

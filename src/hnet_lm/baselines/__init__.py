@@ -1,11 +1,15 @@
 """The models that an H-Net is compared with: families built from the same parts, and matched in FLOPs a byte."""
 
-from hnet_lm.baselines.families import FAMILIES, Choice, Cutting, Family, build
+from hnet_lm.baselines.families import FAMILIES, FAMILY_KIND, HALF, MAIN, OUTER, Choice, Cutting, Family, build
 from hnet_lm.baselines.matching import TOLERANCE, Match, match
-from hnet_lm.baselines.rules import entropy_threshold, space_bytes_per_chunk
+from hnet_lm.baselines.rules import entropy_threshold, rule_bytes_per_chunk
 
 __all__ = [
     "FAMILIES",
+    "FAMILY_KIND",
+    "HALF",
+    "MAIN",
+    "OUTER",
     "TOLERANCE",
     "Choice",
     "Cutting",
@@ -14,5 +18,5 @@ __all__ = [
     "build",
     "entropy_threshold",
     "match",
-    "space_bytes_per_chunk",
+    "rule_bytes_per_chunk",
 ]

@@ -25,9 +25,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hnet_lm.chunker_config import ChunkerConfig, written
+from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig
 from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig
+from hnet_lm.errors import ConfigError
 from hnet_lm.layout import parse_layout
+from hnet_lm.registry import Kind
 
 MAIN, OUTER, HALF = "T{n}", "{outer}", "T{half}"
 
@@ -38,9 +40,10 @@ class Family:
 
     title: str
     layout: tuple[str, ...]
-    """The stacks in the order of the data: one, or encoder(s), main network, decoder(s)."""
+    """The stacks in the order of the data: one, or encoder(s), main network, decoder(s). `MAIN`, `OUTER` and `HALF`
+    are filled in."""
     cut: str = "dynamic"
-    """The chunker of the outermost stage."""
+    """The chunker of the outermost stage, by its name in a configuration."""
     is_windowed: bool = False
     """Attention of an isotropic model in the outer window of the model that is compared; else global."""
     is_spacebyte: bool = False
@@ -66,6 +69,10 @@ FAMILIES: dict[str, Family] = {
     "hnet-2stage": Family("H-Net 2-stage", (OUTER, "T1{outer}", MAIN, "{outer}T1", OUTER)),
     "bpe": Family("Transformer (BPE)", (MAIN,), reads_tokens=True),
 }
+
+FAMILY_KIND: Kind[Family] = Kind(
+    "family", "hnet_lm.baselines.families:Family", "hnet_lm.families", FAMILIES, ConfigError, are_objects=True
+)
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def _attention(family: Family, reference: HNetConfig, widths: list[int]) -> Mapp
 def _extensions(family: Family, cutting: Cutting | None) -> dict[str, Any]:
     extensions: dict[str, Any] = {}
     if cutting is not None:
-        extensions["chunkers"] = [written(cutting.chunker)]
+        extensions["chunkers"] = [CHUNKERS.written(cutting.chunker)]
         if cutting.byte_model is not None:
             extensions["byte_model"] = cutting.byte_model.to_dict()
     flags = {"spacebyte": family.is_spacebyte, "reads_tokens": family.reads_tokens}

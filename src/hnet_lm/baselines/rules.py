@@ -1,4 +1,4 @@
-"""What chunkers by rule make of a text: the length of chunks cut at spaces, and the entropy at which to cut."""
+"""What chunkers by rule make of a text: the length of their chunks, and the entropy at which to cut."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,26 +6,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.model.dynamic_chunking.chunkers.entropy import entropy_in_bits
-from hnet_lm.model.dynamic_chunking.chunkers.space import SpaceChunker
 from hnet_lm.sequences import Sequences
 
 PIECE_BYTES = 8192
 
 
-def space_bytes_per_chunk(documents: Iterable[bytes], bos_id: int) -> float:
-    """Bytes a chunk when the documents are cut at spaces. Raises ConfigError where there is no text."""
-    chunker = SpaceChunker(bos_id)
+def rule_bytes_per_chunk(rule: ChunkerConfig, documents: Iterable[bytes], bos_id: int) -> float:
+    """Bytes per chunk when a rule that looks at the bytes cuts the documents. Raises ConfigError where there is no
+    text."""
+    chunker = rule.build(ChunkerSite(0, 1, bos_id, bos_id + 1))
     num_bytes = num_chunks = 0
     for text in documents:
         ids = _with_bos(bos_id, text)
-        is_boundary, _ = chunker.cut(Sequences.from_lengths([len(ids)]).with_input_ids(ids), None)
+        routing, _ = chunker(torch.zeros(len(ids), 1), Sequences.from_lengths([len(ids)]).with_input_ids(ids))
         num_bytes += len(ids) - 1
-        num_chunks += int(is_boundary.sum())
+        num_chunks += int(routing.is_boundary.sum())
     if not num_bytes:
-        raise ConfigError("there is no text to measure bytes a chunk on")
+        raise ConfigError("there is no text to measure bytes per chunk on")
     return num_bytes / num_chunks
 
 

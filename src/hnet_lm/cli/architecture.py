@@ -1,7 +1,8 @@
 """A model as the commands see it that need no weights: its configuration, and what its training says about it.
 
-Named by a config (JSON), a run file (TOML), a saved model, the folder of a run, or hf:owner/name. A run tells how long
-its sequences were and how long its chunks became; a bare config tells neither.
+Named by a config (JSON) or a run file (TOML), each a path or a name that comes with the package, by a saved model, the
+folder of a run, or hf:owner/name. Where a config and a run have the same name, the name with `.toml` is the run. A run
+tells how long its sequences were and how long its chunks became; a bare config tells neither.
 """
 
 import itertools
@@ -18,9 +19,10 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.extras import import_leaf
 from hnet_lm.inputs import local
+from hnet_lm.named_configs import named, nearest_names
+from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.metrics import read_metrics
-from hnet_lm.training.tables import from_table
 
 METRICS = "metrics.jsonl"
 PUBLISHED_LENGTH = 8192
@@ -36,6 +38,8 @@ class Architecture:
     run: RunConfig | None = None
     measured_bytes_per_chunk: tuple[float, ...] | None = None
     """Of each stage that chunks, outermost first, as the last record of the training has them."""
+    is_planned: bool = False
+    """Whether it was named by a run file, and so may not be trained yet."""
 
     @property
     def max_length(self) -> int | None:
@@ -61,18 +65,23 @@ def published_bytes_per_chunk(num_stages: int) -> tuple[float, ...]:
 
 def read_architecture(source: str) -> Architecture:
     """Raises ConfigError or CheckpointError for what is none of these."""
-    path = Path(local(source))
     if source.startswith(HUB_PREFIX):
         hub = import_leaf("hnet_lm.hub", "hf", f"reading {source}")
         path = hub.fetch(source.removeprefix(HUB_PREFIX), (CONFIG,))
         return Architecture(source, HNetConfig.load(path / CONFIG))
+    path = Path(local(source))
+    if not path.exists():
+        path = named(source, "models", "runs") or path
     if path.suffix == ".toml":
         run = RunConfig.load(path)
         config = read_architecture(run.model.config or run.model.init_from).config
         run.check_model(config)
-        return Architecture(source, config, run)
+        return Architecture(source, config, run, is_planned=True)
     if not path.exists() and not path.suffix:
-        raise CheckpointError(f"{source}: no such directory; a model on the hub is named {HUB_PREFIX}owner/name")
+        near = nearest_names(source, "models", "runs")
+        raise CheckpointError(
+            f"{source}: no such directory; a model on the hub is named {HUB_PREFIX}owner/name; {near}"
+        )
     if not path.is_dir():
         return Architecture(source, HNetConfig.load(path))
     config = HNetConfig.load(path / CONFIG)

@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from hnet_lm.checkpoint import save
-from hnet_lm.official import load_official
-from hnet_lm.outputs import OutputFolder
+from hnet_lm.conversion import convert
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class Command:
     """Make a saved directory of the reference code's config and weights. Nothing in a .pt file is run."""
 
     config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
-    """The config (JSON)."""
+    """The config (JSON, or a name such as hnet_1stage_L)."""
     weights: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WEIGHTS")]
     """The weights, .pt or .safetensors."""
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIRECTORY")]
@@ -26,8 +24,6 @@ class Command:
     """Type of the weights; residual projections stay in float32."""
 
     def run(self) -> None:
-        OutputFolder.tried(self.directory)
-        model = load_official(self.config, self.weights, dtype=getattr(torch, self.dtype))
-        save(model, self.directory)
+        model = convert(self.config, self.weights, self.directory, dtype=getattr(torch, self.dtype))
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{self.directory}: {num_parameters:,} parameters in {self.dtype}")

@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import torch
@@ -16,8 +15,8 @@ from hnet_lm.data import DataConfig, documents
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
-from hnet_lm.evaluation.compressors import COMPRESSORS
-from hnet_lm.extras import import_leaf
+from hnet_lm.evaluation.compressors import installed_compressors
+from hnet_lm.extras import import_leaf, is_installed
 from hnet_lm.generation import generate
 from hnet_lm.inspect import chunks, render_html
 from hnet_lm.inspect.terminal import render
@@ -40,8 +39,8 @@ FIGURE, PICTURE = "loss.png", "chunks.html"
 class Command:
     """Train the demonstration (a stopped one goes on) and show its figures, a sample and the chunks it learned."""
 
-    run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")] = Path("configs/runs/demo.toml")
-    """The run; any run with validation text will do."""
+    run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")] = Path("demo")
+    """The run, a file or a name; any run with validation text will do."""
     directory: str = ""
     """Where to write, instead of what the run file says."""
 
@@ -63,7 +62,6 @@ def _check(config: RunConfig) -> None:
     if config.data.tokenizer:
         raise ConfigError("data.tokenizer: the demonstration shows models of bytes; train this one with hnet-lm train")
     check_files_are_ours(directory_of(config), (METRICS, FIGURE, PICTURE))
-    _figure()
 
 
 def show(config: RunConfig, console: Console) -> None:
@@ -90,10 +88,11 @@ def show(config: RunConfig, console: Console) -> None:
         )
     console.rule("written")
     _write_pictures(model, config, data, directory)
+    figure = "the same as a figure" if _can_draw() else "not drawn: needs matplotlib, pip install 'hnet-lm[plot]'"
     console.print(
         f"{directory}/               the model: hnet_lm.load({str(directory)!r})\n"
         f"{directory}/{METRICS}  loss, chunks and speed of every few steps\n"
-        f"{directory}/{FIGURE}       the same as a figure\n"
+        f"{directory}/{FIGURE}       {figure}\n"
         f"{directory}/{PICTURE}    the chunks, to open in a browser",
         highlight=False,
     )
@@ -106,7 +105,7 @@ def _compare(model: HNetLM, config: RunConfig, data: bytes, console: Console) ->
         "H-Net, trained": _measure(model, data, boundaries),
         "H-Net, untrained": _measure(HNetLM(model.config), data),
     }
-    rows |= {name: compressor_bits_per_byte(data, name) for name in COMPRESSORS}
+    rows |= {name: compressor_bits_per_byte(data, name) for name in installed_compressors()}
     table = Table("", "bits per byte", box=None)
     for name, value in sorted(rows.items(), key=lambda row: row[1]):
         table.add_row(name, f"{value:.3f}", style="bold" if name == "H-Net, trained" else None)
@@ -123,9 +122,12 @@ def _measure(model: HNetLM, data: bytes, boundaries: BoundaryStatistics | None =
 def _write_pictures(model: HNetLM, config: RunConfig, data: bytes, directory: Path) -> None:
     found = chunks(model, data[:PICTURE_BYTES].decode("utf-8", "ignore"))
     replace_file(directory / PICTURE, render_html(found, "Chunks of held-out text").encode())
-    records = read_metrics(directory / METRICS)
-    _figure().save_figure(records, directory / FIGURE, config.loss.target_ratios, directory.name)
+    if _can_draw():
+        figure = import_leaf("hnet_lm.training.figure", "plot", "hnet-lm demo")
+        figure.save_figure(
+            read_metrics(directory / METRICS), directory / FIGURE, config.loss.target_ratios, directory.name
+        )
 
 
-def _figure() -> ModuleType:
-    return import_leaf("hnet_lm.training.figure", "plot", "hnet-lm demo")
+def _can_draw() -> bool:
+    return is_installed("matplotlib")

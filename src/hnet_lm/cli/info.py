@@ -36,7 +36,8 @@ class Command:
     """Parameters, FLOPs per byte and bytes of state per sequence, by stage and part. No weights are read."""
 
     config: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
-    """A config (JSON), a saved model or a run's folder, hf:owner/name, or a run file (TOML): then its training too."""
+    """A config (JSON or a name, such as hnet_2stage_L), a saved model or a run's folder, hf:owner/name, or a run file
+    (TOML or a name, such as english): then its training too."""
     bytes_per_chunk: Annotated[tuple[float, ...], tyro.conf.arg(metavar="BYTES ...")] = ()
     """Bytes of input per chunk of each chunking stage, outermost first. Default: what a run measured, or its file aims
     at; else about what the published models make, 4.8 in one stage, 2.65 and 7.02 in two."""
@@ -56,7 +57,7 @@ class Command:
         trained_length = None if found.config.reads_tokens else found.max_length  # in bytes
         length = self.sequence_length or trained_length or PUBLISHED_LENGTH
         facts = describe(found.config, bytes_per_chunk, length, getattr(torch, self.dtype))
-        if found.run is not None and self.config.endswith(".toml"):
+        if found.is_planned:
             facts["training"] = _training(found, facts)
         if self.json:
             print_json(facts, indent=2)

@@ -19,9 +19,11 @@ from typing import Any, TextIO
 
 from hnet_lm.cli.mistakes import MISTAKE, explain
 from hnet_lm.errors import UserError
+from hnet_lm.registry import import_module_of_user
 
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
+    "new": "write a run file to edit, with a comment at every key",
     "train": "train a model, or go on with a run that was stopped",
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
@@ -91,6 +93,17 @@ def _give_up(stream: TextIO) -> None:
 
 def _run(arguments: list[str]) -> int:
     match arguments:
+        case ["--import", module, *rest]:
+            _let_be_found()
+            import_module_of_user(module)
+            return _run(rest)
+        case ["--backend", choice, *rest]:
+            op, is_choice, backend = choice.partition("=")
+            if not is_choice:
+                raise UserError(f"--backend {choice}: must be OP=BACKEND, as in ssd=reference")
+            return _run_with_backend(op, backend, rest)
+        case ["--import" | "--backend" as option]:
+            raise UserError(f"{option} takes a value: --import MODULE, --backend OP=BACKEND")
         case [] | ["-h" | "--help", *_]:
             print(_help())
             return 0
@@ -107,13 +120,31 @@ def _run(arguments: list[str]) -> int:
     raise AssertionError(arguments)
 
 
+def _let_be_found() -> None:
+    """Modules of this folder can be imported, as with `python -m`; last, so that they are taken for no other."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def _run_with_backend(op: str, backend: str, arguments: list[str]) -> int:
+    dispatch = importlib.import_module("hnet_lm.ops.dispatch")
+    with contextlib.ExitStack() as choice:
+        try:
+            choice.enter_context(dispatch.use_backend(**{op: backend}))
+        except ValueError as error:
+            raise UserError(f"--backend {op}={backend}: {error}") from error
+        return _run(arguments)
+
+
 def _help() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:{width}}  {line}" for name, line in COMMANDS.items())
     return (
-        "usage: hnet-lm COMMAND [arguments]\n\n"
+        "usage: hnet-lm [--import MODULE] [--backend OP=BACKEND] COMMAND [arguments]\n\n"
         "Hierarchical byte-level sequence models with learned dynamic chunking (H-Net).\n\n"
         f"commands:\n{commands}\n\n"
+        "--import MODULE imports a module of your own first; what it defines can be named in configurations.\n"
+        "--backend OP=BACKEND runs an op on another backend, such as ssd=reference.\n"
         "hnet-lm COMMAND --help lists a command's arguments; hnet-lm --version prints the version."
     )
 

@@ -11,16 +11,17 @@ import tyro
 
 from hnet_lm.baselines import (
     FAMILIES,
+    FAMILY_KIND,
     TOLERANCE,
     Cutting,
     Family,
     Match,
     entropy_threshold,
     match,
-    space_bytes_per_chunk,
+    rule_bytes_per_chunk,
 )
 from hnet_lm.checkpoint import load
-from hnet_lm.chunker_config import EntropyChunkerConfig, PoolChunkerConfig, RandomChunkerConfig, SpaceChunkerConfig
+from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig
 from hnet_lm.cli.architecture import PUBLISHED_LENGTH, Architecture, published_bytes_per_chunk, read_architecture
 from hnet_lm.cli.mistakes import MISTAKE
 from hnet_lm.cli.options import require_at_least
@@ -30,9 +31,10 @@ from hnet_lm.cli.tables import print_table
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, documents, open_byte_pairs
 from hnet_lm.data.tokenized import TOKENIZER
-from hnet_lm.errors import ConfigError, UserError, unknown_key
+from hnet_lm.errors import ConfigError, UserError
 from hnet_lm.evaluation.comparison import plain_number
 from hnet_lm.extras import import_leaf
+from hnet_lm.model.dynamic_chunking.chunkers.entropy import EntropyChunkerConfig
 from hnet_lm.model.flops import total_flops_per_byte
 from hnet_lm.model.sizes import parameters_by_part
 from hnet_lm.outputs import OutputFolder
@@ -60,11 +62,13 @@ class Command:
     files."""
 
     to: str
-    """The model: the folder of a run, a run file (TOML), a saved model, a config (JSON), or hf:owner/name."""
+    """The model: the folder of a run, a run file (TOML or a name, such as english), a saved model, a config (JSON or a
+    name, such as hnet_2stage_L), or hf:owner/name."""
     family: tuple[str, ...] = ()
     """llamabyte, llamabyte-windowed, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool, hnet-random,
-    hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe. Default: all that need nothing more."""
-    output: str = "configs/matched"
+    hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe, or one of your own, MODULE:NAME. Default: all
+    built-in ones that need nothing more."""
+    output: str = "matched"
     """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()
     """Bytes of input per chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints
@@ -106,26 +110,27 @@ class Command:
         rows: list[list[str]] = []
         files: dict[str, str | bytes] = {}
         unmatched: list[ConfigError] = []
-        for name in families:
+        for name, family in families.items():
             try:
-                found, notes = self._match(FAMILIES[name], model.config, target)
+                found, notes = self._match(family, model.config, target)
             except ConfigError as error:
                 unmatched.append(error)
                 continue
+            file = name.replace(":", "-")
             matched = matched_run(
                 run,
                 found.config,
-                config_path=f"{name}.json",
-                directory=f"{run.run.directory}-{name}" if model.run else f"runs/{name}",
+                config_path=f"{file}.json",
+                directory=f"{run.run.directory}-{file}" if model.run else f"runs/{file}",
                 bytes_per_chunk=found.bytes_per_chunk,
                 tokenizer=str(folder.path.absolute() / TOKENIZER) if found.config.reads_tokens else "",
                 byte_model=str(Path(self.byte_model).absolute()) if name == "hnet-entropy" and self.byte_model else "",
             )
-            files[f"{name}.json"] = json.dumps(found.config.to_dict(), indent=2) + "\n"
-            files[f"{name}.toml"] = to_toml(matched, heading)
+            files[f"{file}.json"] = json.dumps(found.config.to_dict(), indent=2) + "\n"
+            files[f"{file}.toml"] = to_toml(matched, heading)
             if found.config.reads_tokens:
                 _, files[TOKENIZER] = self._tokenizer
-            rows.append([name, *_columns(found), notes])
+            rows.append([file, *_columns(found), notes])
         if not rows:
             raise unmatched[0]
         for line in target.lines:
@@ -163,13 +168,11 @@ class Command:
             lines.insert(0, f"assumed: {' and '.join(assumed)}; give what is true, or --to the folder of a trained run")
         return Target(cost, length, tuple(chunks), lines)
 
-    def _families(self) -> list[str]:
-        for name in self.family:
-            if name not in FAMILIES:
-                raise unknown_key(name, FAMILIES, "--family")
-        if "hnet-entropy" in self.family and self.byte_model is None:
+    def _families(self) -> dict[str, Family]:
+        families = {name: FAMILY_KIND.find(name, "--family") for name in self.family}
+        if "hnet-entropy" in families and self.byte_model is None:
             raise UserError("hnet-entropy needs --byte-model, a saved byte model whose entropy says where to cut")
-        return list(dict.fromkeys(self.family)) or [name for name in FAMILIES if name != "hnet-entropy"]
+        return families or {name: family for name, family in FAMILIES.items() if name != "hnet-entropy"}
 
     def _match(self, family: Family, reference: HNetConfig, target: Target) -> tuple[Match, str]:
         """The match, and the bytes per chunk (or token) in words."""
@@ -182,11 +185,13 @@ class Command:
             length = self._bytes_per_token(pairs)
             options |= {"bytes_per_token": length, "vocab_size": pairs.vocab_size}
             notes = f"{length:.3g}"
-        elif family.cut != "dynamic":
+        elif family.num_stages and not CHUNKERS.find(family.cut, family.title).learns:
             cutting, length = self._cutting(family, reference)
             options |= {"cutting": cutting, "bytes_per_chunk": (length,)}
             notes = f"{length:.3g}"
         elif family.num_stages:
+            if family.cut != "dynamic":
+                options["cutting"] = Cutting(CHUNKERS.parse({"name": family.cut}, family.title))
             is_like = family.num_stages == len(target.bytes_per_chunk)
             chunks = target.bytes_per_chunk if is_like else published_bytes_per_chunk(family.num_stages)
             options["bytes_per_chunk"] = chunks
@@ -197,19 +202,19 @@ class Command:
         return matched, notes
 
     def _cutting(self, family: Family, reference: HNetConfig) -> tuple[Cutting, float]:
-        match family.cut:
-            case "space":
-                bos_id = BYTE_VOCABULARY - 2 if reference.reads_tokens else reference.bos_id
-                length = space_bytes_per_chunk(self._documents[0], bos_id)
-                return Cutting(SpaceChunkerConfig()), length
-            case "pool":
-                return Cutting(PoolChunkerConfig(self.stride)), float(self.stride)
-            case "random":
-                return Cutting(RandomChunkerConfig(1 / self.stride)), float(self.stride)
-        assert self.byte_model is not None  # `_families` asks for it
-        model = load(self.byte_model)
-        threshold = entropy_threshold(model, self._documents[0], float(self.stride))
-        return Cutting(EntropyChunkerConfig(threshold), model.config), float(self.stride)
+        """The rule that cuts, and how many bytes its chunks have: as asked for, or as measured on the text."""
+        kind: type[ChunkerConfig] = CHUNKERS.find(family.cut, family.title)
+        if kind is EntropyChunkerConfig:
+            assert self.byte_model is not None  # `_families` asks for it
+            model = load(self.byte_model)
+            threshold = entropy_threshold(model, self._documents[0], float(self.stride))
+            return Cutting(EntropyChunkerConfig(threshold), model.config), float(self.stride)
+        as_asked = kind.for_ratio(self.stride)
+        if as_asked is not None:
+            return Cutting(as_asked), float(self.stride)
+        rule = CHUNKERS.parse({"name": family.cut}, family.title)
+        bos_id = BYTE_VOCABULARY - 2 if reference.reads_tokens else reference.bos_id
+        return Cutting(rule), rule_bytes_per_chunk(rule, self._documents[0], bos_id)
 
     def _bytes_per_token_of(self, model: Architecture) -> float:
         path = self.tokenizer or Path(self.to) / TOKENIZER

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import tomli_w
-
-from hnet_lm.chunker_config import EntropyChunkerConfig, PoolChunkerConfig
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data.samples import SAMPLE_PREFIX
+from hnet_lm.extras import import_leaf
+from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunkerConfig
 from hnet_lm.training.config import LoopConfig, LossConfig, ModelSource, RunConfig, ValidationConfig
 from hnet_lm.training.optimizer import OptimizerConfig, lr_multipliers
 
@@ -64,9 +63,10 @@ def matched_run(
 
 
 def to_toml(run: RunConfig, heading: str) -> str:
-    """The run file, without the keys that have their default, under a heading in comments."""
+    """The run file, without the keys that have their default, under a heading in comments. Raises UserError."""
+    toml = import_leaf("hnet_lm.cli.toml_text", "eval", "writing a run file")
     comment = "".join(f"# {line}\n" for line in heading.splitlines())
-    return f"{comment}\n{tomli_w.dumps(_written(run))}"
+    return f"{comment}\n{toml.to_text(_written(run))}"
 
 
 def _multipliers(
@@ -78,10 +78,11 @@ def _multipliers(
         return (1.0,) * num_stages
     if optimizer.lr_multipliers is not None and len(optimizer.lr_multipliers) == num_stages:
         return optimizer.lr_multipliers
-    if any(isinstance(chunker, EntropyChunkerConfig) for chunker in config.all_chunkers):
+    chunkers = config.all_chunkers
+    if chunkers and not chunkers[0].learns and chunkers[0].nominal_ratio is None:
         # the formula asks for positions per chunk, which this rule has only by measure: as cut every so many bytes
-        pool = PoolChunkerConfig(max(2, round(bytes_per_chunk[0])))
-        as_pool = dataclasses.replace(config, chunkers=(pool,), byte_model=None)
+        pool = PoolChunkerConfig.for_ratio(bytes_per_chunk[0])
+        as_pool = dataclasses.replace(config, chunkers=(pool, *chunkers[1:]), byte_model=None)
         return tuple(round(multiplier, 4) for multiplier in lr_multipliers(as_pool, ()))
     return None
 

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from hnet_lm.data import FastaConfig, SourceConfig
-from hnet_lm.data.config import Format, OnError
+from hnet_lm.data.config import OnError
 from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.data.formats import HUB_PREFIX, format_of
 from hnet_lm.data.samples import SAMPLE_PREFIX
@@ -14,8 +14,9 @@ from hnet_lm.data.samples import SAMPLE_PREFIX
 class SourceOptions:
     """How files are read."""
 
-    format: Format = "auto"
-    """Format of the files; auto goes by their suffixes, and a file of an unknown suffix is its bytes."""
+    format: str = "auto"
+    """Format of the files: text, jsonl, parquet, fasta, bytes, or MODULE:CLASS of your own; auto goes by the suffix,
+    and a file of an unknown suffix is its bytes."""
     field: str = "text"
     """The JSONL field or the parquet column that holds the text."""
     separator: str = ""
@@ -25,7 +26,7 @@ class SourceOptions:
     all else is raised."""
 
     def source(
-        self, path: str, split: str, *, default_format: Format = "auto", fasta: FastaConfig | None = None
+        self, path: str, split: str, *, default_format: str = "auto", fasta: FastaConfig | None = None
     ) -> SourceConfig:
         """The source of a path; `default_format` is that of a file whose suffix tells none."""
         source = SourceConfig(

@@ -14,7 +14,7 @@ from hnet_lm.training.loop import train
 from hnet_lm.training.memory import keep_freed_memory
 from hnet_lm.training.progress import TerminalReporter
 
-USAGE = "name a run file, as in: hnet-lm train configs/runs/demo.toml --optimizer.lr 1e-3"
+USAGE = "name a run file, as in: hnet-lm train english --optimizer.lr 1e-3"
 
 # What --help shows as defaults where no run file is named; a run file gives its own.
 EXAMPLE = RunConfig(
@@ -29,7 +29,7 @@ class Command:
     """Train a model, or go on with a run that was stopped. Under torchrun, on many devices."""
 
     run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")]
-    """The run; configs/runs has examples with every key commented."""
+    """The run: a file (`hnet-lm new` writes one), or a name that comes with hnet-lm, such as demo or english."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """Any key of the run file."""
     allow_changes: bool = False
@@ -42,7 +42,8 @@ class Command:
 
 def parse(arguments: Sequence[str], cli: Callable[..., Any]) -> Command:
     """The run file gives the defaults that the other arguments change."""
-    files = [argument for argument in arguments if argument.endswith(".toml")]
+    first = [argument for argument in arguments[:1] if not argument.startswith("-")]
+    files = first or [argument for argument in arguments if argument.endswith(".toml")]
     if not files and {"-h", "--help"} & set(arguments):
         return cli(Command, args=arguments, default=Command(Path("RUN.toml"), EXAMPLE))
     if len(files) != 1:

@@ -11,9 +11,10 @@ What needs torch is imported on first use: worker processes and command lines th
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hnet_lm.data.config import DataConfig, FastaConfig, SourceConfig
+from hnet_lm.data.config import DATA_FORMATS, DataConfig, FastaConfig, SourceConfig
+from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.packed import ORIGIN_COLUMNS
-from hnet_lm.data.parts import Document
+from hnet_lm.data.parts import Document, FileRequest, Part, Position
 
 if TYPE_CHECKING:
     from hnet_lm.data.batch import IGNORE_INDEX, Batch
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from hnet_lm.data.validation import documents, one_pass
 
 __all__ = [
+    "DATA_FORMATS",
     "IGNORE_INDEX",
     "ORIGIN_COLUMNS",
     "Batch",
     "DataConfig",
+    "DataFormat",
     "DataLoader",
     "Document",
     "FastaConfig",
+    "FileRequest",
+    "Part",
+    "Position",
     "SourceConfig",
     "documents",
     "one_pass",

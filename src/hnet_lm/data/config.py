@@ -5,12 +5,27 @@ decides *which* batch comes at which step (the sources, sizes, `seed`, `streams`
 `num_workers` is not, and may change between a stop and a resume.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from hnet_lm.errors import ConfigError
+from hnet_lm.registry import Kind
 
-Format = Literal["auto", "text", "jsonl", "parquet", "fasta", "bytes"]
+DATA_FORMATS: Kind[Any] = Kind(
+    "data format",
+    "hnet_lm.data.formats.format:DataFormat",
+    "hnet_lm.data_formats",
+    {
+        "text": "hnet_lm.data.formats.plain:Text",
+        "bytes": "hnet_lm.data.formats.plain:Bytes",
+        "jsonl": "hnet_lm.data.formats.jsonl:Jsonl",
+        "parquet": "hnet_lm.data.formats.format:Parquet",
+        "fasta": "hnet_lm.data.formats.fasta:Fasta",
+    },
+    ConfigError,
+)
+AUTO = "auto"
 AmbiguousBases = Literal["keep", "drop", "split"]
 OnError = Literal["raise", "skip"]
 
@@ -55,34 +70,45 @@ class SourceConfig:
     Attributes:
         path: A file, a glob, a URL that fsspec knows (`s3://...`), `sample:english` (chinese, code, dna) for a bundled
             sample, or `hf:NAME` for a dataset of the Hugging Face hub or a local dataset directory.
-        format: `auto` goes by the file's suffix, below one of a compression; a file of another suffix is its bytes.
+        format: text, jsonl, parquet, fasta, bytes, or one of your own, `my_module:Csv`; `auto` goes by the file's
+            suffix, below one of a compression, and a file of another suffix is its bytes.
         weight: This source's share of the bytes, relative to the other sources' weights.
         field: The JSONL field or the parquet or hub column that holds the text.
         separator: Text files are cut into documents at this string; empty: a file is one document.
         split: `train` or `validation` of a sample; any split of a hub dataset.
         subset: The hub dataset's configuration name; empty: its default.
         fasta: FASTA options.
+        options: The keys of a format of your own.
     """
 
     path: str
-    format: Format = "auto"
+    format: str = AUTO
     weight: float = 1.0
     field: str = "text"
     separator: str = ""
     split: str = "train"
     subset: str = ""
     fasta: FastaConfig = FastaConfig()
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("data.sources.path is empty; name a file, a glob, a URL, sample:NAME or hf:NAME")
         if self.path == "hf:":
             raise ConfigError("data.sources.path is 'hf:' without a name; write hf:OWNER/NAME of a dataset")
-        _require_choice("data.sources", "format", self.format, Format)
+        if self.format != AUTO:
+            DATA_FORMATS.parse({"name": self.format, **self.options}, "data.sources.format")
+        elif self.options:
+            raise ConfigError(f"data.sources.options are those of a format; name that of {self.path!r} by format")
         if not 0 < self.weight < float("inf"):
             raise ConfigError(f"data.sources.weight must be above 0; {self.path!r} has {self.weight!r}")
         if not self.field:
             raise ConfigError(f"data.sources.field is empty; name the field of {self.path!r} that holds the text")
+
+    @property
+    def format_class(self) -> type | None:
+        """The class of the format; None if each file's suffix decides."""
+        return None if self.format == AUTO else DATA_FORMATS.find(self.format, "data.sources.format")
 
 
 @dataclass(frozen=True)

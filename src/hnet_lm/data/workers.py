@@ -85,11 +85,14 @@ class Workers:
         # Spawned processes inherit neither locks nor the other workers' pipes: one that dies is seen at once.
         context = multiprocessing.get_context("spawn")
         self._num_streams = plan.config.streams
+        formats = [source.format_class for source in plan.config.sources]
         self._pipes: list[Connection] = []
         self._processes = []
         for worker in range(num_workers):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(plan, worker, num_workers, sender), daemon=True)
+            # A class is sent by its name: a process that receives it imports the module it is in.
+            arguments = (plan, worker, num_workers, sender, formats)
+            process = context.Process(target=_work, args=arguments, daemon=True)
             with _signals_blocked():
                 process.start()
             sender.close()
@@ -132,8 +135,9 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
 
 
-def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection) -> None:
-    """A worker process: reads its streams' batches in turn and sends them until nobody receives."""
+def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection, formats: Sequence[type | None]) -> None:
+    """A worker process: reads its streams' batches in turn and sends them until nobody receives. The formats of the
+    sources are there to be imported."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     try:

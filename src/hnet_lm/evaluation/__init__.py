@@ -9,6 +9,7 @@ from hnet_lm.evaluation.boundaries import BoundaryStatistics, StageBoundaries
 from hnet_lm.evaluation.byte_scorer import ByteScorer
 from hnet_lm.evaluation.compressors import compressor_bits_per_byte
 from hnet_lm.evaluation.context import CarriedState, Context, SlidingWindow
+from hnet_lm.evaluation.evaluation import Evaluation
 from hnet_lm.evaluation.multiple_choice import Accuracy, Question, accuracy, read_questions
 from hnet_lm.evaluation.robustness import (
     TARGETS,
@@ -30,6 +31,7 @@ __all__ = [
     "CarriedState",
     "Context",
     "DocumentResult",
+    "Evaluation",
     "Interval",
     "Passage",
     "PassageScore",

@@ -5,7 +5,7 @@ import lzma
 from collections.abc import Callable
 
 from hnet_lm.errors import DataError
-from hnet_lm.extras import import_leaf
+from hnet_lm.extras import import_leaf, is_installed
 
 Compressor = Callable[[bytes], bytes]
 
@@ -29,6 +29,11 @@ def _xz(data: bytes) -> bytes:
 
 def _zstd(data: bytes) -> bytes:
     return import_leaf("hnet_lm.evaluation.zstd_compressor", "train", "zstd").compress(data)
+
+
+def installed_compressors() -> list[str]:
+    """Those that work here: without the package `zstandard`, zstd does not."""
+    return [name for name in COMPRESSORS if name != "zstd" or is_installed("zstandard")]
 
 
 COMPRESSORS: dict[str, Compressor] = {"gzip": _gzip, "xz": _xz, "zstd": _zstd}

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hnet_lm.generation.params import as_bytes
 from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
 
@@ -25,14 +26,17 @@ class Embeddings:
     """Vectors on the CPU. Without chunking (an isotropic model) every byte is a chunk of its own."""
 
     bytes: Float[Tensor, "t d"]
+    """One vector per byte, as wide as the outermost stage."""
     chunks: Float[Tensor, "c d_inner"]
+    """One vector per chunk of the innermost stage, as wide as that; their mean is a vector of the text."""
     chunk_starts: Int[Tensor, " c"]
     """The first byte of each chunk; 0 of the first, also where the model counts BOS to it."""
 
 
 @torch.no_grad()
-def embed(model: HNetLM, data: bytes, *, piece_bytes: int = PIECE_BYTES) -> Embeddings:
+def embed(model: HNetLM, text: str | bytes, *, piece_bytes: int = PIECE_BYTES) -> Embeddings:
     """Embed a text (BOS in front, which gets no vector)."""
+    data = as_bytes(text, "text")
     ids = torch.tensor([model.config.bos_id, *data], device=model.device)
     state = model.new_state(1)
     positions: list[Tensor] = []

@@ -54,9 +54,11 @@ class Score:
     """Log-probability of a continuation in nats: of each byte, and of all."""
 
     byte_logprobs: tuple[float, ...]
+    """One per byte of the continuation."""
 
     @property
     def logprob(self) -> float:
+        """Of the whole continuation: their sum."""
         return sum(self.byte_logprobs)
 
 

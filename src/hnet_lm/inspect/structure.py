@@ -15,12 +15,16 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class StageChunks:
-    """One stage: `offsets` (n,) the byte of each position, `boundary_prob` (n,), `is_boundary` (n,)."""
+    """One stage, which has n positions."""
 
     offsets: np.ndarray
+    """(n,) the byte that each position stands for."""
     boundary_prob: np.ndarray
+    """(n,) the probability that a chunk starts there."""
     is_boundary: np.ndarray
+    """(n,) whether one does."""
     num_bytes: int
+    """Of the text."""
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -50,7 +54,9 @@ class Chunks:
     """A text and its chunks in every stage, outermost first; an isotropic model has no stage."""
 
     data: bytes
+    """The text."""
     stages: tuple[StageChunks, ...]
+    """One per stage that chunks."""
 
     @classmethod
     def from_positions(cls, data: bytes, routings: list[tuple[np.ndarray, np.ndarray]]) -> "Chunks":

@@ -8,7 +8,7 @@
 | Mamba-2        | z, x 2 L d (2 e d), B, C, dt 2 L d (2 n + heads), scan 2*3 L (e d) n, convolution 2 L (e d + 2 n) w,|
 |                | gate 5 L (e d), output 2 L (e d) d                                                                  |
 | gated MLP      | 2 L (3 d f) + 5 L d                                                                                 |
-| routing        | 2 L d d for each of its two matrices; an entropy chunker's byte model; 0 for any other chunker      |
+| routing        | 2 L d d for each of its two matrices; of another chunker what it says, and its byte model's         |
 | residual proj  | 2 L d d                                                                                             |
 | head           | 2 L V d                                                                                             |
 
@@ -18,7 +18,6 @@ backward pass costs twice the forward one.
 
 from collections.abc import Sequence
 
-from hnet_lm.chunker_config import DynamicChunkerConfig, EntropyChunkerConfig
 from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, Mamba2Config, StageConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.layout import BlockKind, parse_layout
@@ -39,7 +38,7 @@ def forward_flops_per_byte(
             flops[s, part] = sum(_block_flops(block, stage, config.mamba2, length) for block in blocks)
         if not stage.is_innermost:
             matrix = 2 * length * stage.d_model**2
-            flops[s, "routing"] = _chunker_flops(config, s, matrix, sequence_length)
+            flops[s, "routing"] = _chunker_flops(config, s, length, sequence_length)
             flops[s, "residual_proj"] = 0 if config.spacebyte else matrix
     flops[0, "head"] = embedding
     return {key: value / sequence_length for key, value in flops.items()}
@@ -53,14 +52,13 @@ def total_flops_per_byte(
     return sum(forward_flops_per_byte(config, bytes_per_chunk, num_positions).values()) / bytes_per_token
 
 
-def _chunker_flops(config: HNetConfig, stage: int, matrix: float, sequence_length: int) -> float:
-    match config.chunker(stage):
-        case DynamicChunkerConfig():
-            return 2 * matrix
-        case EntropyChunkerConfig() if config.byte_model is not None:
-            chunks = [1.0] * config.byte_model.num_stages  # at most: nothing says how long its own chunks are
-            return sequence_length * sum(forward_flops_per_byte(config.byte_model, chunks, sequence_length).values())
-    return 0
+def _chunker_flops(config: HNetConfig, stage: int, length: float, sequence_length: int) -> float:
+    chunker = config.chunker(stage)
+    flops = length * chunker.flops_per_position(config.chunker_site(stage))
+    if chunker.asks_byte_model and config.byte_model is not None:
+        chunks = [1.0] * config.byte_model.num_stages  # at most: nothing says how long its own chunks are
+        flops += sequence_length * sum(forward_flops_per_byte(config.byte_model, chunks, sequence_length).values())
+    return flops
 
 
 def stage_lengths(config: HNetConfig, bytes_per_chunk: Sequence[float], sequence_length: int) -> list[float]:

@@ -19,17 +19,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hnet_lm.config import HNetConfig
+from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking import (
+    Chunker,
     Downsampler,
     Routing,
     SmoothingModule,
     SmoothingState,
     Upsampler,
     UpsamplerState,
-    build_chunker,
 )
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
 from hnet_lm.model.layers import Float32Linear, Widen
+from hnet_lm.model.rounding import num_copies, with_copies, without_copies
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State, consumed
 
@@ -56,7 +58,7 @@ class HNet(nn.Module):
         assert this.decoder is not None
         self.d_model = this.d_model
         self.encoder = Isotropic(this.encoder, this, config.mamba2, ends_in_norm=not config.spacebyte)
-        self.routing = build_chunker(config, stage, byte_model)
+        self.routing = _build_chunker(config, stage, byte_model)
         self.downsampler = Downsampler()
         self.widen = Widen(this.d_model, inner.d_model)
         self.main_network = build_network(config, stage + 1)
@@ -71,9 +73,7 @@ class HNet(nn.Module):
         """The output, the state, and the routing of this stage and of those inside it."""
         state = consumed(state, HNetState)
         x_hat, routing, inner, inner_seqs, carried = self._encode(x, seqs, state)
-        inner, main_network, inner_routings = run_network(
-            self.main_network, inner, inner_seqs, state and state.main_network
-        )
+        inner, main_network, inner_routings = self._run_main_network(inner, inner_seqs, state and state.main_network)
         inner = inner[:, : self.d_model]
         z, smoothing = self.smoothing(inner, routing, inner_seqs, state and state.smoothing)
         y, upsampler = self.upsampler(z, routing, inner_seqs, state and state.upsampler)
@@ -107,6 +107,15 @@ class HNet(nn.Module):
         inner, inner_seqs = self.downsampler(x_hat, routing)
         return x_hat, routing, self.widen(inner), inner_seqs, (encoder, routing_state)
 
+    def _run_main_network(
+        self, inner: Float[Tensor, "c d_inner"], inner_seqs: Sequences, state: State | None
+    ) -> tuple[Float[Tensor, "c d_inner"], State | None, tuple[Routing, ...]]:
+        num = num_copies(len(inner)) if state is None else 0
+        if not num:
+            return run_network(self.main_network, inner, inner_seqs, state)
+        y, _, routings = run_network(self.main_network, with_copies(inner, num), inner_seqs.lengthened(num), None)
+        return y[: len(inner)], None, without_copies(routings, inner_seqs)
+
     def new_state(self, num_sequences: int) -> HNetState:
         weight = next(self.encoder.parameters())
         wide = torch.promote_types(weight.dtype, torch.float32)
@@ -126,6 +135,15 @@ def build_network(config: HNetConfig, stage: int = 0, byte_model: nn.Module | No
     if this.main_network is not None:
         return Isotropic(this.main_network, this, config.mamba2, ends_in_norm=not config.spacebyte)
     return HNet(config, stage, byte_model)
+
+
+def _build_chunker(config: HNetConfig, stage: int, byte_model: nn.Module | None) -> Chunker:
+    """The module that cuts a stage. Raises ConfigError for a chunker that builds something else."""
+    chunker = config.chunker(stage)
+    module = chunker.build(config.chunker_site(stage, byte_model))
+    if not isinstance(module, Chunker):
+        raise ConfigError(f"chunkers, entry {stage}: {chunker.name!r} builds a {type(module).__name__}, not a Chunker")
+    return module
 
 
 def run_network(

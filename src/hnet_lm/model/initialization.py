@@ -22,7 +22,6 @@ import math
 import torch
 from torch import nn
 
-from hnet_lm.model.dynamic_chunking import RoutingModule
 from hnet_lm.model.hnet import HNet
 from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.mixers import Mamba2
@@ -46,9 +45,7 @@ def _initialize_network(network: HNet | Isotropic, residual_additions: int) -> N
         _initialize_stacks([network], residual_additions)
         return
     residual_additions = _initialize_stacks([network.encoder, network.decoder], residual_additions)
-    if isinstance(network.routing, RoutingModule):
-        nn.init.eye_(network.routing.q_proj.weight)
-        nn.init.eye_(network.routing.k_proj.weight)
+    network.routing.initialize()
     if isinstance(network.residual_proj, nn.Linear):
         nn.init.zeros_(network.residual_proj.weight)
     if network.widen.pad_vector is not None:

@@ -11,11 +11,12 @@ from torch.nn.functional import linear
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.model.dynamic_chunking import EntropyChunker, Routing
+from hnet_lm.model.dynamic_chunking import Routing
 from hnet_lm.model.hnet import HNet, HNetState, build_network, run_network
 from hnet_lm.model.initialization import initialize
 from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.padding import Padding
+from hnet_lm.model.rounding import num_copies, with_copies
 from hnet_lm.ops.checks import WHOLE_NUMBERS, require_plain
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import Sizes, State
@@ -83,9 +84,11 @@ class HNetLM(nn.Module):
             shape = tuple(input_ids.shape)
             raise ValueError(f"input_ids must be (t,) or (b, l), with an attention_mask only for (b, l); got {shape}")
         x, seqs = self._embed(input_ids, seqs, state)
-        y, state, routings = run_network(self.network, x, seqs, state)
+        # A batch has a fixed number of bytes, but not of tokens.
+        num = num_copies(len(x)) if state is None and isinstance(self.network, Isotropic) else 0
+        y, state, routings = run_network(self.network, with_copies(x, num), seqs.lengthened(num), state)
         logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
-        return HNetOutput(logits, routings, state, y)
+        return HNetOutput(logits[: len(x)], routings, state, y[: len(x)])
 
     def encode(
         self, input_ids: Int[Tensor, " t"], seqs: Sequences | None = None, state: State | None = None
@@ -151,12 +154,11 @@ class HNetLM(nn.Module):
         return self.new_state(0).sizes()
 
     def load_byte_model(self, byte_model: "HNetLM") -> None:
-        """Give the entropy chunker the weights of a trained byte model. Raises ConfigError where it is another one."""
+        """Give the chunker that asks a byte model the weights of a trained one. ConfigError: it is another model."""
         if byte_model.config != self.config.byte_model:
             raise ConfigError("byte_model: the configuration describes another model than the one given")
         assert isinstance(self.network, HNet)
-        assert isinstance(self.network.routing, EntropyChunker)
-        self.network.routing.byte_model.load_state_dict(byte_model.state_dict())
+        self.network.routing.get_submodule("byte_model").load_state_dict(byte_model.state_dict())
 
     def parameter_stages(self) -> dict[str, int]:
         """The stage of every parameter. Embedding and head belong to 0, a pad vector to the stage it leads into."""

@@ -8,6 +8,7 @@ call takes the first backend of its device's preferences that supports it. Anoth
 
     with use_backend("reference"):            # every op that has it
     with use_backend(ssd="reference"):        # one op
+    with use_backend(ssd="my_ops"):           # a module of one's own that has been imported, or an entry point
 
 The choice holds for all threads of the process, and for a block that is recomputed later in the backward pass. A
 backend asked for by name that cannot do it is a ValueError that says why; there is no fallback.
@@ -24,9 +25,12 @@ from typing import Any
 
 import torch
 
+from hnet_lm.registry import imported_module
+
 PREFERENCES: Mapping[str, tuple[str, ...]] = {"cpu": ("cpu", "eager"), "cuda": ("triton", "varlen", "eager")}
 """By type of device, best first. A plain dictionary: compilers do not follow a mapping proxy."""
 ANY_DEVICE = ("eager",)
+ENTRY_POINTS = "hnet_lm.op_backends"
 
 OPS_PACKAGE = __name__.rpartition(".")[0]
 Choice = Mapping[str, str]
@@ -65,7 +69,7 @@ def use_backend(every: str | None = None, **by_op: str) -> Iterator[None]:
             raise ValueError(f"there is no op {name!r}; ops are {', '.join(op_names())}")
         Op(f"{OPS_PACKAGE}.{name}").load(backend)
     if every is not None:
-        if not any(every in Op(f"{OPS_PACKAGE}.{name}").available() for name in op_names()):
+        if not any(Op(f"{OPS_PACKAGE}.{name}").has(every) for name in op_names()):
             raise ValueError(f"no op has a backend {every!r}")
         choice["*"] = every
     _choices.add(choice)
@@ -135,16 +139,28 @@ class Op:
     def load(self, name: str) -> ModuleType:
         """Raises ValueError for a backend that does not exist. One whose file has come since is found."""
         if name not in self._loaded:
-            if name not in self._available:
+            if not self.has(name):
                 self._available = self._listed()
-            if name not in self._available:
-                raise ValueError(f"op {self.name} has no backend {name!r}; there are {', '.join(self._available)}")
-            self._loaded[name] = _imported(f"{self.package}.{name}")
+            if not self.has(name):
+                raise ValueError(
+                    f"op {self.name} has no backend {name!r}; there are {', '.join(self._available)}, and any module "
+                    f"that has been imported and defines {self.name}"
+                )
+            own = self._of_user(name)
+            self._loaded[name] = _imported(f"{self.package}.{name}") if own is None else own
         return self._loaded[name]
 
     def available(self) -> list[str]:
-        """Names of all backends, whether or not they can run on this machine."""
+        """Names of all backends in the op's folder, whether or not they can run on this machine."""
         return list(self._available)
+
+    def has(self, name: str | None) -> bool:
+        """Whether there is a backend of that name: in the op's folder, or of a user's own."""
+        return name is not None and (name in self._available or self._of_user(name) is not None)
+
+    def _of_user(self, name: str) -> ModuleType | None:
+        module = None if name in self._available else _imported_by_user(name, ENTRY_POINTS)
+        return module if module is not None and callable(vars(module).get(self.name)) else None
 
     def _listed(self) -> list[str]:
         paths = importlib.import_module(self.package).__path__
@@ -155,7 +171,7 @@ class Op:
         for choice in reversed(_in_force()):
             if self.name in choice:
                 return choice[self.name]
-            if choice.get("*") in self._available:
+            if self.has(choice.get("*")):
                 return choice["*"]
         return None
 
@@ -165,6 +181,7 @@ def _import(module: str) -> ModuleType:
 
 
 _imported: Any = torch.compiler.disable(_import)
+_imported_by_user: Any = torch.compiler.disable(imported_module)
 """Loading a module is not for a compiler to follow."""
 
 

@@ -9,7 +9,7 @@ waited longest; where all are busy the newcomer is refused with 503.
 import asyncio
 import logging
 import os
-import resource
+import sys
 import time
 from collections import OrderedDict
 from typing import Any, cast
@@ -22,6 +22,9 @@ from hnet_lm.errors import UserError
 from hnet_lm.serving.errors import ApiError
 from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.limits import RequestLimits
+
+if sys.platform != "win32":
+    import resource
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +211,12 @@ class Connection(H11Protocol):
 
 
 def _max_files() -> int:
-    """How many connections the limit of open files allows beside what is open. Raises UserError where that is none."""
+    """How many connections the limit of open files allows beside what is open. Raises UserError where that is none.
+
+    Windows has no such limit: sockets are no files there.
+    """
+    if sys.platform == "win32":
+        return 2**31
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY:
         return 2**31

@@ -1,7 +1,7 @@
 """A training run, as its TOML file describes it: one dataclass a table, frozen, checked on construction.
 
-`configs/runs/` holds examples with every key commented. Any key can be given on the command line as well:
-`hnet-lm train RUN.toml --optimizer.lr 1e-3`.
+`hnet_lm/configs/runs/` holds examples with every key commented, which are known by their names. Any key can be given on
+the command line as well: `hnet-lm train english --optimizer.lr 1e-3`.
 """
 
 import dataclasses
@@ -15,10 +15,12 @@ from hnet_lm.checkpoint import HUB_PREFIX
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.inputs import read_text
+from hnet_lm.inputs import local, read_text
+from hnet_lm.losses import parse_terms
+from hnet_lm.named_configs import config_file, seen_from
+from hnet_lm.tables import from_table
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.schedule import ScheduleConfig
-from hnet_lm.training.tables import from_table
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class ModelSource:
     """Where the model comes from."""
 
     config: str = ""
-    """Architecture JSON, as a path from the run file's folder; its weights start fresh."""
+    """Architecture JSON, a path from the run file's folder or a name (`hnet_2stage_L`); its weights start fresh."""
     init_from: str = ""
     """Instead: a saved model to start from (fine-tuning), as a directory or `hf:owner/name`."""
     byte_model: str = ""
@@ -44,7 +46,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Cross entropy plus the ratio loss of every stage. The paper: weight 0.03, targets 6, or 3 and 3."""
+    """Cross entropy, the ratio loss of every stage (the paper: weight 0.03, targets 6, or 3 and 3), and more terms."""
 
     target_ratios: tuple[float, ...] = ()
     """N of every stage that learns where to cut, outermost first: positions a chunk that are aimed at."""
@@ -57,6 +59,8 @@ class LossConfig:
     """Fraction of the run over which both ramp."""
     statistics: Literal["rank", "global"] = "rank"
     """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
+    terms: tuple[dict[str, Any], ...] = ()
+    """Terms added to the loss: `[[loss.terms]]` with a name, a weight and the term's own keys."""
 
     def __post_init__(self) -> None:
         for key in ("target_ratios", "start_target_ratios"):
@@ -68,6 +72,7 @@ class LossConfig:
             raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
         if not 0 <= self.ramp <= 1:
             raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
+        parse_terms(self.terms)
         if self.statistics not in ("rank", "global"):
             raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
 
@@ -185,8 +190,8 @@ class RunConfig:
 
     @classmethod
     def load(cls, path: str | Path) -> "RunConfig":
-        """From a TOML file; model paths in it are seen from the file's folder."""
-        path = Path(path)
+        """From a TOML file, or by a name that comes with the package; model paths are seen from the file's folder."""
+        path = Path(config_file(path, "runs"))
         text = read_text(path, ConfigError)
         try:
             table = tomllib.loads(text)
@@ -197,7 +202,9 @@ class RunConfig:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
         model = config.model
-        paths = {key: _seen_from(path, getattr(model, key)) for key in ("config", "init_from", "byte_model")}
+        paths = {key: _seen_from(path, getattr(model, key)) for key in ("init_from", "byte_model")}
+        if model.config:
+            paths["config"] = seen_from(path.parent, model.config, "models")
         return dataclasses.replace(config, model=dataclasses.replace(model, **paths))
 
     def check_model(self, model: HNetConfig) -> None:
@@ -260,4 +267,4 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
 
 def _seen_from(file: Path, path: str) -> str:
     is_local = path and not path.startswith(HUB_PREFIX)
-    return str(file.parent / Path(path).expanduser()) if is_local else path
+    return str(file.parent / local(path)) if is_local else path

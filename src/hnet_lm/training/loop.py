@@ -12,6 +12,8 @@ from typing import Any
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
+from hnet_lm.losses import RatioLoss, parse_terms
+from hnet_lm.tables import to_table
 from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
@@ -26,8 +28,7 @@ from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, s
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.schedule import ramp
 from hnet_lm.training.signals import StopSignals
-from hnet_lm.training.step import LossTerms, StepResult, update
-from hnet_lm.training.tables import to_table
+from hnet_lm.training.step import StepResult, update
 from hnet_lm.training.validation import Validator
 
 
@@ -110,6 +111,7 @@ def _run(
     """The loop; whether a signal ended it, on this rank or another."""
     config, state = run.config, run.state
     recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
+    added_terms = parse_terms(config.loss.terms)
     health = RouterHealth(config.target_ratios(run.model.config))
     if run.validation_is_due:  # something kept it from being made before this step was saved
         _validate(run, validator, log, reporter)
@@ -117,11 +119,12 @@ def _run(
     while not run.is_finished:
         rate = config.optimizer.lr * config.schedule.factor(state.step, config.run.num_steps)
         set_learning_rate(run.optimizer, rate)
-        terms = loss_terms(config, state.step)
+        terms = [ratio_loss_at(config, state.step), *added_terms]
+        progress = state.step / config.run.num_steps
         with _step_kept(run, reporter):
             batches = next(updates)
         max_grad_norm = config.optimizer.max_grad_norm
-        result = update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks)
+        result = update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks, progress)
         num_bytes, num_signals = run.ranks.sum_of(result.num_bytes, signals.received is not None)
         run.advance(result, int(num_bytes))
         recorder.count(int(num_bytes))
@@ -152,15 +155,15 @@ def _run(
     return False
 
 
-def loss_terms(config: RunConfig, step: int) -> LossTerms:
+def ratio_loss_at(config: RunConfig, step: int) -> RatioLoss:
     """Target ratios and weight of the ratio loss at a step."""
     loss, num_steps = config.loss, config.run.num_steps
     starts = loss.start_target_ratios or loss.target_ratios
     start_weight = loss.ratio_loss_weight if loss.start_ratio_loss_weight is None else loss.start_ratio_loss_weight
-    return LossTerms(
-        [ramp(a, b, loss.ramp, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)],
-        ramp(start_weight, loss.ratio_loss_weight, loss.ramp, step, num_steps),
+    return RatioLoss(
+        tuple(ramp(a, b, loss.ramp, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
         loss.statistics == "global",
+        weight=ramp(start_weight, loss.ratio_loss_weight, loss.ramp, step, num_steps),
     )
 
 

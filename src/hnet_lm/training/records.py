@@ -56,6 +56,7 @@ class Recorder:
             "bytes_per_second": speed,
             "mfu": (1 + BACKWARD) * forward * speed / self._peak,
         }
+        record |= seen.terms
         for stage, (chunks, ratio_loss) in enumerate(zip(seen.chunks, seen.ratio_losses, strict=True)):
             record |= {
                 f"stage{stage}/ratio_loss": ratio_loss,

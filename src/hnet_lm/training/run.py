@@ -14,6 +14,7 @@ from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import Loader, open_loader
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
+from hnet_lm.tables import to_table
 from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
 from hnet_lm.training.config import RunConfig, cannot_change, differences
@@ -25,7 +26,6 @@ from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.progress import Reporter
 from hnet_lm.training.run_folder import CHECKPOINTS
 from hnet_lm.training.step import StepResult
-from hnet_lm.training.tables import to_table
 
 
 @dataclass
@@ -33,12 +33,19 @@ class TrainState:
     """How far a run is: all that changes from update to update besides weights, optimizer and position in the data."""
 
     step: int = 0
+    """Updates made, skipped ones included."""
     bytes_seen: int = 0
+    """Bytes of text trained on, over all ranks."""
     skipped_steps: int = 0
+    """Updates that were not applied, since loss or gradient was not finite."""
     skipped_in_a_row: int = 0
+    """The last so many of them without one in between that was applied."""
     best_step: int | None = None
+    """The step of the best validation; None before the first."""
     best_bits_per_byte: float | None = None
+    """Bits per byte of that validation."""
     validated_step: int | None = None
+    """The step that was validated last."""
 
     def advance(self, result: StepResult, num_bytes: int) -> None:
         """Count an update that saw `num_bytes` of text on all ranks."""

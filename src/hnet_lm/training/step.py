@@ -9,19 +9,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from hnet_lm.data import IGNORE_INDEX, Batch
-from hnet_lm.losses import next_byte_loss, ratio_loss_of
-from hnet_lm.model import HNetOutput, Routing
+from hnet_lm.losses import LossInputs, LossTerm, next_byte_loss, term_values
+from hnet_lm.model import HNetOutput
 from hnet_lm.training.chunk_statistics import ChunkStatistics, chunk_sums
 from hnet_lm.training.distributed import Ranks, gradients_stay_local
-
-
-@dataclass(frozen=True)
-class LossTerms:
-    """The ratio loss at one step of the run; a target for every stage that learns where to cut."""
-
-    target_ratios: Sequence[float]
-    weight: float
-    over_all_ranks: bool
 
 
 @dataclass(frozen=True)
@@ -29,7 +20,9 @@ class StepResult:
     """What an update saw on this rank; `StepFigures` puts it together over all ranks."""
 
     sums: Tensor
-    """Over micro-batches, in float64: cross entropy in nats times targets, targets, each stage's ratio loss."""
+    """Over micro-batches, in float64: cross entropy in nats times targets, targets, each value of `terms`."""
+    terms: tuple[str, ...]
+    """Keys of the terms' values, before their weight."""
     chunks: Tensor
     """`chunk_sums` of each stage, over micro-batches."""
     num_batches: int
@@ -44,16 +37,17 @@ def update(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Batch],
-    terms: LossTerms,
+    terms: Sequence[LossTerm],
     max_grad_norm: float,
     precision: torch.dtype,
     ranks: Ranks,
+    progress: float = 0.0,
 ) -> StepResult:
-    """Run one update from these micro-batches.
+    """Run one update from these micro-batches; `progress` is the fraction of the run that is done.
 
     The cross entropy is the mean over all targets of all micro-batches and ranks, however many each has: positions
-    without a target (`IGNORE_INDEX`) do not count, and equally many bytes are different numbers of tokens. The ratio
-    loss is the mean over micro-batches and ranks.
+    without a target (`IGNORE_INDEX`) do not count, and equally many bytes are different numbers of tokens. A
+    term's loss is the mean over micro-batches and ranks.
     """
     optimizer.zero_grad(set_to_none=True)
     num_targets = [int((batch.targets != IGNORE_INDEX).sum()) for batch in batches]
@@ -66,17 +60,21 @@ def update(
             with torch.autocast(ranks.device.type, precision, enabled=precision != torch.float32):
                 out: HNetOutput = network(batch.input_ids, batch.sequences)
             cross_entropy = next_byte_loss(out.logits, batch.targets) if num else out.logits.sum() * 0.0
-            ratios = iter(terms.target_ratios)
-            ratio_losses = [
-                _ratio_loss(routing, next(ratios), terms.over_all_ranks, ranks)
-                if routing.is_learned
-                else cross_entropy.new_zeros(())
-                for routing in out.routings
-            ]
+            inputs = LossInputs(
+                out.logits,
+                batch.targets,
+                out.hidden,
+                out.routings,
+                batch.sequences.with_input_ids(batch.input_ids),
+                progress,
+                ranks.num_ranks,
+                ranks.sum,
+            )
+            added = term_values(terms, inputs)
             share = num / mean_targets if mean_targets else math.nan  # an update without any target is skipped
-            loss = cross_entropy * share + terms.weight * sum(ratio_losses)
+            loss = cross_entropy * share + sum(term.weight * term.value for term in added)
             (loss / len(batches)).backward()
-        terms_seen = [cross_entropy * num, cross_entropy.new_tensor(num), *ratio_losses]
+        terms_seen = [cross_entropy * num, cross_entropy.new_tensor(num), *(term.value for term in added)]
         sums.append(torch.stack([term.detach().double() for term in terms_seen]))
         chunks.append(torch.stack([chunk_sums(routing) for routing in out.routings]) if out.routings else sums[0][:0])
     seen = torch.stack(sums).sum(0)
@@ -87,21 +85,8 @@ def update(
     if applied:
         optimizer.step()
     num_bytes = sum(batch.num_bytes for batch in batches)
-    return StepResult(seen, torch.stack(chunks).sum(0), len(batches), num_bytes, grad_norm, applied)
-
-
-def _ratio_loss(routing: Routing, target_ratio: float, over_all_ranks: bool, ranks: Ranks) -> Tensor:
-    """The ratio loss from this rank's statistics, or from those of all ranks at this micro-batch.
-
-    The loss is linear in G. So with F and the number of positions taken over all ranks and G's sum from this rank
-    alone, the mean over ranks, which is what their gradients are averaged to, is the loss of the global batch.
-    """
-    positions = torch.as_tensor(float(len(routing.is_boundary)), device=ranks.device)
-    boundaries, prob = routing.is_boundary.sum(), routing.boundary_prob.sum()
-    if over_all_ranks and ranks.num_ranks > 1:
-        positions, boundaries = ranks.sum(torch.stack([positions, boundaries])).unbind()
-        prob = prob * ranks.num_ranks
-    return ratio_loss_of(boundaries / positions, prob / positions, target_ratio)
+    keys = tuple(term.key for term in added)
+    return StepResult(seen, keys, torch.stack(chunks).sum(0), len(batches), num_bytes, grad_norm, applied)
 
 
 @dataclass(frozen=True)
@@ -110,11 +95,16 @@ class StepFigures:
 
     cross_entropy: float
     """Mean over all targets, in nats."""
-    ratio_losses: list[float]
-    """0 for a stage that a rule cuts."""
+    terms: dict[str, float]
+    """Each term before its weight, by its key; means over micro-batches and ranks."""
     chunks: list[ChunkStatistics]
     targets_per_byte: float
     """1 and a little for a model of bytes (ends of documents are targets as well), below 1 for one of tokens."""
+
+    @property
+    def ratio_losses(self) -> list[float]:
+        """Of every stage; 0 for one that a rule cuts."""
+        return [self.terms.get(f"stage{stage}/ratio_loss", 0.0) for stage in range(len(self.chunks))]
 
     @property
     def bits_per_byte(self) -> float:
@@ -124,11 +114,11 @@ class StepFigures:
     @classmethod
     def gather(cls, result: StepResult, ranks: Ranks) -> "StepFigures":
         """Put together what all ranks saw; all ranks call this together."""
-        nats, num_targets, *ratio_losses = ranks.sum(result.sums).tolist()
+        nats, num_targets, *values = ranks.sum(result.sums).tolist()
         num_means = result.num_batches * ranks.num_ranks
         chunks = [ChunkStatistics.from_sums(sums) for sums in ranks.sum(result.chunks)]
         (num_bytes,) = ranks.sum_of(result.num_bytes)
-        means = [total / num_means for total in ratio_losses]
+        means = {key: total / num_means for key, total in zip(result.terms, values, strict=True)}
         if not num_targets or not num_bytes:
             return cls(math.nan, means, chunks, math.nan)
         return cls(nats / num_targets, means, chunks, num_targets / num_bytes)

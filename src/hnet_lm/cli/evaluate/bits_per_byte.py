@@ -18,6 +18,7 @@ from hnet_lm.evaluation import (
     BitsPerByte,
     BoundaryStatistics,
     ByteScorer,
+    Evaluation,
     PassageScore,
     bits_per_byte,
     compressor_bits_per_byte,
@@ -28,7 +29,7 @@ Files = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="
 
 
 @dataclass(frozen=True)
-class EvaluateBitsPerByte:
+class EvaluateBitsPerByte(Evaluation):
     """Bits per byte of whole documents, by domain, with a 95 % bootstrap interval over documents, and the chunks."""
 
     model: Model

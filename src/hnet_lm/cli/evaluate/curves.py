@@ -13,13 +13,14 @@ from hnet_lm.cli.sources import say
 from hnet_lm.cli.tables import print_table, rounded
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
+from hnet_lm.evaluation import Evaluation
 from hnet_lm.evaluation.curves import METRICS, VALIDATION, Curve, Efficiency, data_efficiency, read_curve
 from hnet_lm.extras import import_leaf
 from hnet_lm.outputs import Output, tried
 
 
 @dataclass(frozen=True)
-class EvaluateCurves:
+class EvaluateCurves(Evaluation):
     """How many times less data runs need than the first of them, from their metrics, before decay and after it."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN RUN ...")]

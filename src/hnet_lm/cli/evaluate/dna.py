@@ -9,13 +9,13 @@ from hnet_lm.cli.evaluate.reading import Model, Reading, documents
 from hnet_lm.cli.sources import say
 from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError, UserError
-from hnet_lm.evaluation import Scorer, bits_per_byte
+from hnet_lm.evaluation import Evaluation, Scorer, bits_per_byte
 from hnet_lm.evaluation.dna import BothStrands, Reference, VariantFile, score_variants, score_windows
 from hnet_lm.inputs import STANDARD_INPUT
 
 
 @dataclass(frozen=True)
-class EvaluateDna:
+class EvaluateDna(Evaluation):
     """Perplexity per base of FASTA, or a table of variants or windows; log-probabilities are means of both strands."""
 
     model: Model

@@ -12,11 +12,12 @@ from hnet_lm.cli.options import require_at_least
 from hnet_lm.cli.tables import print_table, rounded
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
+from hnet_lm.evaluation import Evaluation
 from hnet_lm.extras import import_leaf
 
 
 @dataclass(frozen=True)
-class EvaluateHarness:
+class EvaluateHarness(Evaluation):
     """Tasks of the LM Evaluation Harness; multiple choice gets the accuracy normalised by bytes (acc_bytes) as well."""
 
     model: Model

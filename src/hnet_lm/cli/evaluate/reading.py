@@ -11,7 +11,6 @@ from hnet_lm.cli.loading import WeightsOption, load_model
 from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.data import DataConfig
 from hnet_lm.data import documents as read_documents
-from hnet_lm.data.config import Format
 from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
 from hnet_lm.data.validation import NO_RESERVED_BYTES
 from hnet_lm.errors import UserError
@@ -56,7 +55,7 @@ def documents(
     reading: Reading = Reading(),
     *,
     vocab_size: int = NO_RESERVED_BYTES,
-    default_format: Format = "auto",
+    default_format: str = "auto",
 ) -> Iterator[bytes]:
     """The documents of a source, of a sample its held-out ones; damaged ones are counted on standard error.
 

@@ -12,11 +12,11 @@ from hnet_lm.cli.options import require_at_least
 from hnet_lm.cli.tables import percent, print_table, rounded
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.errors import UserError
-from hnet_lm.evaluation import perturbed_bits_per_byte, read_questions, robustness
+from hnet_lm.evaluation import Evaluation, perturbed_bits_per_byte, read_questions, robustness
 
 
 @dataclass(frozen=True)
-class EvaluateRobustness:
+class EvaluateRobustness(Evaluation):
     """Accuracy on multiple-choice questions, or bits per byte, under five perturbations of the text."""
 
     model: Model

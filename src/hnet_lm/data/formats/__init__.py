@@ -1,16 +1,13 @@
-"""One reader per format; which one a file gets."""
+"""Which format a file gets."""
 
-from hnet_lm.data.config import Format, SourceConfig
-from hnet_lm.data.formats.fasta import read_fasta
-from hnet_lm.data.formats.jsonl import read_jsonl
-from hnet_lm.data.formats.plain import read_separated, read_whole
+from hnet_lm.data.config import AUTO, DATA_FORMATS, SourceConfig
+from hnet_lm.data.formats.format import DataFormat, Hub
 from hnet_lm.data.parts import Reader
 from hnet_lm.errors import DataError
-from hnet_lm.extras import import_leaf
 from hnet_lm.inputs import content_suffix
 
 HUB_PREFIX = "hf:"
-FORMAT_OF_SUFFIX: dict[str, Format] = {
+FORMAT_OF_SUFFIX: dict[str, str] = {
     ".txt": "text",
     ".text": "text",
     ".md": "text",
@@ -28,9 +25,9 @@ CONTAINERS = (".tar", ".tgz", ".zip", ".7z", ".rar", ".arrow", ".feather", ".lz4
 """Of these a user wants what is inside, and nothing here takes it out."""
 
 
-def format_of(path: str, config: SourceConfig, fallback: Format = "bytes") -> Format:
+def format_of(path: str, config: SourceConfig, fallback: str = "bytes") -> str:
     """The source's `format`, else the one of the file's suffix, else `fallback`. Raises DataError for an archive."""
-    if config.format != "auto":
+    if config.format != AUTO:
         return config.format
     suffix = content_suffix(path)
     if suffix in CONTAINERS:
@@ -40,15 +37,12 @@ def format_of(path: str, config: SourceConfig, fallback: Format = "bytes") -> Fo
 
 def reader_for(path: str, config: SourceConfig) -> Reader:
     """The reader of a file. Raises DataError where a package for it is missing."""
+    return _format(path, config).read
+
+
+def _format(path: str, config: SourceConfig) -> DataFormat:
     if path.startswith(HUB_PREFIX):
-        return import_leaf("hnet_lm.data.formats.hub", "hf", f"reading {path}", DataError).read_hub
-    match format_of(path, config):
-        case "jsonl":
-            return read_jsonl
-        case "fasta":
-            return read_fasta
-        case "parquet":
-            return import_leaf("hnet_lm.data.formats.parquet", "train", f"reading {path}", DataError).read_parquet
-        case "bytes" if config.format == "bytes":
-            return read_whole
-    return read_separated if config.separator else read_whole
+        return Hub()
+    if config.format == AUTO:  # bytes of a file that no suffix tells about may still be separated
+        return DATA_FORMATS.parse({"name": format_of(path, config, "text")}, path)
+    return DATA_FORMATS.parse({"name": config.format, **config.options}, path)

@@ -7,9 +7,11 @@ the file is what the parts call their record. Documents are given whole, and the
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 from hnet_lm.inputs import open_input, require_content, without_mark
@@ -132,3 +134,11 @@ def _problem(bases: bytes, in_record: bool, had_gap: bool) -> str:
         return "bases before the first header (a line that begins with '>')"
     strange = b" " if had_gap else bases.translate(None, NUCLEOTIDE_CODES)
     return f"{chr(strange[0])!r} is not a nucleotide code" if strange else ""
+
+
+@dataclass(frozen=True)
+class Fasta(DataFormat):
+    """Records of nucleotide codes."""
+
+    def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
+        return read_fasta(request, position)

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 from hnet_lm.inputs import open_input, require_content, without_mark
@@ -49,3 +51,11 @@ def _text_of(line: bytes, field: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"field {field!r} holds half of a surrogate pair at character {error.start}") from error
+
+
+@dataclass(frozen=True)
+class Jsonl(DataFormat):
+    """One JSON object per line; a field of it is the document."""
+
+    def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
+        return read_jsonl(request, position)

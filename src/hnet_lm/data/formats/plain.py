@@ -5,7 +5,9 @@ the file is read: from its start, or from the middle after a stop.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.parts import PART_BYTES, FileRequest, Part, Position
 from hnet_lm.errors import DataError
 from hnet_lm.inputs import open_input, require_content
@@ -71,3 +73,19 @@ def read_separated(request: FileRequest, position: Position | None) -> Iterator[
                     if request.wants(record):
                         yield Part(text, record, offset, offset == 0, True, following)
                     record, offset = record + 1, 0
+
+
+@dataclass(frozen=True)
+class Text(DataFormat):
+    """A file is one document, or documents are set apart by the source's separator."""
+
+    def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
+        return read_separated(request, position) if request.config.separator else read_whole(request, position)
+
+
+@dataclass(frozen=True)
+class Bytes(DataFormat):
+    """A file is one document, whatever is in it."""
+
+    def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
+        return read_whole(request, position)

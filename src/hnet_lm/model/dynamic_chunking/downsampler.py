@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.model.dynamic_chunking.routing import Routing
+from hnet_lm.model.dynamic_chunking.chunker import Routing
 from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.sequences import Sequences
 

@@ -7,32 +7,17 @@ paper writes q_t, k_{t-1} and p >= 0.5; the reference code, and so its checkpoin
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
+from hnet_lm.model.dynamic_chunking.chunker import Chunker, Routing
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State, consumed
-
-
-@dataclass(frozen=True)
-class Routing:
-    """The decisions of one stage, packed as `seqs` says; padded to `(b, l)` where the model's input was."""
-
-    boundary_prob: Float[Tensor, "*t"]
-    is_boundary: Bool[Tensor, "*t"]
-    seqs: Sequences
-    valid: Bool[Tensor, "*t"] | None = None
-    """Which entries are positions and not padding; None: all."""
-    is_learned: bool = True
-    """False where a rule decided and no routing module: then there is nothing for a ratio loss to steer."""
-
-    @property
-    def confidence(self) -> Float[Tensor, "*t"]:
-        """c: the probability of the decision taken."""
-        return torch.where(self.is_boundary, self.boundary_prob, 1 - self.boundary_prob)
 
 
 @dataclass
@@ -43,7 +28,7 @@ class RoutingState(State):
     has_seen: Bool[Tensor, " s"]
 
 
-class RoutingModule(nn.Module):
+class RoutingModule(Chunker):
     """p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2. State: the last q and whether there was one (`RoutingState`)."""
 
     def __init__(self, d_model: int):
@@ -51,6 +36,10 @@ class RoutingModule(nn.Module):
         self.d_model = d_model
         self.q_proj = nn.Linear(d_model, d_model, bias=False)
         self.k_proj = nn.Linear(d_model, d_model, bias=False)
+
+    def initialize(self) -> None:
+        nn.init.eye_(self.q_proj.weight)
+        nn.init.eye_(self.k_proj.weight)
 
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: RoutingState | None = None
@@ -70,3 +59,17 @@ class RoutingModule(nn.Module):
             last_q=torch.zeros(num_sequences, self.d_model, dtype=wide, device=device),
             has_seen=torch.zeros(num_sequences, dtype=torch.bool, device=device),
         )
+
+
+@dataclass(frozen=True)
+class DynamicChunkerConfig(ChunkerConfig):
+    """The routing module: boundaries are learned."""
+
+    learns: ClassVar[bool] = True
+
+    def build(self, site: ChunkerSite) -> RoutingModule:
+        return RoutingModule(site.d_model)
+
+    def flops_per_position(self, site: ChunkerSite) -> float:
+        """Two matrices."""
+        return 2 * 2 * site.d_model**2

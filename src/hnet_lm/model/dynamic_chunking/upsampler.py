@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hnet_lm.model.dynamic_chunking.routing import Routing
+from hnet_lm.model.dynamic_chunking.chunker import Routing
 from hnet_lm.ops.rows import repeat_rows, spread_rows
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State

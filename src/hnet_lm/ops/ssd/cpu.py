@@ -23,6 +23,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from hnet_lm.ops.compiled.memory import array, rows, with_unit_stride
 from hnet_lm.ops.compiled.threads import run_ranges, split_range
+from hnet_lm.ops.compiled.vectors import num_lanes
 from hnet_lm.ops.ssd._loops import Loops, loops
 from hnet_lm.sequences import Sequences
 
@@ -177,7 +178,7 @@ def _flops_backward(
 
 def _loops(state: Tensor) -> Loops:
     _, num_states, _, head_dim = state.shape
-    return loops(num_states, head_dim)
+    return loops(num_states, head_dim, num_lanes(state.dtype))
 
 
 def _heads(x: Tensor, state: Tensor, work: int) -> list[tuple[int, int]]:

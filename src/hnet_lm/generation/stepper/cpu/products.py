@@ -17,10 +17,10 @@ from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.atomics import load
 from hnet_lm.generation.stepper.cpu.program import Program, Rows, Shape, checked
 from hnet_lm.generation.stepper.cpu.thread_pool import arguments_at, task
-from hnet_lm.generation.stepper.cpu.vectors import load_vector, multiply_add, store_vector
 from hnet_lm.ops.compiled.bfloat16 import widened
 from hnet_lm.ops.compiled.jit import compiled, inlined
 from hnet_lm.ops.compiled.memory import ONE, address_of, array_at, fill, prefetch, scratch
+from hnet_lm.ops.compiled.vectors import load_vector, multiply_add, num_lanes, store_vector
 
 SINGLE = 3
 """Most rows of x that are multiplied one by one."""
@@ -38,12 +38,6 @@ SUMS = GROUPS * OUTPUTS
 GRANULE, MANY_GRANULE = 16, 48
 """Ranges of outputs are multiples of these: whole cache lines, and for many rows whole blocks of `OUTPUTS` as well."""
 ROUNDED = (torch.bfloat16, torch.int8)
-VECTOR_BYTES = 128 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 64
-
-
-def num_lanes(dtype: torch.dtype) -> int:
-    """Rows of x that `transpose_task` lays side by side."""
-    return VECTOR_BYTES // dtype.itemsize
 
 
 def add_product(

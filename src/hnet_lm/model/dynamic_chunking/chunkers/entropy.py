@@ -8,12 +8,14 @@ with the model's, are never trained, and it runs in its own precision, so that t
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
+from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, before_each
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
@@ -53,3 +55,20 @@ def entropy_in_bits(logits: Float[Tensor, "t v"]) -> Float[Tensor, " t"]:
     """Of the distribution that the logits of each row mean, in at least float32."""
     log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
     return -(log_probs.exp() * log_probs).sum(-1) / math.log(2)
+
+
+@dataclass(frozen=True)
+class EntropyChunkerConfig(ChunkerConfig):
+    """A boundary where a byte model (the configuration's `byte_model`) was unsure of the byte: entropy above
+    `threshold`, in bits."""
+
+    threshold: float = 2.0
+    reads_bytes: ClassVar[bool] = True
+    asks_byte_model: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 16:
+            raise ConfigError(f"chunkers: the threshold of 'entropy' must be 0 to 16 bits, got {self.threshold}")
+
+    def build(self, site: ChunkerSite) -> EntropyChunker:
+        return EntropyChunker(self.threshold, site.byte_model)

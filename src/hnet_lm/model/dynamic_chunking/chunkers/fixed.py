@@ -7,21 +7,21 @@ nothing after the position it decides about, and its state says all it needs of 
 split, ragged and empty sequences hold as they do for the routing module.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
-from hnet_lm.model.dynamic_chunking.routing import Routing
+from hnet_lm.model.dynamic_chunking.chunker import Chunker, Routing
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
 
-class FixedChunker(nn.Module, ABC):
+class FixedChunker(Chunker):
     """The call of the routing module; subclasses are the rules."""
 
     def forward(self, x: Float[Tensor, "t d"], seqs: Sequences, state: Any = None) -> tuple[Routing, State | None]:
@@ -32,10 +32,6 @@ class FixedChunker(nn.Module, ABC):
     @abstractmethod
     def cut(self, seqs: Sequences, state: Any) -> tuple[Bool[Tensor, " t"], State | None]:
         """Where the boundaries are, and the state after the last position."""
-
-    @abstractmethod
-    def new_state(self, num_sequences: int, device: torch.device | None = None) -> State:
-        """The state of sequences of which nothing has been seen yet."""
 
 
 @dataclass

@@ -5,10 +5,14 @@
 They may depend on what comes later in the text, which no chunker that generates can: a bound on what boundaries can do.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, SeenState, positions_of
 from hnet_lm.sequences import Sequences
@@ -25,3 +29,13 @@ class OracleChunker(FixedChunker):
 
     def new_state(self, num_sequences: int, device: torch.device | None = None) -> SeenState:
         return SeenState.new(num_sequences, device)
+
+
+@dataclass(frozen=True)
+class OracleChunkerConfig(ChunkerConfig):
+    """The boundaries that the caller gives with the sequences."""
+
+    reads_bytes: ClassVar[bool] = True
+
+    def build(self, site: ChunkerSite) -> OracleChunker:
+        return OracleChunker()

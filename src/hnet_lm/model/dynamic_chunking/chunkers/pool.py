@@ -1,9 +1,14 @@
 """A boundary every k positions, as pooling with a fixed stride has it: H-Net (pool) of the paper, k = 6."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
+from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, SeenState, positions_of
 from hnet_lm.sequences import Sequences
 
@@ -21,3 +26,25 @@ class PoolChunker(FixedChunker):
 
     def new_state(self, num_sequences: int, device: torch.device | None = None) -> SeenState:
         return SeenState.new(num_sequences, device)
+
+
+@dataclass(frozen=True)
+class PoolChunkerConfig(ChunkerConfig):
+    """A boundary every `stride` positions."""
+
+    stride: int = 6
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stride, int) or isinstance(self.stride, bool) or self.stride < 2:
+            raise ConfigError(f"chunkers: the stride of 'pool' must be a whole number, 2 or more, got {self.stride!r}")
+
+    def build(self, site: ChunkerSite) -> PoolChunker:
+        return PoolChunker(self.stride)
+
+    @property
+    def nominal_ratio(self) -> float:
+        return float(self.stride)
+
+    @classmethod
+    def for_ratio(cls, positions_per_chunk: float) -> Self:
+        return cls(max(2, round(positions_per_chunk)))

@@ -4,10 +4,15 @@ Each position is one with a given probability. The draw is a hash of the seed an
 same in every call, for every sequence, and however a sequence is cut into calls.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
+from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, SeenState, positions_of
 from hnet_lm.sequences import Sequences
 
@@ -49,3 +54,28 @@ def _mix(x: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 def _shifted(x: Int[Tensor, " n"], by: int) -> Int[Tensor, " n"]:
     """Right shift that fills with zeros, as of an unsigned integer."""
     return x >> by & (2 ** (64 - by) - 1)
+
+
+@dataclass(frozen=True)
+class RandomChunkerConfig(ChunkerConfig):
+    """A boundary at each position with probability `rate`, drawn from `seed` and the position's index."""
+
+    rate: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < 1:
+            raise ConfigError(f"chunkers: the rate of 'random' must lie between 0 and 1, got {self.rate}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
+            raise ConfigError(f"chunkers: the seed of 'random' must be a whole number from 0 on, got {self.seed!r}")
+
+    def build(self, site: ChunkerSite) -> RandomChunker:
+        return RandomChunker(self.rate, self.seed)
+
+    @property
+    def nominal_ratio(self) -> float:
+        return 1 / self.rate
+
+    @classmethod
+    def for_ratio(cls, positions_per_chunk: float) -> Self:
+        return cls(1 / positions_per_chunk)

@@ -6,16 +6,19 @@ one; so does BOS. The word after a space lies in the space's chunk.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, before_each
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
 NOTHING = -1
+BYTES_PER_CHUNK = 6.0  # of English, as the paper's table 1 gives them
 
 
 @dataclass
@@ -48,3 +51,17 @@ def is_spacelike(ids: Int[Tensor, " t"]) -> Bool[Tensor, " t"]:
     is_letter = ((ids >= ord("A")) & (ids <= ord("Z"))) | ((ids >= ord("a")) & (ids <= ord("z")))
     is_continuation = (ids >= 0x80) & (ids < 0xC0)
     return ~(is_digit | is_letter | is_continuation)
+
+
+@dataclass(frozen=True)
+class SpaceChunkerConfig(ChunkerConfig):
+    """A boundary at BOS and at every spacelike byte that does not follow another one (SpaceByte)."""
+
+    reads_bytes: ClassVar[bool] = True
+
+    def build(self, site: ChunkerSite) -> SpaceChunker:
+        return SpaceChunker(site.bos_id)
+
+    @property
+    def nominal_ratio(self) -> float:
+        return BYTES_PER_CHUNK

@@ -1,7 +1,4 @@
-"""Every op that carries state, described once: its inputs, its state, and how it is called.
-
-The tests of this folder then run over all of them, on all backends found in the ops' folders (`op_runs`).
-"""
+"""Every op, described once: inputs to try it on, its state, and how it is called."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +11,11 @@ from hnet_lm.ops.attention import KVState, attention
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.ema_scan import ema_scan
+from hnet_lm.ops.rms_norm import rms_norm
+from hnet_lm.ops.rotary import rotary
+from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.ops.ssd import ssd
+from hnet_lm.ops.swiglu import swiglu
 from hnet_lm.sequences import Sequences
 
 Tensors = dict[str, Tensor]
@@ -170,3 +171,58 @@ CASES = (
     *(attention_case(window) for window in (-1, 0, 1, 7, 300)),
     boundary_prob_case(),
 )
+"""Of the ops that carry state."""
+
+
+def _stateless(
+    label: str,
+    per_position: Callable[[int], Tensors],
+    y: Callable[[Tensors, Sequences, str], Tensor],
+    shared: Callable[[], Tensors] = dict,
+) -> OpCase:
+    return OpCase(
+        label,
+        label.partition(" ")[0],
+        per_position,
+        lambda x, seqs, state, backend: (y(x, seqs, backend), None),
+        new_state=lambda s: {},
+        as_state=lambda tensors: None,
+        as_tensors=lambda state: {},
+        shared=shared,
+    )
+
+
+def _every_third(seqs: Sequences) -> Tensor:
+    return seqs.positions % 3 == 0
+
+
+STATELESS_CASES = (
+    _stateless(
+        "rms_norm",
+        lambda t: {"x": torch.randn(t, 6)},
+        lambda x, seqs, backend: rms_norm(x["x"], x["weight"], 1e-5, backend=backend),
+        lambda: {"weight": _uniform(0.5, 1.5, 6)},
+    ),
+    _stateless(
+        "rms_norm with a gate",
+        lambda t: {"x": torch.randn(t, 6), "gate": torch.randn(t, 6)},
+        lambda x, seqs, backend: rms_norm(x["x"], x["weight"], 1e-5, x["gate"], backend=backend),
+        lambda: {"weight": _uniform(0.5, 1.5, 6)},
+    ),
+    _stateless(
+        "rotary",
+        lambda t: {"x": torch.randn(t, 2, 8)},
+        lambda x, seqs, backend: rotary(x["x"], seqs.positions, 4, backend=backend),
+    ),
+    _stateless(
+        "swiglu",
+        lambda t: {"y": torch.randn(t, 6), "gate": torch.randn(t, 6)},
+        lambda x, seqs, backend: swiglu(x["y"], x["gate"], backend=backend),
+    ),
+    _stateless(
+        "select_chunks",
+        lambda t: {"x": torch.randn(t, 4)},
+        lambda x, seqs, backend: select_chunks(x["x"], _every_third(seqs), seqs, backend=backend)[0],
+    ),
+)
+"""Of those that do not."""

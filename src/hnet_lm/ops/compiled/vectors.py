@@ -6,6 +6,7 @@ to the next, as in a product of matrices: those it writes to memory in every ite
 
 from typing import Any, no_type_check
 
+import torch
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel.models import PrimitiveModel
@@ -13,6 +14,13 @@ from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic
 
 FUSED = ("contract",)
+VECTOR_BYTES = 128 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 64
+"""Two registers. Four to six vectors, what they meet and what is read fit into 16 of them."""
+
+
+def num_lanes(dtype: torch.dtype) -> int:
+    """Numbers of a vector."""
+    return VECTOR_BYTES // dtype.itemsize
 
 
 class Vector(types.Type):
@@ -64,12 +72,53 @@ def multiply_add(_, vector, number, row):
     def generate(context, builder, signature, arguments):
         kind = context.get_value_type(vector)
         lanes = builder.load(_start(context, builder, row, kind, arguments[2]), align=4)
-        splat = ir.Constant(kind, ir.Undefined)
-        splat = builder.insert_element(splat, arguments[1], ir.IntType(32)(0))
-        splat = builder.shuffle_vector(splat, splat, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
-        return builder.fadd(arguments[0], builder.fmul(splat, lanes, flags=FUSED), flags=FUSED)
+        product = builder.fmul(_repeated(builder, kind, arguments[1]), lanes, flags=FUSED)
+        return builder.fadd(arguments[0], product, flags=FUSED)
 
     return vector(vector, vector.dtype, row), generate
+
+
+@intrinsic
+@no_type_check
+def scaled_add(_, vector, number, other):
+    """vector + number * other, of two vectors."""
+
+    def generate(context, builder, signature, arguments):
+        kind = context.get_value_type(vector)
+        product = builder.fmul(_repeated(builder, kind, arguments[1]), arguments[2], flags=FUSED)
+        return builder.fadd(arguments[0], product, flags=FUSED)
+
+    return vector(vector, vector.dtype, other), generate
+
+
+@intrinsic
+@no_type_check
+def scaled(_, number, vector):
+    """number * vector."""
+
+    def generate(context, builder, signature, arguments):
+        kind = context.get_value_type(vector)
+        return builder.fmul(_repeated(builder, kind, arguments[0]), arguments[1], flags=FUSED)
+
+    return vector(vector.dtype, vector), generate
+
+
+@intrinsic
+@no_type_check
+def added(_, vector, other):
+    """The sum of two vectors."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fadd(*arguments, flags=FUSED)
+
+    return vector(vector, other), generate
+
+
+@no_type_check
+def _repeated(builder, kind, number):
+    """The number in every lane."""
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
 
 
 @no_type_check

@@ -1,0 +1,39 @@
+"""What a data format is: a class that reads the documents of a file. Its fields are its keys in a configuration."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hnet_lm.data.parts import FileRequest, Part, Position
+from hnet_lm.errors import DataError
+from hnet_lm.extras import import_leaf
+
+
+@dataclass(frozen=True)
+class DataFormat(ABC):
+    """Reads files of one kind."""
+
+    @abstractmethod
+    def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
+        """The wanted records of a file, from its start or from where an earlier part said to go on (`Part.resume`).
+
+        Raises DataError where the file as a whole cannot be read; tells `request.report` of a record that cannot be.
+        """
+
+
+@dataclass(frozen=True)
+class Parquet(DataFormat):
+    """One column holds the documents."""
+
+    def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
+        leaf = import_leaf("hnet_lm.data.formats.parquet", "train", f"reading {request.path}", DataError)
+        return leaf.read_parquet(request, position)
+
+
+@dataclass(frozen=True)
+class Hub(DataFormat):
+    """A dataset of the Hugging Face hub, or a local dataset directory."""
+
+    def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
+        leaf = import_leaf("hnet_lm.data.formats.hub", "hf", f"reading {request.path}", DataError)
+        return leaf.read_hub(request, position)

@@ -1,0 +1,18 @@
+"""The training loss: next-byte cross entropy, and the terms that are added to it, one per file."""
+
+from hnet_lm.losses.next_byte import IGNORE, next_byte_loss
+from hnet_lm.losses.ratio import RatioLoss, ratio_loss, ratio_loss_of
+from hnet_lm.losses.term import LOSS_TERMS, LossInputs, LossTerm, parse_terms, term_values
+
+__all__ = [
+    "IGNORE",
+    "LOSS_TERMS",
+    "LossInputs",
+    "LossTerm",
+    "RatioLoss",
+    "next_byte_loss",
+    "parse_terms",
+    "ratio_loss",
+    "ratio_loss_of",
+    "term_values",
+]

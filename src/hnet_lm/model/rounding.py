@@ -1,0 +1,47 @@
+"""Numbers of rows that repeat.
+
+How many chunks a batch has differs from step to step. Libraries of matrix products build and keep a program for each
+size they meet (oneDNN: up to a megabyte and several milliseconds each), so rows are rounded up to few sizes: the last
+sequence goes on with copies of its last row. Models are causal, so no row before them changes; what comes of the copies
+is dropped, and no gradient flows from them.
+
+Only without a state, which the copies would enter. Compilers have shapes of their own, and see none of this.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from hnet_lm.model.dynamic_chunking import Routing
+from hnet_lm.ops.select_chunks import select_chunks
+from hnet_lm.sequences import Sequences
+
+FEWEST = 128
+"""Fewer rows than this are left as they are."""
+SIZES_PER_OCTAVE = 16
+"""Sizes between a number of rows and its double: at most 6 % are copies, 3 % on average."""
+
+
+def num_copies(num_rows: int) -> int:
+    """How many rows to add."""
+    if num_rows < FEWEST or torch.compiler.is_compiling():
+        return 0
+    return -num_rows % ((1 << num_rows.bit_length()) // (2 * SIZES_PER_OCTAVE))
+
+
+def with_copies(x: Shaped[Tensor, "t *d"], num: int) -> Shaped[Tensor, "t_and_copies *d"]:
+    """The rows, and the last one so many times more."""
+    return torch.cat([x, x[-1:].detach().expand(num, *x.shape[1:])]) if num else x
+
+
+def without_copies(routings: tuple[Routing, ...], seqs: Sequences) -> tuple[Routing, ...]:
+    """The decisions about the rows that were there: those of `seqs`, of their chunks, and of the chunks of these."""
+    real = []
+    for routing in routings:
+        p, is_boundary = (each[: seqs.num_positions] for each in (routing.boundary_prob, routing.is_boundary))
+        real.append(replace(routing, boundary_prob=p, is_boundary=is_boundary, seqs=seqs))
+        if len(real) < len(routings):
+            _, seqs = select_chunks(p.detach().unsqueeze(1), is_boundary, seqs)
+    return tuple(real)
