@@ -73,7 +73,6 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "cli/demo.py": ("tests/cli/test_demo_command.py",),
     "cli/device.py": ("tests/cli/test_device.py",),
     "cli/chunk_": ("tests/cli/test_chunks_command.py", "tests/cli/test_genomics_commands.py"),
-    "cli/embed.py": ("tests/cli/test_genomics_commands.py",),
     "cli/evaluate/": ("tests/cli/test_evaluate_command.py", "tests/cli/test_inputs_of_commands.py"),
     "cli/generate.py": ("tests/cli/test_generate_command.py", "tests/cli/test_inputs_of_commands.py"),
     "cli/info.py": ("tests/cli/test_info.py",),
@@ -105,9 +104,6 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "evaluation/perturbations.py": ("tests/evaluation/test_robustness.py",),
     "evaluation/robustness.py": ("tests/evaluation/test_robustness.py",),
     "evaluation/token_scorer.py": ("tests/baselines/test_bpe.py",),
-    "evaluation/boundary_report.py": ("tests/evaluation/test_boundary_report.py",),
-    "evaluation/enrichment.py": ("tests/evaluation/test_boundary_report.py",),
-    "evaluation/stability.py": ("tests/evaluation/test_boundary_report.py",),
     "extras.py": ("tests/test_facade.py", "tests/cli/test_main.py"),
     "figures.py": ("tests/test_figures.py",),
     "generation/": (
