@@ -9,9 +9,18 @@ from hnet_lm.named_configs import FOLDER
 from hnet_lm.training.config import RunConfig
 
 RUNS = sorted((FOLDER / "runs").glob("*.toml"))
+FRESH = [path for path in RUNS if path.stem != "finetune"]
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_fine_tuning_takes_the_stages_of_any_model():
+    config = RunConfig.load("finetune")
+    assert config.model.init_from
+    assert config.validation.hold_out > 0
+    for name, targets in (("hnet_1stage_L", (6.0,)), ("hnet_2stage_L", (3.0, 3.0)), ("tiny_isotropic", ())):
+        assert config.for_model(HNetConfig.load(name)).loss.target_ratios == targets
+
+
+@pytest.mark.parametrize("path", FRESH, ids=lambda path: path.stem)
 def test_loads_and_fits_its_model(path: Path):
     config = RunConfig.load(path)
     config.check_model(HNetConfig.load(config.model.config))

@@ -79,17 +79,22 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
 def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Path) -> None:
     """Write config and weights into a directory, which must exist, and flush them to the disk."""
     (directory / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    write_weights(weights, directory / WEIGHTS)
     for name in FILES:
         flush(directory / name)
 
 
-def read_weights(directory: Path) -> dict[str, Tensor]:
-    """The tensors of a saved model by name."""
-    if (directory / INDEX).exists() and not (directory / WEIGHTS).exists():
+def write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors by name as safetensors. Raises OSError or SafetensorError."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def read_weights(directory: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
+    """The tensors of a saved model by name, or those of another file of its directory."""
+    if file == WEIGHTS and (directory / INDEX).exists() and not (directory / WEIGHTS).exists():
         return read_sharded(directory / INDEX, read_safetensors)
-    return read_safetensors(directory / WEIGHTS)
+    return read_safetensors(directory / file)
 
 
 def _check_replaceable(directory: Path) -> None:

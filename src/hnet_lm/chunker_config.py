@@ -70,6 +70,7 @@ CHUNKERS: Kind[ChunkerConfig] = Kind(
     "hnet_lm.chunkers",
     {
         "dynamic": "hnet_lm.model.dynamic_chunking.routing:DynamicChunkerConfig",
+        "cosine": "hnet_lm.model.dynamic_chunking.chunkers.cosine:CosineChunkerConfig",
         "space": "hnet_lm.model.dynamic_chunking.chunkers.space:SpaceChunkerConfig",
         "pool": "hnet_lm.model.dynamic_chunking.chunkers.pool:PoolChunkerConfig",
         "random": "hnet_lm.model.dynamic_chunking.chunkers.random:RandomChunkerConfig",

@@ -239,7 +239,7 @@ def test_kmers_and_regions_beside_perplexity(saved: str, fasta: str, capsys: pyt
     part = json.loads(shown(capsys, "dna", saved, fasta, "--region", "chr1:13-20", "--json", "--kmers", "0"))
     assert part["num_bytes"] == part["kmers"][0]["num_bases"] == 8
     primed = json.loads(shown(capsys, *arguments, "--kmer-train", fasta, "--json"))
-    assert primed["kmers"][1]["bits_per_base"] < 1 < found["kmers"][1]["bits_per_base"]
+    assert primed["kmers"][1]["bits_per_base"] < 1.5 < found["kmers"][1]["bits_per_base"]
     windows = shown(capsys, "dna", saved, fasta, "--score-windows", "4", "--region", "chr1:13-20").splitlines()[1:]
     assert [row.split("\t")[:3] for row in windows] == [["chr1", "12", "16"], ["chr1", "16", "20"]]
 

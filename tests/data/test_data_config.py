@@ -16,7 +16,7 @@ SOURCE = SourceConfig("a.txt")
     ("make", "options", "message"),
     [
         (SourceConfig, {"path": ""}, "data.sources.path is empty"),
-        (SourceConfig, {"path": "a", "format": "csv"}, "data.sources.format must be one of auto, text, .*; got 'csv'"),
+        (SourceConfig, {"path": "a", "format": "csv"}, "data.sources.format: no data format 'csv'; there are text, .*"),
         (SourceConfig, {"path": "a", "weight": 0.0}, "data.sources.weight must be above 0; 'a' has 0.0"),
         (SourceConfig, {"path": "a", "weight": float("nan")}, "data.sources.weight must be above 0"),
         (SourceConfig, {"path": "a", "field": ""}, "data.sources.field is empty"),

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -334,3 +335,62 @@ def test_hub_dataset_from_a_local_directory(tmp_path: Path) -> None:
     for number in (0, 998, 999, 1000, 1001, 2499):
         position = json.loads(json.dumps(parts[number].resume))
         assert parts_from(source, position) == parts[number + 1 :]
+
+
+def hub_directory(folder: Path, number: int, card: str = "") -> Path:
+    folder.mkdir()
+    write_jsonl(folder / "train.jsonl", [f"text {i}" for i in range(number)])
+    if card:
+        (folder / "README.md").write_text(card)
+    return folder
+
+
+CARD = """---
+dataset_info:
+  features:
+  - name: text
+    dtype: string
+  splits:
+  - name: train
+    num_bytes: 1000
+    num_examples: 40
+---
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        ("[:10]", range(10)),
+        ("[10:20]", range(10, 20)),
+        ("[35:]", range(35, 40)),
+        ("[:95%]", range(38)),
+        ("[95%:]", range(38, 40)),
+        ("[-5:]", range(35, 40)),
+        ("[10%:-50%]", range(4, 20)),
+        ("", range(40)),
+    ],
+)
+def test_rows_of_a_hub_split(tmp_path: Path, rows: str, wanted: range) -> None:
+    directory = hub_directory(tmp_path / "data", 40, CARD)
+    source = SourceConfig(f"hf:{directory}", split=f"train{rows}")
+    assert read(source) == [f"text {number}".encode() for number in wanted]
+    parts = parts_from(source)
+    position = json.loads(json.dumps(parts[0].resume))
+    assert parts_from(source, position) == parts[1:]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("[:95%]", "the number of rows of 'train' is not known"),
+        ("[-5:]", "the number of rows of 'train' is not known"),
+        ("[20:10]", "the slice of 'train' holds no rows"),
+        ("[:120%]", "120 % is more than there is"),
+        ("[:x]", "must be a split, or rows of one"),
+    ],
+)
+def test_rows_that_there_are_not(tmp_path: Path, rows: str, message: str) -> None:
+    directory = hub_directory(tmp_path / "data", 30)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(SourceConfig(f"hf:{directory}", split=f"train{rows}"))

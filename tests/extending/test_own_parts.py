@@ -98,18 +98,15 @@ def import_module_of_user_here(folder: Path, name: str) -> None:
     import_module_of_user(name)
 
 
-def test_they_train_and_resume_exactly_and_are_reported_by_name(run_file: Path, folder: Path) -> None:
-    options = [*IMPORTS, "--backend", "ema_scan=doubling", "train", "run.toml"]
-    assert main([*options, "--run.directory", "whole"]) == 0
-    assert main([*options, "--run.num-steps", "2"]) == 0
-    assert main([*options, "--allow-changes"]) == 0
-    whole, resumed = (checkpoint.read_weights(folder / name) for name in ("whole", "run"))
-    schedules_differ = {name for name in whole if not whole[name].equal(resumed[name])}
+def test_they_train_and_are_reported_by_name(run_file: Path, folder: Path) -> None:
+    source = FILES["doubling"].replace("    active = ", "    open('doubling_ran', 'w').close()\n    active = ")
+    (folder / "doubling.py").write_text(source)
+    assert main([*IMPORTS, "--backend", "ema_scan=doubling", "train", "run.toml"]) == 0
+    assert (folder / "doubling_ran").exists()
     records = [record for record in read_metrics(folder / "run" / "metrics.jsonl") if "loss" in record]
     assert [record["step"] for record in records] == [1, 2, 3, 4]
     assert all(0 < record["stage1/sharpness"] <= 1 for record in records)
     assert all(record["stage0/ratio_loss"] == 0 < record["stage1/ratio_loss"] for record in records)
-    assert schedules_differ  # two steps to the end are another schedule than four
 
 
 def test_a_stop_in_the_middle_goes_on_with_the_same_updates(run_file: Path, folder: Path) -> None:

@@ -22,3 +22,5 @@ def check(data: bytes) -> None:
         assert variant.line >= 2
         assert variant.reference
         assert variant.alternative
+        assert variant.identifier
+        assert variant.allele >= 0

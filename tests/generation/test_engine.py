@@ -132,17 +132,38 @@ def test_a_long_prompt_does_not_stall_running_streams(model: HNetLM):
     assert late in {event.handle for event in engine.step()}
 
 
-def test_prompts_share_the_bytes_of_a_step_first_come_first_served(model: HNetLM):
+def test_prompts_share_the_bytes_of_a_step(model: HNetLM):
+    """Half for the oldest, what is left for the shortest; what that leaves is the oldest's again."""
     engine = Engine(model, EngineLimits(prefill_bytes=16))
     params = SamplingParams(max_new_bytes=1, ignore_eos=True, seed=0)
-    request = Request(b"x" * 24, params, prompt_logprobs=True)  # so that each step tells how many were read
-    first, second = engine.submit(request), engine.submit(request)
+    handles = [engine.submit(Request(b"x" * n, params, prompt_logprobs=True)) for n in (24, 30, 4)]
     told = []
     while engine.has_work:
         counts = {event.handle: len(event.prompt_logprobs) for event in engine.step()}
-        told.append((counts.get(first, 0), counts.get(second, 0)))
-    # 25 ids each, of which the last is no prompt byte's predecessor
-    assert told == [(16, 0), (8, 7), (0, 16), (0, 1)]
+        told.append([counts.get(handle, 0) for handle in handles])
+    # one id more each, of which the last is no prompt byte's predecessor
+    assert told == [[8, 3, 4], [8, 8, 0], [8, 8, 0], [0, 11, 0]]
+
+
+def test_a_short_prompt_does_not_wait_for_longer_ones_and_these_are_read_all_the_same(model: HNetLM):
+    engine = Engine(model, EngineLimits(prefill_bytes=16, max_active=200))
+    params = SamplingParams(max_new_bytes=1, ignore_eos=True, seed=0)
+    long = [engine.submit(Request(b"x" * 300, params)) for _ in range(2)]
+    finished: set[int] = set()
+    num_steps = 0
+    while not finished.issuperset(long[:1]):
+        short = engine.submit(Request(b"abcdefg", params))  # in every step one more: half of what can be read
+        finished |= {event.handle for event in engine.step() if event.finish_reason}
+        num_steps += 1
+        assert short in finished
+    assert num_steps == -(-301 // 8)
+
+
+def test_a_step_reads_less_behind_a_long_context(model: HNetLM):
+    engine = Engine(model, EngineLimits(prefill_bytes=1024))
+    engine.submit(Request(b"x" * 8000, SamplingParams(max_new_bytes=0), prompt_logprobs=True))
+    counts = [sum(len(event.prompt_logprobs) for event in engine.step()) for _ in range(7)]
+    assert counts == [1024, 1024, 512, 512, 512, 512, 341]
 
 
 def test_cancel_frees_the_slot_at_once(model: HNetLM):

@@ -141,13 +141,35 @@ def test_keys(model: HNetLM, tmp_path: Path):
             client.with_options(api_key="wrong").models.list()
 
 
-@pytest.mark.parametrize("content", [None, "# nothing\n\n", b"\xff"])
-def test_a_file_without_keys_is_an_error(tmp_path: Path, content: str | bytes | None):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "keys: cannot be read: No such file or directory"),
+        (b"# nothing\n\n", "keys: holds no API key; write one per line"),
+        (b"first\n\xff\n", "keys, line 2: not text in UTF-8"),
+        ("schlüssel".encode("utf-16"), "keys: is text in UTF-16"),
+    ],
+)
+def test_a_file_without_keys_is_one_clear_line(tmp_path: Path, content: bytes | None, words: str):
     file = tmp_path / "keys"
     if content is not None:
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match="keys"):
+        file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
         ApiKeys.read(file)
+    assert words in str(caught.value)
+    assert "Errno" not in str(caught.value)
+
+
+def test_a_key_is_in_the_keys_as_a_string_and_as_the_bytes_of_a_header(tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_bytes("first\n schlüssel 2 \n钥匙\n".encode())
+    keys = ApiKeys.read(file)
+    for key in ("first", "schlüssel 2", "钥匙"):
+        assert key in keys
+        assert key.encode() in keys
+    assert "schlüssel 2".encode("latin-1") in keys
+    for wrong in ("", "firs", "first ", "schlüssel", "\ud800", b"\xff", None, 1):
+        assert wrong not in keys
 
 
 def test_a_file_of_keys_may_begin_with_a_byte_order_mark(tmp_path: Path):

@@ -30,7 +30,10 @@ def test_mistakes_are_one_line(saved: Path, tmp_path: Path, capsys: pytest.Captu
             ([str(saved), "--port", port], f"port {port}: Address already in use"),
             ([str(saved), "--port", "70000"], "port 70000"),
             ([str(tmp_path / "nothing"), "--port", "0"], "no such directory"),
-            ([str(saved), "--api-key-file", str(tmp_path / "keys")], "API keys"),
+            (
+                [str(saved), "--api-key-file", str(tmp_path / "keys")],
+                "keys: cannot be read: No such file or directory\n",
+            ),
             ([str(saved), "--limits.max-texts", "0"], "max_texts"),
             ([str(saved), "--precision", "int9"], "int9"),
             ([str(saved), "--allow-origin", "http://a.example/page"], "no path"),

@@ -37,6 +37,7 @@ def run(table: dict[str, Any], copy_from: str = "", allow_changes: bool = False)
     """Train a run, or go on with a copy of another."""
     if copy_from and os.environ["RANK"] == "0":
         shutil.copytree(copy_from, table["run"]["directory"])
+    table["run"] = {key: value for key, value in table["run"].items() if value is not None}
     train(from_table(RunConfig, table), allow_changes=allow_changes)
 
 

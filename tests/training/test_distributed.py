@@ -17,9 +17,11 @@ from training_runs import TARGET_RATIOS, concatenate, losses, make_batch, make_m
 
 from hnet_lm.losses import RatioLoss
 from hnet_lm.model import HNetLM
+from hnet_lm.training.averages import AVERAGES
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
 from hnet_lm.training.step import StepFigures, StepResult, update
+from hnet_lm.weights import read_safetensors
 
 DRIVER = Path(__file__).with_name("rank_driver.py")
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -126,6 +128,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 plan.update(f"{strategy}_{num_stages}_{lengths}", strategy, num_stages, True, lengths)
         plan.update(f"{strategy}_each_rank", strategy, 2, over_all_ranks=False)
         plan.update(f"{strategy}_bfloat16", strategy, 1, over_all_ranks=False, precision="bfloat16")
+    averaged = {"lr": 2e-3, "eps": 1e-4, "average": 0.8}
+    plan.run("alone_averaged", 1, "ddp", run={"accumulation": 2}, optimizer=averaged)
+    for strategy in STRATEGIES:
+        plan.run(f"{strategy}_averaged", 2, strategy, optimizer=averaged)
+    for name, num_ranks in (("alone", 1), ("ddp", 2)):
+        run = {"accumulation": 3 - num_ranks}
+        plan.run(f"{name}_muon", num_ranks, "ddp", run=run, optimizer={"name": "muon", "lr": 2e-3, "eps": 1e-4})
+    plan.run("ddp_minutes", 2, "ddp", run={"num_steps": None, "minutes": 0.01})
     plan.add("types_in_blocks", 2, output=str(folder / "types.json"))
     plan.carry_out()
     return folder
@@ -173,6 +183,30 @@ def test_frozen_parts_stay(folder: Path) -> None:
     start = make_model(1).state_dict()
     for name, tensor in weights(folder / "fsdp_frozen").items():
         assert tensor.equal(start[name]) == name.startswith(("embedding.", "network.encoder.")), name
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_averages_are_those_of_one_process(folder: Path, strategy: str) -> None:
+    """They are what is published; the weights that training goes on from are others."""
+    assert_same_run(folder / f"{strategy}_averaged", folder / "alone_averaged")
+    last = folder / f"{strategy}_averaged" / "checkpoints" / f"step_{NUM_STEPS:08d}"
+    averaged = read_safetensors(last / AVERAGES)
+    assert all(tensor.equal(averaged[name]) for name, tensor in weights(folder / f"{strategy}_averaged").items())
+    assert any(not tensor.equal(averaged[name]) for name, tensor in weights(last).items())
+
+
+def test_muon_on_two_ranks_is_that_of_one_process(folder: Path) -> None:
+    """An update is orthogonal whatever its size, in bfloat16, so small differences of gradients show."""
+    assert losses(folder / "ddp_muon") == pytest.approx(losses(folder / "alone_muon"), abs=1e-3)
+    for name, tensor in weights(folder / "alone_muon").items():
+        torch.testing.assert_close(weights(folder / "ddp_muon")[name], tensor, atol=2e-4, rtol=1e-2, msg=name)
+
+
+def test_ranks_agree_on_how_long_a_run_of_minutes_is(folder: Path) -> None:
+    """If they did not, one would wait for the others for ever."""
+    newest = max((folder / "ddp_minutes" / "checkpoints").iterdir())
+    state = json.loads((newest / "trainer.json").read_text())["state"]
+    assert state["step"] == state["num_steps"] == state["plan"]["num_steps"] >= 1
 
 
 def test_bfloat16(folder: Path) -> None:

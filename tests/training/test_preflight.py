@@ -212,6 +212,6 @@ def test_the_precision_of_auto_is_that_of_the_machines_instructions(monkeypatch:
     assert choose_precision("auto", torch.device("cuda")) == torch.bfloat16
 
 
-def test_config_and_init_from_together_say_how_to_take_one_back(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'not both; --model\.config "" takes back that of the run file'):
+def test_config_and_init_from_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model: give either config .* or init_from .*, not both"):
         run_config(tmp_path, model={"init_from": "base"})

@@ -1,15 +1,15 @@
 """Run files are read strictly: every mistake is one line that names the file, the key and what would be right."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 from training_runs import architecture
 
-from hnet_lm.cli import train
-from hnet_lm.errors import ConfigError
+from hnet_lm.cli.main import parse_command
+from hnet_lm.errors import ConfigError, UserError
 from hnet_lm.tables import from_table, to_table
 from hnet_lm.training.config import RunConfig, differences
 
@@ -111,7 +111,7 @@ def test_values_of_other_types(table: dict[str, Any], message: str) -> None:
     ("table", "message"),
     [
         ({key: MINIMAL[key] for key in ("run", "model")}, "run file: 'data' is missing"),
-        ({**MINIMAL, "run": {"directory": "x"}}, "run: 'num_steps' is missing"),
+        ({**MINIMAL, "run": {"directory": "x"}}, "run: give either num_steps or minutes"),
         (with_values(data={"sources": [{}]}), "data.sources[0]: 'path' is missing"),
     ],
 )
@@ -195,14 +195,77 @@ def test_the_documented_run_file_for_fine_tuning_is_whole(tmp_path: Path) -> Non
     config.check_model(architecture(1))
 
 
-def test_the_documented_arguments_for_fine_tuning_are_taken(tmp_path: Path) -> None:
-    assert '`--model.config "" --model.init-from runs/base`' in DOCS.read_text(encoding="utf-8")
-    file = tmp_path / "run.toml"
-    file.write_text(
-        '[run]\ndirectory = "x"\nnum_steps = 10\n[model]\nconfig = "a.json"\n[[data.sources]]\npath = "corpus.txt"\n'
+FRESH = """
+[run]
+directory = "x"
+num_steps = 10
+[model]
+config = "a.json"
+[loss]
+target_ratios = [3.0]
+start_target_ratios = [2.0]
+[optimizer]
+lr_multipliers = [2.0, 1.0]
+[[validation.sources]]
+path = "sample:english"
+[[data.sources]]
+path = "corpus.txt"
+"""
+
+
+def parsed(folder: Path, *arguments: str) -> RunConfig:
+    """What `hnet-lm train` makes of these arguments and a file with fresh weights; `base1` and `base2` are models."""
+    (folder / "run.toml").write_text(FRESH)
+    for num_stages in (1, 2):
+        (folder / f"base{num_stages}").mkdir(exist_ok=True)
+        config = architecture(num_stages).to_dict()
+        (folder / f"base{num_stages}" / "config.json").write_text(json.dumps(config))
+    return parse_command("train", [str(folder / "run.toml"), *arguments]).config
+
+
+def test_a_saved_model_on_the_command_line_replaces_the_config_of_the_file(tmp_path: Path) -> None:
+    assert "`--model.init-from runs/base` also replaces the `model.config`" in " ".join(DOCS.read_text("utf-8").split())
+    base = str(tmp_path / "base1")
+    for arguments in (["--model.init-from", base], [f"--model.init-from={base}"], [f"--model.init_from={base}"]):
+        config = parsed(tmp_path, *arguments)
+        assert (config.model.config, config.model.init_from) == ("", base)
+        assert config.loss.target_ratios == (3.0,), "they fit, so they are the file's"
+        assert config.optimizer.lr_multipliers == (2.0, 1.0)
+
+
+def test_targets_and_multipliers_of_other_stages_are_left_out(tmp_path: Path) -> None:
+    config = parsed(tmp_path, "--model.init-from", str(tmp_path / "base2"))
+    assert config.loss.start_target_ratios is None
+    assert config.optimizer.lr_multipliers is None
+    fitted = config.for_model(architecture(2))
+    assert fitted.loss.target_ratios == (3.0, 3.0)
+    given = parsed(tmp_path, "--model.init-from", str(tmp_path / "base1"), "--loss.target-ratios", "5.0")
+    assert given.for_model(architecture(1)).loss.target_ratios == (5.0,)
+    assert given.for_model(architecture(1)).loss.start_target_ratios == (2.0,)
+
+
+def test_minutes_replace_a_number_of_steps_and_the_other_way_round(tmp_path: Path) -> None:
+    config = parsed(tmp_path, "--run.minutes", "2")
+    assert (config.run.num_steps, config.run.minutes) == (None, 2.0)
+    config = parsed(tmp_path, "--run.num-steps", "7")
+    assert (config.run.num_steps, config.run.minutes) == (7, None)
+    with pytest.raises(UserError, match=r"run: give either num_steps or minutes, not both"):
+        parsed(tmp_path, "--run.minutes", "2", "--run.num-steps", "7")
+
+
+def test_held_out_documents_replace_the_sources_of_the_validation(tmp_path: Path) -> None:
+    config = parsed(tmp_path, "--validation.hold-out", "0.1")
+    assert (config.validation.sources, config.validation.hold_out) == ((), 0.1)
+
+
+def test_a_tokenizer_is_seen_from_the_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    text = FRESH + '[data]\ntokenizer = "../bpe/tokenizer.json"\n'
+    text = text.replace('[[data.sources]]\npath = "corpus.txt"\n', "").replace(
+        "[data]", '[data]\nsources = [{path = "a"}]'
     )
-    command = train.parse([str(file), "--model.config", "", "--model.init-from", "runs/base"], tyro.cli)
-    assert (command.config.model.config, command.config.model.init_from) == ("", "runs/base")
+    config = load(tmp_path / "runs", text)
+    assert config.data.tokenizer == str(tmp_path / "runs" / "../bpe/tokenizer.json")
 
 
 def test_a_model_in_the_home_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,8 +77,8 @@ def run_table(folder: Path, num_stages: int = 1, name: str = "run", **tables: di
         "loss": {"target_ratios": TARGET_RATIOS[num_stages]},
         "optimizer": {"lr": 2e-3},
         "schedule": {"warmup": 0.2},
-        "checkpoints": {"every": 2, "keep": 2},
-        "logging": {"every": 1},
+        "checkpoints": {"every": 2, "keep": 2, "before_decay": False},
+        "logging": {"every": 1, "report": False},
     }
     for key, values in tables.items():
         table[key] = {**table.get(key, {}), **values}
@@ -115,6 +115,9 @@ class Listener:
     def start(self, step: int, num_steps: int) -> None:
         self.has_started = True
         self.started_at = step
+
+    def expect(self, num_steps: int) -> None:
+        self.expected = num_steps
 
     def advance(self, step: int, record: Record | None) -> None:
         self._after_update(step)

@@ -76,8 +76,7 @@ def read_architecture(source: str) -> Architecture:
     if path.suffix == ".toml":
         run = RunConfig.load(path)
         config = read_architecture(run.model.config or run.model.init_from).config
-        run.check_model(config)
-        return Architecture(source, config, run, is_planned=True)
+        return Architecture(source, config, run.for_model(config), is_planned=True)
     if not path.exists() and not path.suffix and source != STANDARD_INPUT:
         near = nearest_names(source, "models", "runs")
         raise CheckpointError(

@@ -178,7 +178,7 @@ class _Report:
         return [codon_phases(stage.starts, genes, len(self.text.data)) for stage in self.found.stages]
 
     def facts(self) -> dict[str, Any]:
-        facts = self.found.to_json() | {"is_whole_text": self.text.is_whole}
+        facts: dict[str, Any] = self.found.to_json() | {"is_whole_text": self.text.is_whole}
         if self.text.place is not None:
             facts |= {"sequence": self.text.place.sequence, "origin": self.text.place.origin}
         rows = zip(facts["stages"], self.summaries, self.agreements, self.phases, strict=True)

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from hnet_lm.cli.sources import say
 from hnet_lm.conversion import convert
+from hnet_lm.training.progress import waiting
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Command:
     """Type of the weights; residual projections stay in float32."""
 
     def run(self) -> None:
-        model = convert(self.config, self.weights, self.directory, dtype=getattr(torch, self.precision))
+        with waiting(f"converting {self.weights}", say):
+            model = convert(self.config, self.weights, self.directory, dtype=getattr(torch, self.precision))
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{self.directory}: {num_parameters:,} parameters in {self.precision}")

@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from hnet_lm import checkpoint
-from hnet_lm.data import DataConfig, documents
+from hnet_lm.cli.sources import say
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import BoundaryStatistics
 from hnet_lm.evaluation.compressors import installed_compressors
-from hnet_lm.extras import import_leaf, is_installed
 from hnet_lm.generation import generate
 from hnet_lm.inspect import chunks, render_html
 from hnet_lm.inspect.terminal import render
@@ -24,15 +23,15 @@ from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.memory import keep_freed_memory
-from hnet_lm.training.metrics import read_metrics
-from hnet_lm.training.progress import TerminalReporter
+from hnet_lm.training.progress import Meter, TerminalReporter
 from hnet_lm.training.run import directory_of
-from hnet_lm.training.run_folder import METRICS, check_files_are_ours, replace_file
+from hnet_lm.training.run_folder import FIGURE, METRICS, REPORT, check_files_are_ours, replace_file
+from hnet_lm.training.validation import validation_documents
 
 HELD_OUT = "held-out text"
 SHOWN_BYTES = 600
 PICTURE_BYTES = 20_000
-FIGURE, PICTURE = "loss.png", "chunks.html"
+PICTURE = "chunks.html"
 
 
 @dataclass(frozen=True)
@@ -51,24 +50,24 @@ class Command:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.output))
         console = Console()
         _check(config)
-        if train(config, TerminalReporter(console)).step == config.run.num_steps:
+        if train(config, TerminalReporter(console)).is_finished:
             show(config, console)
 
 
 def _check(config: RunConfig) -> None:
     """What cannot be shown is said now, and not after minutes of training. Raises a UserError."""
-    if not config.validation.sources:
+    if not config.validation.is_on:
         raise ConfigError("validation.sources: is empty, and the demonstration shows what was learned on held-out text")
     if config.data.tokenizer:
         raise ConfigError("data.tokenizer: the demonstration shows models of bytes; train this one with hnet-lm train")
-    check_files_are_ours(directory_of(config), (METRICS, FIGURE, PICTURE))
+    check_files_are_ours(directory_of(config), (METRICS, REPORT, FIGURE, PICTURE))
 
 
 def show(config: RunConfig, console: Console) -> None:
     """What a finished run learned, measured and drawn; writes the figure and the picture of the chunks."""
     directory = directory_of(config)
     model = checkpoint.load(directory)
-    data = b"".join(document.data for document in documents(DataConfig(sources=config.validation.sources)))
+    data = b"".join(document.data for document in validation_documents(config.validation, config.data))
     data = data[: config.validation.max_bytes]
     console.rule("bits per byte")
     boundaries = _compare(model, config, data, console)
@@ -89,11 +88,12 @@ def show(config: RunConfig, console: Console) -> None:
         )
     console.rule("written")
     _write_pictures(model, config, data, directory)
-    figure = "the same as a figure" if _can_draw() else "not drawn: needs matplotlib, pip install 'hnet-lm[plot]'"
+    has_figure = (directory / FIGURE).exists()
+    figure = f", with {FIGURE}" if has_figure else f"; {FIGURE} needs matplotlib: pip install 'hnet-lm[plot]'"
     console.print(
         f"{directory}/               the model: hnet_lm.load({str(directory)!r})\n"
         f"{directory}/{METRICS}  loss, chunks and speed of every few steps\n"
-        f"{directory}/{FIGURE}       {figure}\n"
+        f"{directory}/{REPORT}      what came of it{figure}\n"
         f"{directory}/{PICTURE}    the chunks, to open in a browser",
         highlight=False,
     )
@@ -115,7 +115,7 @@ def _compare(model: HNetLM, config: RunConfig, data: bytes, console: Console) ->
 
 
 def _measure(model: HNetLM, data: bytes, boundaries: BoundaryStatistics | None = None) -> float:
-    scorer = ByteScorer(model, unit_starts=boundaries is not None)
+    scorer = ByteScorer(model, unit_starts=boundaries is not None, on_positions=Meter("bytes scored", say).advance)
     with torch.no_grad():
         return bits_per_byte(scorer, {HELD_OUT: [data]}, boundaries.add if boundaries is not None else None).value
 
@@ -123,12 +123,3 @@ def _measure(model: HNetLM, data: bytes, boundaries: BoundaryStatistics | None =
 def _write_pictures(model: HNetLM, config: RunConfig, data: bytes, directory: Path) -> None:
     found = chunks(model, data[:PICTURE_BYTES].decode("utf-8", "ignore"))
     replace_file(directory / PICTURE, render_html(found, "Chunks of held-out text").encode())
-    if _can_draw():
-        figure = import_leaf("hnet_lm.training.figure", "plot", "hnet-lm demo")
-        figure.save_figure(
-            read_metrics(directory / METRICS), directory / FIGURE, config.loss.target_ratios, directory.name
-        )
-
-
-def _can_draw() -> bool:
-    return is_installed("matplotlib")

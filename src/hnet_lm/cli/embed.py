@@ -77,7 +77,8 @@ class Command:
         if not rows:
             raise DataError(f"{self.bed or self.file}: has nothing to embed")
         buffer = io.BytesIO()
-        np.savez(buffer, **_arrays(rows, self.pool == "none"), **_columns(facts))
+        arrays: dict[str, Any] = _arrays(rows, self.pool == "none") | _columns(facts)
+        np.savez(buffer, **arrays)
         output.write(buffer.getvalue())
         if not output.is_standard_output:
             say(f"{output.given}: {len(rows):,} {'documents' if self.bed is None else 'intervals'}")

@@ -109,12 +109,13 @@ def _training(found: Architecture, facts: dict[str, Any]) -> dict[str, Any]:
     bytes_per_step = run.run.accumulation * run.data.tokens_per_batch
     multipliers = run.optimizer.lr_multipliers or lr_multipliers(config, run.loss.target_ratios)
     per_byte = None if config.reads_tokens else facts["total"]["training_flops_per_byte"]
-    num_bytes = run.run.num_steps * bytes_per_step
+    num_bytes = None if run.run.num_steps is None else run.run.num_steps * bytes_per_step
     return {
         "num_steps": run.run.num_steps,
+        "minutes": run.run.minutes,
         "bytes_per_step_and_rank": bytes_per_step,
         "bytes_per_rank": num_bytes,
-        "flops_per_rank": None if per_byte is None else per_byte * num_bytes,
+        "flops_per_rank": None if per_byte is None or num_bytes is None else per_byte * num_bytes,
         "learning_rates": [run.optimizer.lr * multiplier for multiplier in multipliers],
     }
 
@@ -138,11 +139,11 @@ def _print_tables(name: str, facts: dict[str, Any], origin: str) -> None:
     if training := facts.get("training"):
         rates = ", ".join(f"{rate:.3g}" for rate in training["learning_rates"])
         flops = "" if training["flops_per_rank"] is None else f", {training['flops_per_rank']:.3g} FLOPs"
-        print(
-            f"training, per rank: {training['num_steps']:,} updates of {training['bytes_per_step_and_rank']:,} bytes = "
-            f"{training['bytes_per_rank']:,} bytes{flops}\n"
-            f"peak learning rate of each stage, outermost first: {rates}"
-        )
+        updates = f"updates of {training['bytes_per_step_and_rank']:,} bytes"
+        length = f"{training['minutes']} minutes of {updates}"
+        if training["num_steps"] is not None:
+            length = f"{training['num_steps']:,} {updates} = {training['bytes_per_rank']:,} bytes"
+        print(f"training, per rank: {length}{flops}\npeak learning rate of each stage, outermost first: {rates}")
 
 
 def _figures(part: dict[str, Any], unit: str) -> list[str]:

@@ -6,8 +6,10 @@ import tyro
 
 from hnet_lm.checkpoint import load
 from hnet_lm.cli.device import find_device
+from hnet_lm.cli.sources import say
 from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.model import HNetLM
+from hnet_lm.training.progress import waiting
 
 PrecisionOption = Annotated[
     Weights | None,
@@ -19,5 +21,6 @@ PrecisionOption = Annotated[
 
 def load_model(source: str, device: str, precision: PrecisionOption = None) -> HNetLM:
     """A saved or a hub model. Raises CheckpointError or ConfigError, and UserError for a device that is not there."""
-    model = load(source, device=find_device(device))
+    with waiting(f"loading {source}", say):
+        model = load(source, device=find_device(device))
     return model if precision is None else with_weights(model, precision)

@@ -6,6 +6,7 @@ code. The table here has one line a command; neither its file nor torch is impor
 """
 
 import contextlib
+import dataclasses
 import difflib
 import errno
 import functools
@@ -14,6 +15,7 @@ import io
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -25,6 +27,8 @@ COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "new": "write a run file to edit, with a comment at every key",
     "train": "train a model, or go on with a run that was stopped",
+    "watch": "how a run goes, live: curves, figures, and the chunks that it cuts",
+    "sweep": "train a run file once for every combination of values, and show a table",
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
@@ -47,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     try:
         try:
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            return _run(list(sys.argv[1:] if argv is None else argv), time.monotonic())
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -92,17 +96,17 @@ def _give_up(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], began: float) -> int:
     match arguments:
         case ["--import", module, *rest]:
             _let_be_found()
             import_module_of_user(module)
-            return _run(rest)
+            return _run(rest, began)
         case ["--backend", choice, *rest]:
             op, is_choice, backend = choice.partition("=")
             if not is_choice:
                 raise UserError(f"--backend {choice}: must be OP=BACKEND, as in ssd=reference")
-            return _run_with_backend(op, backend, rest)
+            return _run_with_backend(op, backend, rest, began)
         case ["--import" | "--backend" as option]:
             raise UserError(f"{option} takes a value: --import MODULE, --backend OP=BACKEND")
         case [] | ["-h" | "--help", *_]:
@@ -112,7 +116,9 @@ def _run(arguments: list[str]) -> int:
             print(f"hnet-lm {importlib.import_module('hnet_lm').__version__}")
             return 0
         case [name, *rest] if name in COMMANDS:
-            command = _parse(name, rest)
+            command = parse_command(name, rest)
+            if hasattr(command, "began"):  # a command with a budget of time, which imports are a part of
+                command = dataclasses.replace(command, began=began)
             return command.run() or 0
         case [name, *_]:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -127,14 +133,14 @@ def _let_be_found() -> None:
         sys.path.append(os.getcwd())
 
 
-def _run_with_backend(op: str, backend: str, arguments: list[str]) -> int:
+def _run_with_backend(op: str, backend: str, arguments: list[str], began: float) -> int:
     dispatch = importlib.import_module("hnet_lm.ops.dispatch")
     with contextlib.ExitStack() as choice:
         try:
             choice.enter_context(dispatch.use_backend(**{op: backend}))
         except ValueError as error:
             raise UserError(f"--backend {op}={backend}: {error}") from error
-        return _run(arguments)
+        return _run(arguments, began)
 
 
 def _help() -> str:
@@ -150,7 +156,7 @@ def _help() -> str:
     )
 
 
-def _parse(name: str, arguments: list[str]) -> Any:
+def parse_command(name: str, arguments: list[str]) -> Any:
     """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
     import tyro
 

@@ -9,13 +9,18 @@ from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data.samples import SAMPLE_PREFIX
 from hnet_lm.extras import import_leaf
 from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunkerConfig
-from hnet_lm.training.config import LoopConfig, LossConfig, ModelSource, RunConfig, ValidationConfig
+from hnet_lm.training.config import (
+    LoopConfig,
+    LossConfig,
+    ModelSource,
+    RunConfig,
+    ValidationConfig,
+    paper_target_ratios,
+)
 from hnet_lm.training.optimizer import OptimizerConfig, lr_multipliers
 
 NUM_STEPS = 1000
 TOKENS_PER_BATCH = 8192
-TARGET_RATIOS = {1: (6.0,), 2: (3.0, 3.0)}
-"""The paper's, of models that learn where to cut in so many stages."""
 
 
 def plain_run(text: str, sequence_length: int) -> RunConfig:
@@ -45,7 +50,7 @@ def matched_run(
     num_learned = sum(chunker.learns for chunker in config.all_chunkers)
     loss = run.loss
     if num_learned != len(loss.target_ratios):
-        loss = LossConfig(TARGET_RATIOS.get(num_learned, (3.0,) * num_learned), loss.ratio_loss_weight)
+        loss = LossConfig(paper_target_ratios(num_learned) if num_learned else (), loss.ratio_loss_weight)
     matched = RunConfig(
         dataclasses.replace(run.run, directory=directory),
         ModelSource(config=config_path, byte_model=byte_model),

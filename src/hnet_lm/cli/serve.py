@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -25,8 +24,8 @@ class Command:
     """127.0.0.1 is reached from this machine alone; 0.0.0.0 from everywhere: then give API keys."""
     port: int = 8000
     """0 takes any free port."""
-    api_key_file: Path | None = None
-    """A file of API keys, one a line. Without it everybody who reaches the server may use it."""
+    api_key_file: str | None = None
+    """A file of API keys, one per line; - is standard input. Without it everybody who reaches the server may use it."""
     device: str = "cpu"
     """Where the models run: cpu, cuda, cuda:1."""
     precision: PrecisionOption = None

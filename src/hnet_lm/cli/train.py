@@ -1,12 +1,14 @@
 """`hnet-lm train RUN.toml`: train a model, or go on with a run that was stopped."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from hnet_lm.cli.architecture import read_architecture
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import UserError
 from hnet_lm.training.config import LoopConfig, ModelSource, RunConfig
@@ -34,10 +36,12 @@ class Command:
     """Any key of the run file."""
     allow_changes: bool = False
     """Go on with a run though its configuration has changed."""
+    began: tyro.conf.Suppress[float | None] = None
+    """When the command began, by the monotonic clock."""
 
     def run(self) -> None:
         keep_freed_memory()
-        train(self.config, TerminalReporter(), allow_changes=self.allow_changes)
+        train(self.config, TerminalReporter(), allow_changes=self.allow_changes, began=self.began)
 
 
 def parse(arguments: Sequence[str], cli: Callable[..., Any]) -> Command:
@@ -48,5 +52,26 @@ def parse(arguments: Sequence[str], cli: Callable[..., Any]) -> Command:
         return cli(Command, args=arguments, default=Command(Path("RUN.toml"), EXAMPLE))
     if len(files) != 1:
         raise UserError(USAGE)
-    default = Command(Path(files[0]), RunConfig.load(files[0]))
-    return cli(Command, args=arguments, default=default)
+    given = _keys(arguments)
+    command = cli(Command, args=arguments, default=Command(Path(files[0]), RunConfig.load(files[0], given)))
+    return dataclasses.replace(command, config=_fitted(command.config, given))
+
+
+def _keys(arguments: Sequence[str]) -> set[str]:
+    """The keys of the run file that are given a value, as `model.init_from` by `--model.init-from=base`."""
+    return {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
+
+
+def _fitted(config: RunConfig, given: Collection[str]) -> RunConfig:
+    """With another model than the file's: without what the file says of stages that this one does not have."""
+    if not {"model.config", "model.init_from"} & set(given):
+        return config
+    model = read_architecture(config.model.config or config.model.init_from).config
+    num_learned = sum(chunker.learns for chunker in model.all_chunkers)
+    loss, optimizer = config.loss, config.optimizer
+    if "loss.target_ratios" not in given and len(loss.target_ratios) != num_learned:
+        loss = dataclasses.replace(loss, target_ratios=(), start_target_ratios=None)
+    multipliers = optimizer.lr_multipliers or ()
+    if "optimizer.lr_multipliers" not in given and len(multipliers) != len(model.stages):
+        optimizer = dataclasses.replace(optimizer, lr_multipliers=None)
+    return dataclasses.replace(config, loss=loss, optimizer=optimizer)

@@ -17,11 +17,11 @@ IGNORE_INDEX = -100
 class Batch:
     """Packed sequences with their next-byte targets.
 
-    A position whose target is `IGNORE_INDEX` has none; the batches of this package have a target everywhere, since a
+    A position whose target is `IGNORE_INDEX` has none: those of the bytes of a prompt. All others have one, since a
     sequence's last target is the byte (or EOS) that follows it in its document.
 
     Attributes:
-        num_bytes: Bytes of text among the targets (the others are EOS).
+        num_bytes: Bytes of text among the targets (the others are EOS, or have none).
         origin: For each sequence the columns of `ORIGIN_COLUMNS`: which source, epoch of the source, file (in sorted
             order) and record it was cut from, and the number of targets of that record before its first one.
     """
@@ -34,9 +34,13 @@ class Batch:
 
     @classmethod
     def from_arrays(cls, arrays: PackedArrays) -> "Batch":
+        targets = arrays.targets.astype(np.int64)
+        starts = np.cumsum(arrays.lengths) - arrays.lengths
+        for i in np.flatnonzero(arrays.masked):
+            targets[starts[i] : starts[i] + arrays.masked[i]] = IGNORE_INDEX
         return cls(
             torch.from_numpy(arrays.input_ids.astype(np.int64)),
-            torch.from_numpy(arrays.targets.astype(np.int64)),
+            torch.from_numpy(targets),
             Sequences.from_lengths(arrays.lengths.tolist()),
             torch.from_numpy(arrays.origin),
             arrays.num_bytes,

@@ -25,6 +25,7 @@ class Block:
         self.starts = bytearray()
         self.ends = bytearray()
         self.origin = array("q")
+        self.masked = array("q")
 
     @property
     def is_full(self) -> bool:
@@ -39,6 +40,7 @@ class Block:
         self.starts.append(run.starts)
         self.ends.append(run.ends and is_whole)
         self.origin.extend(run.origin)
+        self.masked.append(min(run.num_masked, taken))
         self.num_positions += taken
         return taken
 
@@ -80,6 +82,8 @@ class PackedBlock:
         self._length = end - begin
         self._token = run_token[run] + first
         self._has_bos = (np.frombuffer(block.starts, dtype=np.bool_)[run]) & (first == 0)
+        masked = np.frombuffer(block.masked, dtype=np.int64)[run]
+        self._masked = np.clip(masked - first, 0, self._length)
         self._has_eos = (np.frombuffer(block.ends, dtype=np.bool_)[run]) & (first + self._length == run_length[run])
         self._origin = np.frombuffer(block.origin, dtype=np.int64).reshape(-1, len(ORIGIN_COLUMNS))[run]
         self._origin[:, -1] += first
@@ -98,5 +102,6 @@ class PackedBlock:
         ends_document = end[self._has_eos[sequences]] - 1
         input_ids[(end - length)[self._has_bos[sequences]]] = self._bos
         targets[ends_document] = self._eos
-        num_bytes = len(targets) - len(ends_document)
-        return PackedArrays(input_ids, targets, length, self._origin[sequences].copy(), num_bytes)
+        masked = self._masked[sequences]
+        num_bytes = len(targets) - len(ends_document) - int(masked.sum())
+        return PackedArrays(input_ids, targets, length, self._origin[sequences].copy(), num_bytes, masked)

@@ -74,8 +74,10 @@ class SourceConfig:
             suffix, below one of a compression, and a file of another suffix is its bytes.
         weight: This source's share of the bytes, relative to the other sources' weights.
         field: The JSONL field or the parquet or hub column that holds the text.
+        prompt_field: A JSONL field whose text stands before that of `field`: it is read, but no byte of it is a target,
+            and bits per byte do not count it. Empty: there is none.
         separator: Text files are cut into documents at this string; empty: a file is one document.
-        split: `train` or `validation` of a sample; any split of a hub dataset.
+        split: `train` or `validation` of a sample; any split of a hub dataset, or rows of one: `train[:95%]`.
         subset: The hub dataset's configuration name; empty: its default.
         fasta: FASTA options.
         options: The keys of a format of your own.
@@ -85,6 +87,7 @@ class SourceConfig:
     format: str = AUTO
     weight: float = 1.0
     field: str = "text"
+    prompt_field: str = ""
     separator: str = ""
     split: str = "train"
     subset: str = ""
@@ -104,6 +107,8 @@ class SourceConfig:
             raise ConfigError(f"data.sources.weight must be above 0; {self.path!r} has {self.weight!r}")
         if not self.field:
             raise ConfigError(f"data.sources.field is empty; name the field of {self.path!r} that holds the text")
+        if self.prompt_field == self.field:
+            raise ConfigError(f"data.sources.prompt_field: {self.path!r} has {self.field!r} as its field already")
 
     @property
     def format_class(self) -> type | None:
@@ -140,6 +145,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
+        if self.tokenizer and any(source.prompt_field for source in self.sources):
+            raise ConfigError("data.sources.prompt_field: goes with models of bytes, not with data.tokenizer")
         if not self.sources:
             raise ConfigError("data.sources is empty; name at least one source")
         _require_choice("data", "on_error", self.on_error, OnError)

@@ -12,17 +12,22 @@ from typing import Any
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.config import DataConfig
 from hnet_lm.data.files import fingerprints, require_same_files
+from hnet_lm.data.split import Split
 from hnet_lm.data.workers import InProcess, ReadPlan, StreamReader, Workers
 from hnet_lm.errors import ConfigError, DataError
 
 NOT_OF_THE_ORDER = ("num_workers", "on_error")
+HOLD_OUT = "hold_out"
 STATE_VERSION = 2
 
 
 class DataLoader:
     """An endless iterator of `Batch`. Close it, or use it in a `with` statement, to end its workers."""
 
-    def __init__(self, config: DataConfig, *, vocab_size: int = 256, rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(
+        self, config: DataConfig, *, vocab_size: int = 256, rank: int = 0, num_ranks: int = 1, hold_out: float = 0.0
+    ) -> None:
+        """`hold_out` is the fraction of the documents, by a hash of each, that is left out."""
         if vocab_size < 256:
             raise ConfigError(f"vocab_size {vocab_size} is below 256, the number of bytes")
         if not 0 <= rank < num_ranks:
@@ -31,6 +36,7 @@ class DataLoader:
         self.vocab_size = vocab_size
         self.rank = rank
         self.num_ranks = num_ranks
+        self._split = Split(hold_out)
         self._next_batch = 0  # of the sequence that all ranks share
         self._states: list[dict[str, Any] | None] = [None] * config.streams
         self._reader: StreamReader | None = None
@@ -75,9 +81,9 @@ class DataLoader:
         if state.get("version") != STATE_VERSION:
             raise DataError("the data cannot go on where it stopped: the run was saved by another version of hnet-lm")
         order = self._order()
-        changed = [key for key in order if state["order"].get(key) != order[key]]
+        changed = [key for key in {**order, **state["order"]} if state["order"].get(key) != order.get(key)]
         if changed:
-            names = ", ".join(f"data.{key}" for key in changed)
+            names = ", ".join("validation.hold_out" if key == HOLD_OUT else f"data.{key}" for key in changed)
             raise DataError(f"the data cannot go on where it stopped: {names} changed since the run was saved")
         self._files = None
         for source, saved, now in zip(self.config.sources, state["files"], self._known_files(), strict=True):
@@ -100,9 +106,14 @@ class DataLoader:
 
     def _order(self) -> dict[str, Any]:
         order = dataclasses.asdict(self.config)
-        order["sources"] = list(order["sources"])
+        order["sources"] = [
+            {key: value for key, value in source.items() if value or key != "prompt_field"}
+            for source in order["sources"]
+        ]
+        held_out = {HOLD_OUT: self._split.fraction} if self._split.fraction else {}
         return {key: value for key, value in order.items() if key not in NOT_OF_THE_ORDER} | {
-            "vocab_size": self.vocab_size
+            "vocab_size": self.vocab_size,
+            **held_out,
         }
 
     def _known_files(self) -> list[list[str]]:
@@ -112,6 +123,7 @@ class DataLoader:
 
     def _open(self) -> StreamReader:
         self._known_files()  # as they are before anything is read from them
-        plan = ReadPlan(self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, tuple(self._states))
+        states = tuple(self._states)
+        plan = ReadPlan(self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, states, self._split)
         num_workers = min(self.config.num_workers, self.config.streams)
         return Workers(plan, num_workers) if num_workers else InProcess(plan)

@@ -16,3 +16,4 @@ class PackedArrays:
     lengths: np.ndarray  # int64 (b,)
     origin: np.ndarray  # int64 (b, 5), the columns of ORIGIN_COLUMNS
     num_bytes: int
+    masked: np.ndarray  # int64 (b,): so many of a sequence's first targets do not count

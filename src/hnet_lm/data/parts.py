@@ -28,6 +28,7 @@ class Part(NamedTuple):
     starts: bool  # `data` begins the document
     ends: bool  # `data` ends the document
     resume: Position  # where to go on after this part
+    num_prompt: int = 0  # so many of the first bytes of `data` are no targets, but context for the others
 
 
 class Document(NamedTuple):
@@ -36,6 +37,7 @@ class Document(NamedTuple):
     data: bytes
     path: str
     record: int
+    num_prompt: int = 0  # so many of its first bytes are context for the others
 
 
 @dataclass(frozen=True)

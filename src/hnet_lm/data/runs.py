@@ -15,6 +15,7 @@ class Run(NamedTuple):
     starts: bool
     ends: bool
     origin: tuple[int, int, int, int, int]  # ORIGIN_COLUMNS
+    num_masked: int = 0  # so many of the first targets are a prompt's and do not count
 
     @property
     def num_inputs(self) -> int:
@@ -22,11 +23,12 @@ class Run(NamedTuple):
 
     def after(self, num_inputs: int) -> "Run":
         """What is left once the first positions are taken."""
-        return Run(self.tokens[num_inputs:], False, self.ends, (*self.origin[:-1], self.origin[-1] + num_inputs))
+        origin = (*self.origin[:-1], self.origin[-1] + num_inputs)
+        return Run(self.tokens[num_inputs:], False, self.ends, origin, max(0, self.num_masked - num_inputs))
 
 
 def run_of(part: Part, source: int, epoch: int, file: int) -> Run:
     """The part with its BOS and EOS."""
     tokens = b"".join((b"\0" if part.starts else b"", part.data, b"\0" if part.ends else b""))
     first_target = part.offset if part.starts else part.offset + 1
-    return Run(tokens, part.starts, part.ends, (source, epoch, file, part.record, first_target))
+    return Run(tokens, part.starts, part.ends, (source, epoch, file, part.record, first_target), part.num_prompt)

@@ -9,6 +9,7 @@ from hnet_lm.data.config import SourceConfig
 from hnet_lm.data.files import paths_of
 from hnet_lm.data.formats import reader_for
 from hnet_lm.data.parts import FileRequest, Part, Position, Report
+from hnet_lm.data.split import EVERYTHING, Split
 from hnet_lm.errors import DataError
 from hnet_lm.inputs import READ_ERRORS, reason_of
 
@@ -39,6 +40,7 @@ class Source:
         shuffle_files: bool = False,
         stream: int = 0,
         num_streams: int = 1,
+        split: Split = EVERYTHING,
     ) -> None:
         self.config = config
         self.index = index
@@ -51,6 +53,7 @@ class Source:
         self._own_files = len(self.paths) >= num_streams
         self._stream = stream
         self._num_streams = num_streams
+        self._split = split
 
     @property
     def share(self) -> str:
@@ -83,10 +86,14 @@ class Source:
         request = FileRequest(path, self.config, self._report, stream, num_streams, key)
         read = reader_for(path, self.config)
         last_record = None
+        is_taken = True  # of a document in the middle of which reading goes on
+        two_strands = self.config.fasta.reverse_complement
         try:
             for part in read(request, position):
                 last_record = part.record
-                if self._is_encodable(part, path):
+                if part.starts:
+                    is_taken = self._split.takes(part.data, has_two_strands=two_strands)
+                if is_taken and self._is_encodable(part, path):
                     yield part
         except DataError as error:
             self._report(error)

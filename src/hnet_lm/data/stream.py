@@ -17,6 +17,7 @@ from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.data.mixture import Mixture
 from hnet_lm.data.packed import PackedArrays
 from hnet_lm.data.source import Source
+from hnet_lm.data.split import EVERYTHING, Split
 from hnet_lm.errors import DataError
 
 UNSHUFFLED_BLOCK_BYTES = 1 << 20  # without a shuffle a block only saves work
@@ -25,7 +26,7 @@ UNSHUFFLED_BLOCK_BYTES = 1 << 20  # without a shuffle a block only saves work
 class Stream:
     """Stream `index` of `config.streams`, each with its own share of the documents."""
 
-    def __init__(self, config: DataConfig, index: int, vocab_size: int) -> None:
+    def __init__(self, config: DataConfig, index: int, vocab_size: int, split: Split = EVERYTHING) -> None:
         self._config = config
         self._index = index
         self._vocab_size = vocab_size
@@ -41,6 +42,7 @@ class Stream:
                     shuffle_files=config.shuffle_bytes > 0,
                     stream=index,
                     num_streams=config.streams,
+                    split=split,
                 )
                 for number, source in enumerate(config.sources)
             ]

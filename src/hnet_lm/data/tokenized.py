@@ -29,7 +29,9 @@ BOS, EOS = ANY_BYTES - 2, ANY_BYTES - 1
 class TokenizedLoader:
     """A `DataLoader` of bytes whose batches come as tokens."""
 
-    def __init__(self, config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(
+        self, config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1, hold_out: float = 0.0
+    ) -> None:
         """Raises ConfigError where the model's vocabulary is not the tokenizer's."""
         self.pairs = open_byte_pairs(config.tokenizer)
         if vocab_size != self.pairs.vocab_size:
@@ -38,7 +40,7 @@ class TokenizedLoader:
                 f"{self.pairs.vocab_size}"
             )
         self.vocab_size = vocab_size
-        self._bytes = DataLoader(config, vocab_size=ANY_BYTES, rank=rank, num_ranks=num_ranks)
+        self._bytes = DataLoader(config, vocab_size=ANY_BYTES, rank=rank, num_ranks=num_ranks, hold_out=hold_out)
 
     def __iter__(self) -> "TokenizedLoader":
         return self
@@ -87,7 +89,12 @@ def open_byte_pairs(path: str) -> "BytePairs":
 Loader = DataLoader | TokenizedLoader
 
 
-def open_loader(config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1) -> Loader:
-    """The batches of one rank: of bytes, or of tokens where the configuration names a tokenizer."""
+def open_loader(
+    config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1, hold_out: float = 0.0
+) -> Loader:
+    """The batches of one rank: of bytes, or of tokens where the configuration names a tokenizer.
+
+    `hold_out` is the fraction of the documents that is left out (`documents` gives these with the same fraction).
+    """
     kind = TokenizedLoader if config.tokenizer else DataLoader
-    return kind(config, vocab_size=vocab_size, rank=rank, num_ranks=num_ranks)
+    return kind(config, vocab_size=vocab_size, rank=rank, num_ranks=num_ranks, hold_out=hold_out)

@@ -9,30 +9,37 @@ from hnet_lm.data.error_report import ErrorReport
 from hnet_lm.data.parts import Document
 from hnet_lm.data.runs import Run, run_of
 from hnet_lm.data.source import Source
+from hnet_lm.data.split import EVERYTHING, Split
 
 NO_RESERVED_BYTES = 258
 
 
 def documents(
-    config: DataConfig, *, vocab_size: int = NO_RESERVED_BYTES, report: ErrorReport | None = None
+    config: DataConfig,
+    *,
+    vocab_size: int = NO_RESERVED_BYTES,
+    report: ErrorReport | None = None,
+    hold_out: float | None = None,
 ) -> Iterator[Document]:
     """The whole documents of all sources, source by source and file by file. Weights and sizes do not matter here.
 
     Below 258, `vocab_size` makes documents with the bytes of BOS or EOS errors. `report` is told of damaged files and
     records instead of one made from `config.on_error`; a document of which a part is damaged is left out whole.
+    With `hold_out` only those that a loader with this fraction leaves out.
     """
-    for source in _sources(config, vocab_size, report):
+    split = EVERYTHING if hold_out is None else Split(hold_out, is_held_out=True)
+    for source in _sources(config, vocab_size, report, split):
         parts: list[bytes] = []
-        size = 0
+        size = num_prompt = 0
         for part, _, file in source.epoch(0):
             if part.starts:
-                parts, size = [], 0
+                parts, size, num_prompt = [], 0, part.num_prompt
             elif part.offset + 1 != size:  # a part before this one was damaged
                 continue
             parts.append(part.data if part.starts else part.data[1:])
             size += len(parts[-1])
             if part.ends:
-                yield Document(b"".join(parts), source.paths[file], part.record)
+                yield Document(b"".join(parts), source.paths[file], part.record, num_prompt)
 
 
 def one_pass(config: DataConfig, *, vocab_size: int = 256, max_batches: int | None = None) -> Iterator[Batch]:
@@ -54,10 +61,12 @@ def one_pass(config: DataConfig, *, vocab_size: int = 256, max_batches: int | No
         yield _pack(block, config, vocab_size)
 
 
-def _sources(config: DataConfig, vocab_size: int, report: ErrorReport | None = None) -> Iterator[Source]:
+def _sources(
+    config: DataConfig, vocab_size: int, report: ErrorReport | None = None, split: Split = EVERYTHING
+) -> Iterator[Source]:
     report = ErrorReport(config.on_error) if report is None else report
     for index, source in enumerate(config.sources):
-        yield Source(source, index, vocab_size=vocab_size, report=report, seed=config.seed)
+        yield Source(source, index, vocab_size=vocab_size, report=report, seed=config.seed, split=split)
 
 
 def _runs(config: DataConfig, vocab_size: int) -> Iterator[Run]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hnet_lm.data.config import DataConfig
 from hnet_lm.data.packed import PackedArrays
+from hnet_lm.data.split import EVERYTHING, Split
 from hnet_lm.data.stream import Stream
 from hnet_lm.errors import DataError
 
@@ -35,9 +36,10 @@ class ReadPlan(NamedTuple):
     num_ranks: int
     next_batch: int
     states: Sequence[Mapping[str, Any] | None]
+    split: Split = EVERYTHING
 
     def open_stream(self, index: int) -> Stream:
-        stream = Stream(self.config, index, self.vocab_size)
+        stream = Stream(self.config, index, self.vocab_size, self.split)
         state = self.states[index]
         if state is not None:
             stream.load_state_dict(state)

@@ -108,20 +108,22 @@ class BitsPerByte:
 
 
 def bits_per_byte(
-    scorer: Scorer, documents: Mapping[str, Iterable[bytes]], on_document: OnDocument | None = None
+    scorer: Scorer, documents: Mapping[str, Iterable[bytes | Passage]], on_document: OnDocument | None = None
 ) -> BitsPerByte:
     """Measure a model on the documents of each domain; `on_document(domain, data, score)` sees each as it is done.
 
-    Empty documents are left out. Raises DataError if there is no byte at all.
+    Of a passage with a prompt the bytes of the prompt are not counted. Empty documents are left out. Raises DataError
+    if there is no byte at all.
     """
     in_work: deque[tuple[str, bytes]] = deque()
 
     def passages() -> Iterator[Passage]:
         for domain, texts in documents.items():
-            for data in texts:
-                if data:
-                    in_work.append((domain, data))
-                    yield Passage(data)
+            for text in texts:
+                passage = text if isinstance(text, Passage) else Passage(text)
+                if passage.data:
+                    in_work.append((domain, passage.data))
+                    yield passage
 
     results = []
     for score in scorer.score(passages()):

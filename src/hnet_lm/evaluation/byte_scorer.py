@@ -6,7 +6,7 @@ a corpus of short and long documents fills its calls and no byte of padding is c
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -36,10 +36,12 @@ class ByteScorer:
         max_active: int = 64,
         unit_starts: bool = False,
         byte_logprobs: bool = False,
+        on_positions: Callable[[int], None] | None = None,
     ) -> None:
         """At most `call_bytes` positions per call and `max_active` sequences at once.
 
-        `unit_starts` to report chunks, `byte_logprobs` the log-probability of each byte as well.
+        `unit_starts` to report chunks, `byte_logprobs` the log-probability of each byte as well; `on_positions` is told
+        after each call how many positions it had.
         """
         for name, value in (("call_bytes", call_bytes), ("max_active", max_active)):
             if value < 1:
@@ -50,6 +52,7 @@ class ByteScorer:
         self.max_active = max_active
         self.unit_starts = unit_starts
         self.byte_logprobs = byte_logprobs
+        self.on_positions = on_positions
 
     def score(self, passages: Iterable[Passage]) -> Iterator[PassageScore]:
         """The score of each passage, in order. Raises DataError for a byte that the model reads as BOS or EOS."""
@@ -59,6 +62,8 @@ class ByteScorer:
         state: State | None = None
         while lengths := self._plan(active, waiting):
             state = self._call(active, lengths, state)
+            if self.on_positions is not None:
+                self.on_positions(sum(lengths))
             kept = [i for i, span in enumerate(active) if span.num_left]
             if state is not None and len(kept) < len(active):
                 state = state.select(kept) if kept else None

@@ -1,8 +1,8 @@
 """Continuous batching over a stepper.
 
 In each step every running request reads its newest byte and gets another, all in one call, and prompts that are still
-being read share a limited number of bytes more in a second, first come first served, so that a long one never stalls
-the running streams. Requests join and leave between steps.
+being read share a limited number of bytes more in others, so that a long one stalls neither the running streams nor a
+shorter prompt (`prompt_shares`). Requests join and leave between steps.
 
 Keys and values are pages of a pool (`EngineLimits.pool_bytes`). A request is admitted by what it needs now and by what
 is free; the others wait in the order in which they came. How much a request will need is not known, so running requests
@@ -28,6 +28,7 @@ from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
 from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError
+from hnet_lm.generation.prompt_shares import byte_cost, prompt_shares, sees_everything
 from hnet_lm.generation.request import Event, Request
 from hnet_lm.generation.rounded_weights import Weights
 from hnet_lm.generation.sampling import ByteLogprob, log_probabilities, sample
@@ -37,7 +38,10 @@ from hnet_lm.model import HNetLM
 
 
 class Engine:
-    """Serves many requests with one stepper. State: the active requests, oldest first, and a queue of the others."""
+    """Serves many requests with one stepper. State: the active requests, oldest first, and a queue of the others.
+
+    `max_active` is how many may be active, `num_prompt_ids_read` how many ids of prompts it has read up to now.
+    """
 
     def __init__(
         self, model: HNetLM | Stepper, limits: EngineLimits | None = None, weights: Weights | None = None
@@ -64,7 +68,9 @@ class Engine:
             )
         self.limits = limits
         self._config = self.stepper.model.config
-        self._max_active = min(limits.max_active, self.stepper.max_streams)
+        self._cost_grows = sees_everything(self._config)
+        self.max_active = min(limits.max_active, self.stepper.max_streams)
+        self.num_prompt_ids_read = 0
         self._handles = count()
         self._queue: deque[ActiveRequest] = deque()
         self._active: list[ActiveRequest] = []
@@ -80,6 +86,10 @@ class Engine:
     @property
     def num_queued(self) -> int:
         return len(self._queue)
+
+    def num_before(self, length: int) -> int:
+        """How many ids of other prompts, about, would be read before the end of a new one of so many bytes."""
+        return sum(min(r.num_unread, length + 1) for r in (*self._active, *self._queue) if r.is_prefilling)
 
     @property
     def state_bytes(self) -> int:
@@ -125,10 +135,7 @@ class Engine:
         plan = self._plan()
         if self._active and not plan:  # it is alone: otherwise the oldest one reads at least one byte
             return [self._outgrown(self._active[0])]
-        # Apart, since rows of one id would be computed as if they were as long as the spans beside them.
-        singles = [(request, length) for request, length in plan if length == 1]
-        spans = [(request, length) for request, length in plan if length > 1]
-        events = [event for part in (singles, spans) if part for event in self._forward(part)]
+        events = [event for part in _parts(plan) for event in self._forward(part)]
         for request, _ in plan:
             if request.finish_reason is not None:
                 self._remove(request)
@@ -139,7 +146,7 @@ class Engine:
         if not self._queue:
             return
         needed = sum(map(self._pages_needed, self._active))
-        while self._queue and len(self._active) < self._max_active:
+        while self._queue and len(self._active) < self.max_active:
             needed += self._pages_needed(self._queue[0])
             if self._active and needed > self.stepper.pool.num_pages:
                 break
@@ -157,14 +164,11 @@ class Engine:
         while self._active:
             running = [request for request in self._active if not request.is_prefilling]
             prefilling = [request for request in self._active if request.is_prefilling]
-            wanted = [1] * len(running)
-            left = self.limits.prefill_bytes
-            for request in prefilling:
-                wanted.append(min(request.num_unread, left))
-                left -= wanted[-1]
-            requests = [*running, *prefilling]
+            costs = [byte_cost(request.num_read) if self._cost_grows else 1 for request in prefilling]
+            shares = prompt_shares([request.num_unread for request in prefilling], costs, self.limits.prefill_bytes)
+            requests, wanted = [*running, *prefilling], [*([1] * len(running)), *shares]
             granted = self.stepper.room([request.required_stream for request in requests], wanted)
-            # Prompts are read one after the other: only the first of them must not stop.
+            # Most prompts may have to wait for others: only the oldest of them must not stop.
             stuck = [r for r, n in zip(requests, granted, strict=True) if n == 0 and r not in prefilling[1:]]
             if len(self._active) == 1 or all(request is self._active[-1] for request in stuck):
                 return [(r, n) for r, n in zip(requests, granted, strict=True) if n]
@@ -210,6 +214,7 @@ class Engine:
         for index, (request, length) in enumerate(plan):
             start, end = end, end + length
             reports.append(_report(out, request, index, start, length))
+            self.num_prompt_ids_read += length if request.is_prefilling else 0
             request.advance(length)
             if request.num_unread == 0:
                 complete[end - 1] = request
@@ -253,6 +258,17 @@ class Engine:
         for request, byte, logprob in zip(requests, chosen.tolist(), logprobs, strict=True):
             pieces[request.handle] = request.accept(byte, logprob)
         return pieces
+
+
+def _parts(plan: Sequence[tuple[ActiveRequest, int]]) -> list[list[tuple[ActiveRequest, int]]]:
+    """What is read in one call: single ids; spans with nothing before them; and each span that goes on, by itself.
+
+    Side by side, all would be computed as if they were as long as the longest, behind as many others as it.
+    """
+    singles = [(request, length) for request, length in plan if length == 1]
+    spans = [(request, length) for request, length in plan if length > 1]
+    fresh = [(request, length) for request, length in spans if request.num_read == 0]
+    return [part for part in (singles, fresh) if part] + [[item] for item in spans if item[0].num_read > 0]
 
 
 def _report(

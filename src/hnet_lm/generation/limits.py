@@ -17,7 +17,10 @@ class EngineLimits:
     max_active: int = 64
     """Requests that run at once. All state but keys and values is of a fixed size and is allocated for so many."""
     prefill_bytes: int = 2048
-    """Prompt bytes read in a step, of all requests together; running requests wait that long for their next byte."""
+    """Prompt bytes read in a step, of all requests together; running requests wait that long for their next byte.
+
+    Fewer behind a long context that attention sees to its beginning: then each takes longer.
+    """
     pool_bytes: int | None = None
     """Bytes for keys and values of all requests; None: as many as the model's weights take, 1 GiB at least."""
     keys_values: KeysValues | None = None

@@ -109,4 +109,9 @@ def _number(name: str, value: Any, low: float, high: float | None = None) -> Non
 
 
 def _range(low: float, high: float | None) -> str:
-    return f"{low:g} or more" if high is None else f"from {low:g} to {high:g}"
+    return f"{_plain(low)} or more" if high is None else f"from {_plain(low)} to {_plain(high)}"
+
+
+def _plain(number: float) -> str:
+    """A whole number with all its digits."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"

@@ -1,7 +1,9 @@
 """What goes into the engine, a request, and what comes out, events."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import chain
+from typing import Literal, Self
 
 from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.generation.params import SamplingParams
@@ -44,3 +46,23 @@ class Event:
     def is_empty(self) -> bool:
         contents = (self.data, self.text, self.prompt_logprobs, self.boundaries, self.finish_reason)
         return not any(contents)
+
+    @property
+    def num_numbers(self) -> int:
+        """How many bytes it reports something of: log-probabilities, or what they are to the chunker."""
+        return len(self.logprobs) + len(self.prompt_logprobs) + len(self.boundaries)
+
+    @classmethod
+    def joined(cls, events: Sequence[Self]) -> Self:
+        """What consecutive events of one request say, as one event."""
+        if len(events) == 1:
+            return events[0]
+        return cls(
+            events[0].handle,
+            b"".join(event.data for event in events),
+            "".join(event.text for event in events),
+            tuple(chain.from_iterable(event.logprobs for event in events)),
+            tuple(chain.from_iterable(event.prompt_logprobs for event in events)),
+            tuple(chain.from_iterable(event.boundaries for event in events)),
+            events[-1].finish_reason,
+        )

@@ -52,7 +52,7 @@ def read_bed(path: str | Path) -> Iterator[BedInterval]:
 def _coding(fields: Sequence[str], start: int, end: int, where: str) -> tuple[tuple[int, int], ...]:
     """The blocks within the thick part."""
     if len(fields) <= _THICK_END:
-        return ((start, end),)
+        return ((start, end),) if start < end else ()
     thick_start, thick_end = _numbers(fields[_THICK_START : _THICK_END + 1], where)
     blocks = [(start, end)]
     if len(fields) > _STARTS:

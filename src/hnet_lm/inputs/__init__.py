@@ -19,7 +19,7 @@ from hnet_lm.inputs.opening import (
     reason_of,
     require_content,
 )
-from hnet_lm.inputs.paths import content_suffix, expand, is_remote, local
+from hnet_lm.inputs.paths import content_suffix, expand, is_pipe, is_remote, local
 from hnet_lm.inputs.text import decoded_lines, read_bytes, read_lines, read_text, without_mark
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "expand",
     "fingerprint",
     "is_compressed",
+    "is_pipe",
     "is_remote",
     "local",
     "open_input",

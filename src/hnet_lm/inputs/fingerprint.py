@@ -2,13 +2,11 @@
 
 import hashlib
 import io
-import os
-import stat
 
 from hnet_lm.errors import DataError
 from hnet_lm.extras import import_leaf
 from hnet_lm.inputs.opening import STANDARD_INPUT, open_stored
-from hnet_lm.inputs.paths import is_remote, local
+from hnet_lm.inputs.paths import is_pipe, is_remote
 
 NUM_SAMPLES = 64
 SAMPLE_BYTES = 4096
@@ -23,7 +21,7 @@ def fingerprint(path: str, whole_bytes: int) -> str:
     if is_remote(path):
         size, sample = import_leaf("hnet_lm.inputs.remote", "train", f"reading {path}", DataError).ends_of(path)
         return f"{size}:{hashlib.blake2b(sample, digest_size=DIGEST_BYTES).hexdigest()}"
-    if path == STANDARD_INPUT or stat.S_ISFIFO(os.stat(local(path)).st_mode):
+    if path == STANDARD_INPUT or is_pipe(path):
         raise DataError(f"{path}: is a pipe, which can be read only once; save its text to a file first")
     with open_stored(path) as file:
         size = file.seek(0, io.SEEK_END)

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +24,15 @@ def is_remote(path: str) -> bool:
 def local(path: str | Path) -> str:
     """The path with `~` and `~user` replaced by the home folder."""
     return os.path.expanduser(path)
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a local path is a pipe, which can be read only once; False where there is no file."""
+    try:
+        mode = os.stat(local(path)).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode)
 
 
 def name_suffix(path: str) -> str:

@@ -90,10 +90,10 @@ def _draw_track(axes: Axes, track: list[BedInterval], drawn: Characters, row: ra
         inside = np.flatnonzero((begins < interval.end) & (ends > interval.start))
         if not len(inside):
             continue
-        first, last = left[inside[0]], left[inside[-1]] + widths[inside[-1]]
+        first, last = int(left[inside[0]]), int(left[inside[-1]] + widths[inside[-1]])
         axes.add_patch(Rectangle((first, top), last - first, _TRACK_HEIGHT, color=_TRACK_COLOUR, linewidth=0))
         arrow = {"+": " →", "-": " ←"}.get(interval.strand, "")
-        label = f"{interval.name}{arrow}"[: int(last - first)]
+        label = f"{interval.name}{arrow}"[: last - first]
         axes.text(
             first + 0.2, top + 0.8 * _TRACK_HEIGHT, label, fontsize=6, color="white", parse_math=False, clip_on=True
         )

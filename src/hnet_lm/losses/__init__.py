@@ -2,7 +2,7 @@
 
 from hnet_lm.losses.next_byte import IGNORE, next_byte_loss
 from hnet_lm.losses.ratio import RatioLoss, ratio_loss, ratio_loss_of
-from hnet_lm.losses.term import LOSS_TERMS, LossInputs, LossTerm, parse_terms, term_values
+from hnet_lm.losses.term import LOSS_TERMS, LossInputs, LossTerm, parse_terms, require_learned, term_values
 
 __all__ = [
     "IGNORE",
@@ -14,5 +14,6 @@ __all__ = [
     "parse_terms",
     "ratio_loss",
     "ratio_loss_of",
+    "require_learned",
     "term_values",
 ]

@@ -10,12 +10,13 @@ to the loss, and each is a key of the metrics.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking import Routing
 from hnet_lm.registry import Kind
@@ -37,9 +38,17 @@ class LossInputs:
     """How the positions divide into sequences, with the bytes at them (`seqs.input_ids`)."""
     progress: float = 0.0
     """The fraction of the run's updates that are done: for what changes in the course of a run."""
+    memory: Mapping[str, float] = field(default_factory=dict)
+    """What the term carries from update to update (`LossTerm.remember`)."""
     num_ranks: int = 1
     sum_over_ranks: Callable[[Tensor], Tensor] = lambda x: x
     """The sum of a tensor of all ranks, without gradient; all ranks must call it together."""
+
+    def routing(self, stage: int) -> Routing:
+        """That of a stage. Raises ConfigError where the model does not chunk so often."""
+        if not 0 <= stage < len(self.routings):
+            raise ConfigError(f"loss.terms: there is no stage {stage}; the model chunks {len(self.routings)} times")
+        return self.routings[stage]
 
 
 @dataclass(frozen=True)
@@ -57,12 +66,29 @@ class LossTerm(ABC):
         detached.
         """
 
+    def check(self, model: HNetConfig) -> None:  # noqa: B027 - to be overridden by those that do not fit every model
+        """Raises ConfigError where the term does not fit a model; asked before a run begins."""
+
+    def new_memory(self) -> dict[str, float]:
+        """What the first update finds in `LossInputs.memory`. A term that carries nothing has none."""
+        return {}
+
+    def remember(self, memory: Mapping[str, float], boundary_fractions: Sequence[float]) -> dict[str, float]:
+        """What the next update finds, after one in which this fraction of each stage's positions were boundaries, over
+        all micro-batches and ranks. It is saved with every checkpoint, so that a run goes on exactly."""
+        return dict(memory)
+
 
 LOSS_TERMS: Kind[LossTerm] = Kind(
     "loss term",
     "hnet_lm.losses.term:LossTerm",
     "hnet_lm.loss_terms",
-    {"ratio": "hnet_lm.losses.ratio:RatioLoss"},
+    {
+        "ratio": "hnet_lm.losses.ratio:RatioLoss",
+        "cab": "hnet_lm.losses.cab:ConfidenceAlignment",
+        "hinge": "hnet_lm.losses.hinge:Hinge",
+        "rate_control": "hnet_lm.losses.rate_control:RateControl",
+    },
     ConfigError,
 )
 
@@ -70,6 +96,14 @@ LOSS_TERMS: Kind[LossTerm] = Kind(
 def parse_terms(entries: Sequence[Any]) -> tuple[LossTerm, ...]:
     """The terms that a run file adds. Raises ConfigError."""
     return tuple(LOSS_TERMS.parse(entry, f"loss.terms[{i}]") for i, entry in enumerate(entries))
+
+
+def require_learned(model: HNetConfig, stage: int, name: str) -> None:
+    """Raises ConfigError unless the model learns where to cut this stage."""
+    if not 0 <= stage < model.num_stages:
+        raise ConfigError(f"loss.terms: {name!r} is for stage {stage}, and the model chunks {model.num_stages} times")
+    if not model.chunker(stage).learns:
+        raise ConfigError(f"loss.terms: {name!r} is for stage {stage}, which a rule cuts: there is nothing to steer")
 
 
 @dataclass(frozen=True)
@@ -81,11 +115,16 @@ class TermValue:
     value: Float[Tensor, ""]
 
 
-def term_values(terms: Sequence[LossTerm], inputs: LossInputs) -> list[TermValue]:
-    """The numbers of all terms, in order. Raises ConfigError for a key that is no metric's, or that two terms have."""
+def term_values(
+    terms: Sequence[LossTerm], inputs: LossInputs, memories: Sequence[Mapping[str, float]] | None = None
+) -> list[TermValue]:
+    """The numbers of all terms, in order; `memories` has one per term, None: new ones.
+
+    Raises ConfigError for a key that is no metric's, or that two terms have.
+    """
     found: dict[str, TermValue] = {}
-    for term in terms:
-        for key, value in term.values(inputs).items():
+    for term, memory in zip(terms, memories or [term.new_memory() for term in terms], strict=True):
+        for key, value in term.values(replace(inputs, memory=memory)).items():
             name = LOSS_TERMS.name_of(type(term))
             if "/" not in key or key in found:
                 problem = "is the key of another term too" if key in found else "must be like loss/NAME or stageS/NAME"

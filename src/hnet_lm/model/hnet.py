@@ -143,6 +143,12 @@ def _build_chunker(config: HNetConfig, stage: int, byte_model: nn.Module | None)
     module = chunker.build(config.chunker_site(stage, byte_model))
     if not isinstance(module, Chunker):
         raise ConfigError(f"chunkers, entry {stage}: {chunker.name!r} builds a {type(module).__name__}, not a Chunker")
+    buffers = [name for name, _ in module.named_buffers()]
+    if buffers:
+        raise ConfigError(
+            f"chunkers, entry {stage}: {chunker.name!r} has buffers ({', '.join(buffers)}), and only parameters are "
+            "saved; make constants where they are used"
+        )
     return module
 
 

@@ -1,6 +1,7 @@
 """Errors as OpenAI clients expect them: a status, and `{"error": {"message", "type", "param", "code"}}`."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,8 +53,9 @@ def shown(name: str) -> str:
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def overloaded(what: str, seconds: int = 1) -> ApiError:
+def overloaded(what: str, seconds: float = 1) -> ApiError:
     """429: the same request may be served `seconds` later."""
+    seconds = max(1, math.ceil(seconds))
     when = "in a moment" if seconds == 1 else f"in {seconds} seconds"
     return ApiError(429, f"{what}; try again {when}", code="rate_limit_exceeded", headers={"Retry-After": str(seconds)})
 

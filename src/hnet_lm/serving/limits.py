@@ -29,6 +29,8 @@ class RequestLimits:
     """Numbers that one answer may report: log-probabilities, with those of the likeliest bytes, and boundaries."""
     max_waiting: int = 128
     """Completions that may wait for a slot, and texts that may wait to be chunked or embedded; for each model."""
+    max_waiting_seconds: float = 30.0
+    """Time, as far as can be told from what runs, that a completion may have to wait for others before it begins."""
     max_request_seconds: float = 300.0
     """Time from a request's arrival to the end of its answer, waiting included."""
     max_connections: int = 1000

@@ -6,7 +6,6 @@ paid. What a client may have over a long time is exactly its rate.
 """
 
 import ipaddress
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -89,7 +88,7 @@ class LimitRate:
                 meter = self._meter(client)
                 wait = meter.admit(self._clock())
                 if wait > 0:
-                    error = overloaded("this client has used up what it may ask for in a minute", math.ceil(wait))
+                    error = overloaded("this client has used up what it may ask for in a minute", wait)
                     return await error.response(scope, receive, send)
                 counters = scope.setdefault("state", {}).setdefault("byte_counters", [])
                 counters.append(lambda num_bytes: meter.count_bytes(num_bytes, self._clock()))

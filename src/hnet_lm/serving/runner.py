@@ -21,6 +21,7 @@ from hnet_lm.serving.errors import internal_error, overloaded
 from hnet_lm.serving.generation_handle import GenerationHandle
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
+from hnet_lm.serving.pace import Waits
 from hnet_lm.serving.work import reported_numbers
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class ModelRunner:
     ) -> None:
         self.name = name
         self.model = model
+        self._limits = request_limits
         self._max_numbers = _ANSWERS_AT_ONCE * request_limits.max_reported_numbers
         self._max_open = limits.max_active + request_limits.max_waiting
         self._max_calls = 1 + request_limits.max_waiting
@@ -53,6 +55,7 @@ class ModelRunner:
         metrics.state_bytes.labels(name).set_function(lambda: self._engine.state_bytes)
         # of the model's thread alone, but for the three figures above:
         self._engine = Engine(model, limits)
+        self._waits = Waits()
         self._owners: dict[int, tuple[GenerationHandle, int]] = {}
         self._mailbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"engine of {name}", daemon=True)
@@ -84,7 +87,7 @@ class ModelRunner:
         self._num_open += len(requests)
         self._num_numbers += num_numbers
         accepted: asyncio.Future[None] = self._loop.create_future()
-        self._mailbox.put(partial(self._submit, requests, handle, accepted))
+        self._mailbox.put(partial(self._submit, requests, handle, accepted, deadline - self._loop.time()))
         try:
             async with asyncio.timeout_at(deadline):
                 await accepted
@@ -140,9 +143,12 @@ class ModelRunner:
                     return
                 yield command
 
-    def _submit(self, requests: Sequence[Request], handle: GenerationHandle, accepted: asyncio.Future[None]) -> None:
+    def _submit(
+        self, requests: Sequence[Request], handle: GenerationHandle, accepted: asyncio.Future[None], seconds: float
+    ) -> None:
         submitted: list[int] = []
         try:
+            self._check_wait(requests, seconds)
             for request in requests:
                 submitted.append(self._engine.submit(request))
         except Exception as error:
@@ -153,15 +159,31 @@ class ModelRunner:
         self._owners |= {engine_handle: (handle, index) for index, engine_handle in enumerate(submitted)}
         self._loop.call_soon_threadsafe(_settle, accepted, None)
 
+    def _check_wait(self, requests: Sequence[Request], seconds: float) -> None:
+        """Raises ApiError where others would keep these waiting for too long, or beyond the end of their time."""
+        if not self._engine.has_work:
+            return
+        wait, limit = self._waits.before_reading(self._engine, requests), self._limits.max_waiting_seconds
+        if wait > limit:
+            raise overloaded(f"those before it take about {wait:.0f} s, {limit:g} s may be waited", wait - limit)
+        needed = wait + self._waits.for_reading(requests)
+        if needed > seconds:
+            raise overloaded(
+                f"beside what runs its prompts are read in about {needed:.0f} s, it has {seconds:.0f} s",
+                needed - seconds,
+            )
+
     def _cancel(self, handle: GenerationHandle) -> None:
         dropped = [engine_handle for engine_handle, (owner, _) in self._owners.items() if owner is handle]
         for engine_handle in dropped:
             self._engine.cancel(engine_handle)
             del self._owners[engine_handle]
+        self._waits.add_step(0.0, 0, len(dropped))
         self._metrics.cancelled.labels(self.name).inc(len(dropped))
 
     def _step(self) -> None:
         begin = time.perf_counter()
+        num_read = self._engine.num_prompt_ids_read
         try:
             events = self._engine.step()
         except Exception:  # out of memory, a defect: those that run fail, those that come later may not
@@ -169,7 +191,10 @@ class ModelRunner:
             self._engine.cancel_all()
             self._fail(internal_error())
             return
-        self._metrics.step_seconds.labels(self.name).observe(time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        num_ended = sum(event.finish_reason is not None for event in events)
+        self._waits.add_step(seconds, self._engine.num_prompt_ids_read - num_read, num_ended)
+        self._metrics.step_seconds.labels(self.name).observe(seconds)
         self._metrics.new_bytes.labels(self.name).inc(sum(len(event.data) for event in events))
         self._loop.call_soon_threadsafe(_deliver, [(*self._owners[event.handle], event) for event in events])
         for event in events:
@@ -178,13 +203,13 @@ class ModelRunner:
 
     def _fail(self, error: Exception) -> None:
         for handle in {id(owner): owner for owner, _ in self._owners.values()}.values():
-            self._loop.call_soon_threadsafe(handle.deliver, error)
+            self._loop.call_soon_threadsafe(handle.fail, error)
         self._owners.clear()
 
 
 def _deliver(events: Sequence[tuple[GenerationHandle, int, Event]]) -> None:
     for handle, index, event in events:
-        handle.deliver((index, event))
+        handle.deliver(index, event)
 
 
 def _settle(accepted: asyncio.Future[None], error: Exception | None) -> None:

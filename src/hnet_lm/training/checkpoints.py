@@ -3,6 +3,7 @@
     RUN/checkpoints/step_00001000/      a model directory that `hnet_lm.load` reads, and beside the weights
         trainer.json                    step, position in the data, best validation, the run's configuration
         optimizer/                      AdamW's moments, sharded (torch.distributed.checkpoint), for any number of ranks
+        averaged.safetensors            averages of the weights, where the run keeps them
         random.pt                       torch's random states
         manifest.json                   size and CRC-32 of every file: a checkpoint that fails them is damaged
 
@@ -17,7 +18,7 @@ import json
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -38,8 +39,10 @@ from torch.distributed.checkpoint.state_dict import (
 
 from hnet_lm import checkpoint
 from hnet_lm.config import HNetConfig
+from hnet_lm.training.averages import AVERAGES, AveragedWeights
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
+from hnet_lm.training.muon import MuonWithAdamW, Optimizer, optimizers_of
 from hnet_lm.training.run_folder import STEP_FOLDERS
 
 MANIFEST = "manifest.json"
@@ -55,7 +58,13 @@ class CheckpointStore:
     keep: int = 2
 
     def save(
-        self, step: int, config: HNetConfig, model: nn.Module, optimizer: torch.optim.Optimizer, trainer: dict[str, Any]
+        self,
+        step: int,
+        config: HNetConfig,
+        model: nn.Module,
+        optimizer: Optimizer,
+        trainer: dict[str, Any],
+        averages: AveragedWeights | None = None,
     ) -> Path:
         """Write the checkpoint of a step. All ranks call this together.
 
@@ -72,6 +81,8 @@ class CheckpointStore:
         def finish() -> None:
             with _writing(final):
                 checkpoint.write_files(config, cast(dict[str, Tensor], weights), partial)
+                if averaged:
+                    checkpoint.write_weights(cast(dict[str, Tensor], averaged), partial / AVERAGES)
                 random = io.BytesIO()
                 torch.save(_random_states(), random)  # to a file, torch would not say why it cannot
                 (partial / "random.pt").write_bytes(random.getvalue())
@@ -87,8 +98,14 @@ class CheckpointStore:
         try:
             self.ranks.on_first(make_room)
             whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-            weights = get_model_state_dict(model, options=whole)
-            moments = {"state": get_optimizer_state_dict(model, optimizer)["state"]}
+            weights, averaged = get_model_state_dict(model, options=whole), {}
+            if averages is not None:
+                # the weights may be the parameters themselves, which change within the block
+                weights = {name: weight.clone() for name, weight in cast(dict[str, Tensor], weights).items()}
+                with averages.in_place():
+                    averaged = get_model_state_dict(model, options=whole)
+                    averaged = {name: weight.clone() for name, weight in cast(dict[str, Tensor], averaged).items()}
+            moments = {"state": get_optimizer_state_dict(model, _for_torch(optimizer))["state"]}
             with _writing(final), _no_warning_of_one_rank():
                 state_dict_saver.save(moments, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
             self.ranks.on_first(finish)
@@ -126,14 +143,15 @@ class CheckpointStore:
         """What a process that was killed in the middle of a save, or of a removal, left behind."""
         return sorted(self.directory.glob(f".{STEP_FOLDERS}.*"))
 
-    def prune(self, newest: Path, best_step: int | None) -> None:
+    def prune(self, newest: Path, kept_steps: Collection[int | None]) -> None:
         """Remove what is not kept, and any of a later step: those were damaged, or the run would not be before them.
 
         Raises CannotWrite.
         """
         paths = self.all()
         kept = [path for path in paths if path <= newest][-self.keep :]
-        kept += [path for path in paths if path.name == f"step_{best_step or 0:08d}"]
+        names = {f"step_{step:08d}" for step in kept_steps if step is not None}
+        kept += [path for path in paths if path.name in names]
         for path in [path for path in paths if path not in kept]:
             doomed = path.with_name(f".{path.name}.removed")
             shutil.rmtree(doomed, ignore_errors=True)
@@ -149,10 +167,21 @@ def read_trainer(path: Path) -> dict[str, Any]:
     return json.loads((path / "trainer.json").read_text())
 
 
-def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
-    """Load weights, optimizer and random states into what `distribute` made, for however many ranks there are."""
+def restore(
+    path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks, averages: AveragedWeights | None = None
+) -> None:
+    """Load weights, optimizer and random states into what `distribute` made, for however many ranks there are.
+
+    Averages begin with the weights where the checkpoint has none.
+    """
+    if averages is not None and (path / AVERAGES).exists():
+        averaged = cast(dict[str, Any], checkpoint.read_weights(path, AVERAGES))
+        set_model_state_dict(model, averaged, options=StateDictOptions(full_state_dict=True))
+        averages.begin()
     weights = cast(dict[str, Any], checkpoint.read_weights(path))
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
+    if averages is not None and not (path / AVERAGES).exists():
+        averages.begin()
     _restore_moments(path / "optimizer", model, optimizer, ranks)
     random = torch.load(path / "random.pt", weights_only=True)
     torch.set_rng_state(random["cpu"])
@@ -160,16 +189,25 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank
         torch.cuda.set_rng_state(random["cuda"])
 
 
-def _restore_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
-    """Load AdamW's moments. A parameter that had none (all its updates were skipped, or it was frozen) has none now."""
+def _restore_moments(path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks) -> None:
+    """Load the optimizer's moments. A parameter that had none, as a frozen one or of skipped updates, has none now."""
     saved = FileSystemReader(path).read_metadata().state_dict_metadata
-    fresh = cast(dict[str, Any], get_optimizer_state_dict(model, optimizer))
-    moments = {name: values for name, values in fresh["state"].items() if f"state.{name}.exp_avg" in saved}
+    fresh = cast(dict[str, Any], get_optimizer_state_dict(model, _for_torch(optimizer)))
+    moments = {
+        name: values
+        for name, values in fresh["state"].items()
+        if all(f"state.{name}.{moment}" in saved for moment in values)
+    }
     if moments:
         with _no_warning_of_one_rank():
             state_dict_loader.load({"state": moments}, checkpoint_id=path, no_dist=ranks.num_ranks == 1)
     found = {"state": moments, "param_groups": fresh["param_groups"]}
-    set_optimizer_state_dict(model, optimizer, found, options=StateDictOptions(strict=False))
+    set_optimizer_state_dict(model, _for_torch(optimizer), found, options=StateDictOptions(strict=False))
+
+
+def _for_torch(optimizer: Optimizer) -> Any:
+    """As torch.distributed.checkpoint takes it: one, or several that are iterated over."""
+    return optimizers_of(optimizer) if isinstance(optimizer, MuonWithAdamW) else optimizer
 
 
 def find_damage(path: Path) -> str | None:
@@ -190,15 +228,18 @@ def find_damage(path: Path) -> str | None:
 
 
 def publish(checkpoint_path: Path, run: Path) -> None:
-    """Make the run's folder itself a model directory with this checkpoint's weights. Raises CannotWrite.
+    """Make the run's folder itself a model directory with this checkpoint's weights, or their averages where it has
+    them. Raises CannotWrite.
 
     The config, without which a folder is no model, comes last; it is the same for all checkpoints of a run.
     """
+    averaged = checkpoint_path / AVERAGES
     for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
         partial = run / f".{name}.partial"
+        source = averaged if name == checkpoint.WEIGHTS and averaged.exists() else checkpoint_path / name
         try:
             with _writing(run / name):
-                shutil.copyfile(checkpoint_path / name, partial)
+                shutil.copyfile(source, partial)
                 checkpoint.flush(partial)
                 partial.replace(run / name)
         finally:

@@ -1,12 +1,13 @@
 """A training run, as its TOML file describes it: one dataclass a table, frozen, checked on construction.
 
 `hnet_lm/configs/runs/` holds examples with every key commented, which are known by their names. Any key can be given on
-the command line as well: `hnet-lm train english --optimizer.lr 1e-3`.
+the command line as well: `hnet-lm train english --optimizer.lr 1e-3`. Some keys stand for each other (`ALTERNATIVES`):
+one that is given there replaces the other one of the file.
 """
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import local, read_text
 from hnet_lm.losses import parse_terms
 from hnet_lm.named_configs import config_file, seen_from
-from hnet_lm.tables import from_table
+from hnet_lm.tables import from_table, to_table
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.schedule import ScheduleConfig
 
@@ -38,7 +39,7 @@ class ModelSource:
 
     def __post_init__(self) -> None:
         if bool(self.config) == bool(self.init_from):
-            both = ', not both; --model.config "" takes back that of the run file' if self.config else ""
+            both = ", not both" if self.config else ""
             raise ConfigError(f"model: give either config (fresh weights) or init_from (a saved model){both}")
         if self.byte_model and self.init_from:
             raise ConfigError("model.byte_model: goes with config; the model of init_from has its own")
@@ -49,7 +50,8 @@ class LossConfig:
     """Cross entropy, the ratio loss of every stage (the paper: weight 0.03, targets 6, or 3 and 3), and more terms."""
 
     target_ratios: tuple[float, ...] = ()
-    """N of every stage that learns where to cut, outermost first: positions a chunk that are aimed at."""
+    """N of every stage that learns where to cut, outermost first: positions per chunk that are aimed at. Left out: the
+    paper's for the model's number of stages."""
     ratio_loss_weight: float = 0.03
     start_target_ratios: tuple[float, ...] | None = None
     """Where the targets start, to ramp linearly to `target_ratios`; None: there from the start."""
@@ -57,6 +59,8 @@ class LossConfig:
     """Where the weight starts; None: there from the start."""
     ramp: float = 0.0
     """Fraction of the run over which both ramp."""
+    ramp_steps: int | None = None
+    """Steps over which both ramp, in place of the fraction."""
     statistics: Literal["rank", "global"] = "rank"
     """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
     terms: tuple[dict[str, Any], ...] = ()
@@ -72,9 +76,16 @@ class LossConfig:
             raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
         if not 0 <= self.ramp <= 1:
             raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
+        if (self.ramp_steps or 0) < 0:
+            raise ConfigError(f"loss.ramp_steps: must be 0 or more, got {self.ramp_steps}")
         parse_terms(self.terms)
         if self.statistics not in ("rank", "global"):
             raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
+
+    @property
+    def ramps(self) -> bool:
+        """Whether anything changes over the run."""
+        return self.start_target_ratios is not None or self.start_ratio_loss_weight is not None
 
 
 @dataclass(frozen=True)
@@ -83,8 +94,10 @@ class LoopConfig:
 
     directory: str
     """Where everything is written; an existing run there is resumed."""
-    num_steps: int
+    num_steps: int | None = None
     """Optimizer updates in all."""
+    minutes: float | None = None
+    """Instead: how long the run may take in all, to the last checkpoint; the number of updates follows from it."""
     seed: int = 0
     """Of the weights; the order of the data has its own seed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -99,8 +112,13 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if not self.directory:
             raise ConfigError("run.directory: must name a folder")
+        if (self.num_steps is None) == (self.minutes is None):
+            both = ", not both" if self.minutes is not None else ""
+            raise ConfigError(f"run: give either num_steps or minutes{both}")
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise ConfigError(f"run.minutes: must be above 0, got {self.minutes}")
         for key in ("num_steps", "accumulation", "max_skipped_in_a_row"):
-            if getattr(self, key) < 1:
+            if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ConfigError(f"run.{key}: must be at least 1, got {getattr(self, key)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"run.precision: must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
@@ -108,9 +126,12 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Bits per byte on held-out documents, and a sample, now and then. No sources: none."""
+    """Bits per byte on held-out documents, and a sample, now and then. No sources and nothing held out: none."""
 
     sources: tuple[SourceConfig, ...] = ()
+    hold_out: float = 0.0
+    """Instead: the fraction of the documents of `data.sources`, by a hash of each, that is not trained on but kept for
+    this."""
     every: int = 1000
     """Steps between two validations; the last step always has one."""
     max_bytes: int = 1_000_000
@@ -126,6 +147,15 @@ class ValidationConfig:
         for key in ("every", "max_bytes", "context"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"validation.{key}: must be at least 1, got {getattr(self, key)}")
+        if not 0 <= self.hold_out < 1:
+            raise ConfigError(f"validation.hold_out: must lie in 0 .. 1, below 1, got {self.hold_out}")
+        if self.hold_out and self.sources:
+            raise ConfigError("validation: give either sources or hold_out (a fraction of data.sources), not both")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to measure."""
+        return bool(self.sources or self.hold_out)
 
 
 @dataclass(frozen=True)
@@ -136,6 +166,8 @@ class CheckpointConfig:
     """Steps between two checkpoints; the last step, a new best validation, SIGTERM and Ctrl-C always write one."""
     keep: int = 2
     """The newest so many are kept, and the one of the best validation."""
+    before_decay: bool = True
+    """Write one at the start of the decay as well (wsd) and keep it: a longer run can go on from it."""
 
     def __post_init__(self) -> None:
         for key in ("every", "keep"):
@@ -152,6 +184,8 @@ class LoggingConfig:
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     project: str = "hnet-lm"
     """Project name at wandb and trackio."""
+    report: bool = True
+    """Whether `report.md` and `loss.png` are written when the run ends or is stopped."""
 
     def __post_init__(self) -> None:
         if self.every < 1:
@@ -188,9 +222,23 @@ class RunConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
 
+    def __post_init__(self) -> None:
+        if self.run.num_steps is not None:
+            self.schedule.check_length(self.run.num_steps)
+
+    @property
+    def num_steps(self) -> int:
+        """Updates in all; of a run of so many minutes only once that has been planned."""
+        assert self.run.num_steps is not None
+        return self.run.num_steps
+
     @classmethod
-    def load(cls, path: str | Path) -> "RunConfig":
-        """From a TOML file, or by a name that comes with the package; model paths are seen from the file's folder."""
+    def load(cls, path: str | Path, given: Collection[str] = ()) -> "RunConfig":
+        """From a TOML file, or by a name that comes with the package; paths of models and tokenizers are seen from it.
+
+        `given` are keys that the command line gives a value: what the file has in their place does not count, and they
+        stand in the result with any value.
+        """
         path = Path(config_file(path, "runs"))
         text = read_text(path, ConfigError)
         try:
@@ -198,14 +246,25 @@ class RunConfig:
         except (ValueError, RecursionError) as error:  # not TOML, a number too long, nested too deeply
             raise ConfigError(f"{path}: not TOML: {error}") from error
         try:
-            config = from_table(cls, table)
+            config = from_table(cls, _without_alternatives(table, given))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-        model = config.model
+        model, data = config.model, config.data
         paths = {key: _seen_from(path, getattr(model, key)) for key in ("init_from", "byte_model")}
         if model.config:
             paths["config"] = seen_from(path.parent, model.config, "models")
-        return dataclasses.replace(config, model=dataclasses.replace(model, **paths))
+        data = dataclasses.replace(data, tokenizer=_seen_from(path, data.tokenizer))
+        return dataclasses.replace(config, model=dataclasses.replace(model, **paths), data=data)
+
+    def for_model(self, model: HNetConfig) -> "RunConfig":
+        """The run with the target ratios of this architecture, where it leaves them out. Raises ConfigError."""
+        num_learned = sum(chunker.learns for chunker in model.all_chunkers)
+        config = self
+        if not self.loss.target_ratios and num_learned:
+            loss = dataclasses.replace(self.loss, target_ratios=paper_target_ratios(num_learned))
+            config = dataclasses.replace(self, loss=loss)
+        config.check_model(model)
+        return config
 
     def check_model(self, model: HNetConfig) -> None:
         """Raises ConfigError where the run does not fit the architecture."""
@@ -215,6 +274,8 @@ class RunConfig:
             raise ConfigError(
                 f"loss.target_ratios: the model chunks {model.num_stages} times{by_rule}, but {given} are given"
             )
+        for term in parse_terms(self.loss.terms):
+            term.check(model)
         if model.reads_tokens != bool(self.data.tokenizer):
             raise ConfigError("data.tokenizer: goes with a model that reads tokens (`reads_tokens`), which needs it")
         asks = model.byte_model is not None
@@ -225,6 +286,20 @@ class RunConfig:
         """Of every stage of the model that chunks; None where a rule cuts, to which the ratio loss does not apply."""
         given = iter(self.loss.target_ratios)
         return [next(given) if chunker.learns else None for chunker in model.all_chunkers]
+
+
+def paper_target_ratios(num_stages: int) -> tuple[float, ...]:
+    """Of a model that learns where to cut in so many stages: 6, or 3 in each of several."""
+    return (6.0,) if num_stages == 1 else (3.0,) * num_stages
+
+
+# Keys that stand for each other, each with a value for as long as the command line's is not known.
+ALTERNATIVES: tuple[tuple[tuple[str, Any], tuple[str, Any]], ...] = (
+    (("model.config", "given"), ("model.init_from", "given")),
+    (("model.byte_model", None), ("model.init_from", "given")),
+    (("run.num_steps", 1_000_000_000), ("run.minutes", 1.0)),
+    (("validation.sources", None), ("validation.hold_out", 0.5)),
+)
 
 
 # Keys that may differ between a run and its resumption: they change no update.
@@ -242,6 +317,16 @@ FREE_TO_CHANGE = (
 # Keys that can never differ, not even with `--allow-changes`: what was read, and what the weights are for.
 FIXED = ("data.", "model.architecture")
 NOT_FIXED = ("data.on_error",)
+
+
+def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a run that an earlier version saved, with the defaults of the keys that have come since."""
+    source = SourceConfig("-")
+    defaults = to_table(RunConfig(LoopConfig("-", 1), ModelSource("-"), DataConfig((source,))))
+    found = {key: {**defaults.get(key, {}), **rows} for key, rows in saved.items() if isinstance(rows, Mapping)}
+    if "data" in found:
+        found["data"]["sources"] = [{**dataclasses.asdict(source), **one} for one in found["data"]["sources"]]
+    return {**saved, **found, "model": saved.get("model")}
 
 
 def cannot_change(difference: str) -> bool:
@@ -263,6 +348,17 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
         elif before != after:
             lines.append(f"{name}: {before!r} -> {after!r}")
     return lines
+
+
+def _without_alternatives(table: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The tables of a file, where a key that is given replaces the one that stands for the same."""
+    for pair in ALTERNATIVES:
+        for (key, value), (other, _) in (pair, pair[::-1]):
+            section, _, name = key.partition(".")
+            if key in given and other not in given and value is not None and isinstance(table.get(section, {}), dict):
+                rows = {name_: row for name_, row in table.get(section, {}).items() if f"{section}.{name_}" != other}
+                table = {**table, section: {**rows, name: value}}
+    return table
 
 
 def _seen_from(file: Path, path: str) -> str:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from hnet_lm.figures import write_figure
 from hnet_lm.training.metrics import Record
 from hnet_lm.training.run_folder import replace_file
 
 SMOOTHING = 0.8
 
 
-def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[float], title: str) -> None:
-    """Write the PNG of the records of one `metrics.jsonl`. Raises CannotWrite."""
+def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[float], title: str) -> str:
+    """Write the PNG of the records of one `metrics.jsonl`; the characters that no font has. Raises CannotWrite."""
     updates = [record for record in records if record.get("loss") is not None]  # null: it was not finite
     seen = [record["bytes_seen"] / 1e6 for record in updates]
     figure = Figure(figsize=(8, 6), layout="constrained")
@@ -47,8 +48,9 @@ def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[f
     for axes in (loss_axes, ratio_axes):
         axes.grid(alpha=0.3)
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
+    missing = write_figure(figure, picture, dpi=120)
     replace_file(path, picture.getvalue())
+    return missing
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

@@ -6,14 +6,17 @@ Read `train` first; what it calls is in the order of its calls. The parts of a r
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Literal
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
-from hnet_lm.losses import RatioLoss, parse_terms
+from hnet_lm.losses import LossTerm, RatioLoss, parse_terms
 from hnet_lm.tables import to_table
+from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
@@ -21,25 +24,32 @@ from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker
 from hnet_lm.training.optimizer import set_learning_rate
+from hnet_lm.training.plan import Pace
 from hnet_lm.training.preflight import check_run, check_sources_of_weights
-from hnet_lm.training.progress import Reporter, Silent
+from hnet_lm.training.progress import Reporter, Silent, waiting
 from hnet_lm.training.records import Recorder
+from hnet_lm.training.report import write_report
 from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, save
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.schedule import ramp
 from hnet_lm.training.signals import StopSignals
-from hnet_lm.training.step import StepResult, update
+from hnet_lm.training.step import StepResult, boundary_fractions, update
 from hnet_lm.training.validation import Validator
 
 
-def train(config: RunConfig, reporter: Reporter | None = None, *, allow_changes: bool = False) -> TrainState:
+def train(
+    config: RunConfig, reporter: Reporter | None = None, *, allow_changes: bool = False, began: float | None = None
+) -> TrainState:
     """Train, or go on training, until the last step or a signal. Returns how far the run is.
+
+    The time of `run.minutes` counts from `began` (of `time.monotonic`), or from the call.
 
     Raises ConfigError if the run in that folder was started with another configuration (unless `allow_changes`), and
     TrainingError if another process is at work in the folder, if the folder holds what no run wrote or cannot be
     written, or if too many updates in a row are not finite. An error before the first update leaves the folder as it
     was.
     """
+    began = monotonic() if began is None else began
     with StopSignals() as signals, ranks() as group, contextlib.ExitStack() as at_work:
         reporter = reporter if reporter is not None and group.is_first else Silent()
         check_sources_of_weights(config)
@@ -51,34 +61,61 @@ def train(config: RunConfig, reporter: Reporter | None = None, *, allow_changes:
         group.on_first(enter)
         for line in folder.history():
             reporter.say(line, "yellow")
-        return _train(config, group, folder, reporter, signals, allow_changes)
+        return _train(config, group, began, folder, reporter, signals, allow_changes)
 
 
 def _train(
-    config: RunConfig, group: Ranks, folder: RunFolder, reporter: Reporter, signals: StopSignals, allow_changes: bool
+    config: RunConfig,
+    group: Ranks,
+    began: float,
+    folder: RunFolder,
+    reporter: Reporter,
+    signals: StopSignals,
+    allow_changes: bool,
 ) -> TrainState:
-    run = build(config, group)
+    with waiting("building the model and looking through the data", reporter.say):
+        run = build(config, group, began)
     try:
-        resume(run, reporter, allow_changes)
-        validator = Validator(run.model, config, group.device, run.precision)
+        with waiting("reading the newest checkpoint", reporter.say):
+            resume(run, reporter, allow_changes)
+        validator = Validator(run.model, run.config, run.ranks.device, run.precision, reporter.say)
         updates = run.micro_batches()
+        pace = None if run.asked.run.minutes is None else Pace(run.asked)
         if not run.is_finished:
-            check_run(run, validator, reporter)
-            updates = itertools.chain([next(updates)], updates)
+            with waiting("trying what the run will need", reporter.say):
+                check_run(run, validator, reporter)
+            with waiting("filling the shuffle buffers with data", reporter.say):
+                first = next(updates)
+            updates = itertools.chain([first], updates)
+            if pace is not None:
+                with waiting("measuring updates", reporter.say):
+                    plan_length(run, pace, lambda: _try_update(run, first))
         log = _begin(run, folder, reporter)
         with contextlib.nullcontext() if log is None else log:
-            reporter.start(run.state.step, config.run.num_steps)
+            reporter.start(run.state.step, run.config.num_steps)
             try:
-                stopped = _run(run, log, updates, validator, reporter, signals)
+                stopped = _run(run, log, updates, validator, reporter, signals, pace)
             finally:
                 reporter.close()
+        if run.config.logging.report:
+            run.ranks.on_first(lambda: _report(run, reporter))
     except CannotWrite as error:
         raise TrainingError(f"{error}; {run.standing()}") from error
     finally:
         run.loader.close()
+    run.state.num_steps = run.config.num_steps
     if stopped:
         reporter.say(f"stopped and saved at step {run.state.step}; the same command goes on from there", "yellow")
+    elif pace is not None and run.state.plan is not None:
+        again = run.state.plan.options(run.asked)
+        reporter.say(f"{run.state.step} steps in {run.elapsed:.1f} of {pace.seconds:g} s; the same run again: {again}")
     return run.state
+
+
+def _report(run: Run, reporter: Reporter) -> None:
+    note = write_report(run)
+    if note:
+        reporter.say(note, "yellow")
 
 
 def _begin(run: Run, folder: RunFolder, reporter: Reporter) -> MetricsLog | None:
@@ -107,6 +144,7 @@ def _run(
     validator: Validator,
     reporter: Reporter,
     signals: StopSignals,
+    pace: Pace | None,
 ) -> bool:
     """The loop; whether a signal ended it, on this rank or another."""
     config, state = run.config, run.state
@@ -117,16 +155,37 @@ def _run(
         _validate(run, validator, log, reporter)
         save(run)
     while not run.is_finished:
-        rate = config.optimizer.lr * config.schedule.factor(state.step, config.run.num_steps)
+        if pace is not None:
+            with recorder.not_training():
+                if settle(run, pace, validator):
+                    reporter.say(f"step {state.step}: from here on {run.config.num_steps} steps in all are settled")
+        if config.checkpoints.before_decay and run.decay_begins:
+            state.decay_step = state.step
+            if run.saved_step != state.step:
+                with recorder.not_training(), _timed(pace, "checkpoint"):
+                    save(run)
+        started = monotonic()
+        config = run.config
+        rate = config.optimizer.lr * config.schedule.factor(state.step, config.num_steps)
         set_learning_rate(run.optimizer, rate)
         terms = [ratio_loss_at(config, state.step), *added_terms]
-        progress = state.step / config.run.num_steps
+        memories = [{}, *_memories(added_terms, state.term_memories)]
+        progress = state.step / config.num_steps
         with _step_kept(run, reporter):
             batches = next(updates)
         max_grad_norm = config.optimizer.max_grad_norm
-        result = update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks, progress)
-        num_bytes, num_signals = run.ranks.sum_of(result.num_bytes, signals.received is not None)
+        result = update(
+            run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks, progress, memories
+        )
+        if result.applied and any(memories):
+            fractions = boundary_fractions(result, run.ranks)
+            state.term_memories = [
+                term.remember(memory, fractions) for term, memory in zip(terms, memories, strict=True)
+            ][1:]
+        proposed = 0 if pace is None or not run.ranks.is_first else propose(run, pace, state.step + 1)
+        num_bytes, num_signals, proposed = run.ranks.sum_of(result.num_bytes, signals.received is not None, proposed)
         run.advance(result, int(num_bytes))
+        revise(run, int(proposed))
         recorder.count(int(num_bytes))
         is_last, stop = run.is_finished, num_signals > 0
         with _step_kept(run, reporter):
@@ -137,15 +196,18 @@ def _run(
                 for warning in health.check(chunks):
                     _write(log, {"step": state.step, "warning": warning})
                     reporter.say(f"router health, {warning}", "yellow")
+            reporter.expect(run.config.num_steps)
             reporter.advance(state.step, record)
+        if pace is not None:
+            pace.update_took(monotonic() - started, state.step)
         _check_finite(run, result, reporter)
         if run.validation_is_due:
-            with recorder.not_training():
+            with recorder.not_training(), _timed(pace, "validation"):
                 _validate(run, validator, log, reporter)
         is_best = state.step == state.best_step
         is_due = state.step % config.checkpoints.every == 0 or is_last or is_best or stop
         if is_due and run.saved_step != state.step:
-            with recorder.not_training():
+            with recorder.not_training(), _timed(pace, "checkpoint"):
                 if log is not None:
                     with _step_kept(run, reporter):
                         log.flush()
@@ -155,23 +217,45 @@ def _run(
     return False
 
 
+def _try_update(run: Run, batches: list[Batch]) -> None:
+    """An update as those of the run will be, to see how long it takes."""
+    loss, max_grad_norm = run.config.loss, run.config.optimizer.max_grad_norm
+    ratio = RatioLoss(loss.target_ratios, loss.statistics == "global", weight=loss.ratio_loss_weight)
+    terms = [ratio, *parse_terms(loss.terms)]
+    update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks)
+
+
+def _timed(pace: Pace | None, what: Literal["validation", "checkpoint"]) -> AbstractContextManager[None]:
+    return contextlib.nullcontext() if pace is None else pace.timed(what)
+
+
 def ratio_loss_at(config: RunConfig, step: int) -> RatioLoss:
     """Target ratios and weight of the ratio loss at a step."""
-    loss, num_steps = config.loss, config.run.num_steps
+    loss = config.loss
+    over, num_steps = (loss.ramp, config.num_steps) if loss.ramp_steps is None else (1.0, loss.ramp_steps)
+    over = over if num_steps else 0.0
     starts = loss.start_target_ratios or loss.target_ratios
     start_weight = loss.ratio_loss_weight if loss.start_ratio_loss_weight is None else loss.start_ratio_loss_weight
     return RatioLoss(
-        tuple(ramp(a, b, loss.ramp, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
+        tuple(ramp(a, b, over, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
         loss.statistics == "global",
-        weight=ramp(start_weight, loss.ratio_loss_weight, loss.ramp, step, num_steps),
+        weight=ramp(start_weight, loss.ratio_loss_weight, over, step, num_steps),
     )
+
+
+def _memories(terms: Sequence[LossTerm], saved: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """What the terms carry: as it was saved, unless other terms did that."""
+    fresh = [term.new_memory() for term in terms]
+    is_ours = len(saved) == len(fresh) and all(a.keys() == b.keys() for a, b in zip(saved, fresh, strict=True))
+    return list(saved) if is_ours else fresh
 
 
 def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: Reporter) -> None:
     """Measure held-out text. If that fails on any rank, all save this step before the error goes on."""
     measured = failure = None
     try:
-        measured = validator.measure()
+        with run.averaged():
+            measured = validator.measure()
     except Exception as error:  # of any kind: the other ranks wait, and hear of it first
         failure = error
     (num_failed,) = run.ranks.sum_of(failure is not None)

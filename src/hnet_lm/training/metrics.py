@@ -15,6 +15,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
 
 from hnet_lm.extras import import_leaf
+from hnet_lm.inputs import read_bytes
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.run_folder import replace_file
 
@@ -117,6 +118,26 @@ def read_metrics(path: Path) -> list[Record]:
     return [record for _, record in _lines(path) if "step" in record]
 
 
+class MetricsReader:
+    """Reads a `metrics.jsonl` that is being written, anew when it has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._records: list[Record] = []
+
+    def read(self) -> list[Record]:
+        """All records so far."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return self._records
+        seen = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if seen != self._seen:
+            self._records, self._seen = read_metrics(self._path), seen
+        return self._records
+
+
 def tracker_module(name: str) -> ModuleType:
     """The module of that tracker; its package is imported only now. UserError if it is not installed."""
     return import_leaf(f"hnet_lm.training.trackers.{name}", EXTRA_OF[name], f"logging.trackers {name!r}")
@@ -148,7 +169,7 @@ def _lines(path: Path) -> Iterable[tuple[str, Record]]:
     """The lines that are JSON objects, and these objects. A stop in the middle of a write leaves half a line."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in read_bytes(path, error=TrainingError).decode("utf-8", "replace").split("\n"):
         try:
             record = json.loads(line)
         except ValueError:

@@ -9,8 +9,9 @@ at each step as base * schedule * multiplier: the multiplier stands beside it in
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from torch import nn
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
+from hnet_lm.training.muon import MuonWithAdamW, Optimizer, is_for_muon, optimizers_of
 
 BYTES_PER_GPT2_TOKEN = 4.6
 
@@ -26,6 +28,8 @@ BYTES_PER_GPT2_TOKEN = 4.6
 class OptimizerConfig:
     """AdamW. The paper states only the peak rates; the other values are this project's choice."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of mixers and MLPs, at AdamW's rates; AdamW for all else."""
     lr: float = 6.25e-4
     """Peak base rate; multiplied by the schedule and by each stage's multiplier."""
     lr_multipliers: tuple[float, ...] | None = None
@@ -34,13 +38,22 @@ class OptimizerConfig:
     """Of routing modules, relative to their stage (the paper: 1). Their gradients are small and, with small batches,
     noisy; a rate below 1 keeps Adam, which sees only directions, from wandering off their start."""
     betas: tuple[float, float] = (0.9, 0.95)
+    muon_momentum: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
     """On matrices only: not on norms, biases, pad vectors, A_log, D and dt_bias."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    average: float = 0.0
+    """Decay of an exponential moving average of the weights, such as 0.999, which is then what is validated and
+    published. 0: none."""
 
     def __post_init__(self) -> None:
+        if self.name not in ("adamw", "muon"):
+            raise ConfigError(f"optimizer.name: must be 'adamw' or 'muon', got {self.name!r}")
+        for key in ("average", "muon_momentum"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ConfigError(f"optimizer.{key}: must lie in 0 .. 1, below 1, got {getattr(self, key)}")
         for key in ("lr", "routing_lr_multiplier", "eps", "max_grad_norm"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"optimizer.{key}: must be above 0, got {getattr(self, key)}")
@@ -76,8 +89,8 @@ def _positions_per_chunk(config: HNetConfig, target_ratios: Sequence[float]) -> 
     return [ratio for ratio in ratios if ratio is not None]
 
 
-def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Sequence[float]) -> torch.optim.AdamW:
-    """AdamW with a group for every stage, with and without weight decay; frozen parameters are in none.
+def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Sequence[float]) -> Optimizer:
+    """The optimizer with a group for every stage, with and without weight decay; frozen parameters are in none.
 
     `fused`: one pass over a parameter and its moments for an update, on the CPU and on CUDA.
     """
@@ -89,25 +102,25 @@ def build_optimizer(model: HNetLM, config: OptimizerConfig, target_ratios: Seque
         raise ConfigError(f"optimizer.lr_multipliers: the model has {num_stages} stages, not {len(multipliers)}")
     stages = model.parameter_stages()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    of_muon: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             routing = config.routing_lr_multiplier if ".routing." in name else 1.0
             decay = config.weight_decay if decays(name, parameter) else 0.0
-            groups.setdefault((multipliers[stages[name]] * routing, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": config.lr * multiplier,
-                "lr_multiplier": multiplier,
-                "weight_decay": decay,
-            }
-            for (multiplier, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
-        ],
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,
-    )
+            kind = of_muon if config.name == "muon" and is_for_muon(name, parameter) else groups
+            kind.setdefault((multipliers[stages[name]] * routing, decay), []).append(parameter)
+    adamw = torch.optim.AdamW(_groups(groups, config.lr), betas=config.betas, eps=config.eps, fused=True)
+    if not of_muon:
+        return adamw
+    muon = torch.optim.Muon(_groups(of_muon, config.lr), momentum=config.muon_momentum, adjust_lr_fn="match_rms_adamw")
+    return MuonWithAdamW(muon, adamw)
+
+
+def _groups(groups: Mapping[tuple[float, float], list[nn.Parameter]], rate: float) -> list[dict[str, Any]]:
+    return [
+        {"params": parameters, "lr": rate * multiplier, "lr_multiplier": multiplier, "weight_decay": decay}
+        for (multiplier, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
@@ -115,7 +128,13 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.dim() == 2 and not name.endswith("embedding.weight")
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def forget_updates(optimizer: Optimizer) -> None:
+    """As if no update had been made: no moments."""
+    for part in optimizers_of(optimizer):
+        part.state.clear()
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """The base rate of the next update (peak times schedule); each group runs at its multiple."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_multiplier"]

@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 
 from hnet_lm.checkpoint import HUB_PREFIX
-from hnet_lm.errors import ConfigError
+from hnet_lm.data.files import paths_of
+from hnet_lm.errors import ConfigError, DataError
+from hnet_lm.inputs import STANDARD_INPUT, is_pipe, is_remote
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.metrics import tracker_module
@@ -34,12 +36,24 @@ def check_sources_of_weights(config: RunConfig) -> None:
             )
 
 
+def check_validation_sources(config: RunConfig) -> None:
+    """Raises DataError for what can be read only once: every validation reads it anew."""
+    for source in config.validation.sources:
+        for path in [] if source.path.startswith(HUB_PREFIX) else paths_of(source):
+            if path == STANDARD_INPUT or (not is_remote(path) and is_pipe(path)):
+                raise DataError(
+                    f"validation.sources: {source.path} is a pipe, which can be read only once, and every validation "
+                    "reads it; save its text to a file first"
+                )
+
+
 def check_run(run: Run, validator: Validator, reporter: Reporter) -> None:
     """Try what the run will need beyond its folder and its data. Raises a UserError; all ranks call this together."""
     for name in run.config.logging.trackers:
         tracker_module(name)
+    check_validation_sources(run.config)
     run.ranks.on_first(lambda: check_room(run, reporter))
-    if run.config.validation.sources:
+    if run.config.validation.is_on:
         validator.rehearse()
 
 
@@ -52,8 +66,9 @@ def check_room(run: Run, reporter: Reporter) -> None:
             f"{run.directory}: {_readable(free)} are free on its disk, but a checkpoint and the model beside it take "
             f"{_readable(size + published)}; free some, or take another run.directory"
         )
-    keeps_best = bool(run.config.validation.sources)
-    num_kept = run.store.keep + keeps_best
+    keeps_best = run.config.validation.is_on
+    keeps_start = run.config.checkpoints.before_decay and run.config.schedule.name == "wsd"
+    num_kept = run.store.keep + keeps_best + keeps_start
     num_more = max(0, num_kept + 1 - len(run.store.all()))
     needed = num_more * size + published
     if free < needed:
@@ -69,7 +84,8 @@ def checkpoint_bytes(run: Run) -> tuple[int, int]:
     sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in run.model.parameters()]
     weights = sum(size for size, _ in sizes)
     moments = MOMENTS * sum(size for size, is_trained in sizes if is_trained)
-    return weights + moments, weights
+    averages = weights if run.averages is not None else 0
+    return weights + moments + averages, weights
 
 
 def _readable(num_bytes: int) -> str:

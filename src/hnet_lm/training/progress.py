@@ -1,6 +1,12 @@
-"""What a person sees of a run: a live line where there is a terminal, plain lines where there is none."""
+"""What a person sees of a run, and of anything else that takes a while.
 
+Of a run a live line where there is a terminal, plain lines where there is none.
+"""
+
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -9,12 +15,61 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from hnet_lm.training.metrics import Record
 
 PLAIN_LINE_EVERY = 10.0
+PATIENCE = 5.0
+"""Seconds after which whoever waits is told what for."""
+
+Say = Callable[[str], None]
+
+
+class Meter:
+    """Counts what is done of something long, and says so: first after `PATIENCE`, then every ten seconds."""
+
+    def __init__(self, what: str, say: Say, total: int | None = None) -> None:
+        self.total = total
+        self._what = what
+        self._say = say
+        self._count = 0
+        self._began = time.monotonic()
+        self._next = self._began + PATIENCE
+
+    def advance(self, num_bytes: int) -> None:
+        """So many more are done."""
+        self._count += num_bytes
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + PLAIN_LINE_EVERY
+            share = f" ({min(1.0, self._count / self.total):.0%})" if self.total else ""
+            speed = self._count / (now - self._began) / 1e3
+            self._say(f"{self._what}: {self._count / 1e6:.2f} M{share}, {speed:.1f} k/s")
+
+
+@contextmanager
+def waiting(what: str, say: Say) -> Iterator[None]:
+    """Say, after `PATIENCE` and then every ten seconds, what the block is busy with: for what cannot be counted."""
+    done, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        patience = PATIENCE
+        while not done.wait(patience):
+            say(f"{what}: {time.monotonic() - began:.0f} s")
+            patience = PLAIN_LINE_EVERY
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class Reporter(Protocol):
     """Whoever is told how a run goes."""
 
     def start(self, step: int, num_steps: int) -> None: ...
+
+    def expect(self, num_steps: int) -> None:
+        """The number of steps in all, as far as it is known."""
 
     def advance(self, step: int, record: Record | None) -> None:
         """After every update; with a record where one was written."""
@@ -28,6 +83,9 @@ class Silent:
     """Tells nobody: ranks other than the first, and tests."""
 
     def start(self, step: int, num_steps: int) -> None:
+        pass
+
+    def expect(self, num_steps: int) -> None:
         pass
 
     def advance(self, step: int, record: Record | None) -> None:
@@ -61,8 +119,11 @@ class TerminalReporter:
         self._task = self._progress.add_task("train", total=num_steps, completed=step, figures="")
         self._progress.start()
 
+    def expect(self, num_steps: int) -> None:
+        self._num_steps = num_steps
+
     def advance(self, step: int, record: Record | None) -> None:
-        self._progress.update(self._task, completed=step)
+        self._progress.update(self._task, completed=step, total=self._num_steps)
         if record is None:
             return
         self._progress.update(self._task, figures=figures(record))

@@ -1,9 +1,12 @@
 """A run on one rank: its live parts, how they are built, how they go on from a checkpoint, and how they are saved."""
 
+import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -16,15 +19,18 @@ from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.tables import to_table
 from hnet_lm.training.activation_checkpointing import recompute_blocks
+from hnet_lm.training.averages import AveragedWeights
 from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
-from hnet_lm.training.config import RunConfig, cannot_change, differences
+from hnet_lm.training.config import RunConfig, cannot_change, completed, differences
 from hnet_lm.training.distributed import Ranks, distribute
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.freezing import freeze
 from hnet_lm.training.machine import choose_precision
+from hnet_lm.training.muon import Optimizer
 from hnet_lm.training.optimizer import build_optimizer
+from hnet_lm.training.plan import Plan
 from hnet_lm.training.progress import Reporter
-from hnet_lm.training.run_folder import CHECKPOINTS
+from hnet_lm.training.run_folder import CHECKPOINTS, STEP_FOLDERS
 from hnet_lm.training.step import StepResult
 
 
@@ -46,6 +52,26 @@ class TrainState:
     """Bits per byte of that validation."""
     validated_step: int | None = None
     """The step that was validated last."""
+    decay_step: int | None = None
+    """Where the decay begins, once it has; the checkpoint of this step is kept."""
+    seconds: float = 0.0
+    """Time that the run has taken, of all processes that worked at it, when it was last saved."""
+    plan: Plan | None = None
+    """Of a run of so many minutes."""
+    num_steps: int = 0
+    """Updates in all, as far as it was known when the run was last saved."""
+    term_memories: list[dict[str, float]] = field(default_factory=list)
+    """What the terms of `[[loss.terms]]` carry, in their order; empty before the first update."""
+
+    @property
+    def is_finished(self) -> bool:
+        return 0 < self.num_steps <= self.step
+
+    @classmethod
+    def from_saved(cls, saved: dict[str, Any]) -> Self:
+        """From the JSON of a checkpoint."""
+        plan = saved.get("plan")
+        return cls(**{**saved, "plan": None if plan is None else Plan(**plan)})
 
     def advance(self, result: StepResult, num_bytes: int) -> None:
         """Count an update that saw `num_bytes` of text on all ranks."""
@@ -59,20 +85,28 @@ class TrainState:
 class Run:
     """The live parts of a run on this rank."""
 
+    asked: RunConfig
+    """The configuration as it was given."""
     config: RunConfig
+    """The same with everything that was left open: targets, and of a run of minutes the number of steps so far."""
     ranks: Ranks
     model: HNetLM
     network: nn.Module
     """The model as it is called in training: itself, or with DDP around it."""
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
+    averages: AveragedWeights | None
     loader: Loader
     precision: torch.dtype
     store: CheckpointStore
     state: TrainState
     position: dict[str, Any]
     """In the data, after the last update; the loader may have read further."""
+    began: float
+    """When this process began to work at it, by the monotonic clock."""
     last_good: Path | None = None
     """The newest checkpoint that is known to be whole."""
+    seconds_before: float = 0.0
+    """Time that earlier processes took."""
 
     @property
     def directory(self) -> Path:
@@ -88,11 +122,32 @@ class Run:
         """Whether this step is to be validated and has not been."""
         config, step = self.config.validation, self.state.step
         is_due = step > 0 and (step % config.every == 0 or self.is_finished)
-        return bool(config.sources) and is_due and self.state.validated_step != step
+        return config.is_on and is_due and self.state.validated_step != step
 
     @property
     def is_finished(self) -> bool:
-        return self.state.step >= self.config.run.num_steps
+        """Not as long as nothing is planned of a run of so many minutes."""
+        return self.config.run.num_steps is not None and self.state.step >= self.config.num_steps
+
+    @property
+    def decay_begins(self) -> bool:
+        """Whether the next update is the first that decays."""
+        schedule, step = self.config.schedule, self.state.step
+        return schedule.name == "wsd" and 0 < step == schedule.decay_start(self.config.num_steps)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken, stops not counted."""
+        return self.seconds_before + monotonic() - self.began
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the block the model has its averaged weights, if there are any."""
+        return contextlib.nullcontext() if self.averages is None else self.averages.in_place()
+
+    def follow(self, plan: Plan) -> None:
+        """From now on the run is as long as the plan says."""
+        self.state.plan = plan
+        self.config = plan.applied_to(self.config)
 
     def micro_batches(self) -> Iterator[list[Batch]]:
         """What each update reads. Raises DataError."""
@@ -102,6 +157,8 @@ class Run:
     def advance(self, result: StepResult, num_bytes: int) -> None:
         """Count an update: from here on it is what a checkpoint would hold."""
         self.state.advance(result, num_bytes)
+        if self.averages is not None and result.applied:
+            self.averages.update(self.state.step - self.state.skipped_steps)
         self.position = self.loader.state_dict()
 
     def standing(self) -> str:
@@ -114,26 +171,46 @@ class Run:
         )
 
 
+def is_finished(directory: Path) -> bool:
+    """Whether the run in a folder has come to its end, as its newest checkpoint has it."""
+    paths = sorted((directory / CHECKPOINTS).glob(STEP_FOLDERS))
+    try:
+        return bool(paths) and TrainState.from_saved(read_trainer(paths[-1])["state"]).is_finished
+    except (OSError, ValueError, KeyError, TypeError):  # damaged, or written by another version
+        return False
+
+
 def directory_of(config: RunConfig) -> Path:
     return Path(config.run.directory).expanduser()
 
 
-def build(config: RunConfig, group: Ranks) -> Run:
-    """Model, optimizer and data of a run that has not begun."""
+def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
+    """Model, optimizer and data of a run that has not begun; its time counts from `began`, or from now."""
+    config = asked
     precision = group.from_first(choose_precision(config.run.precision, group.device))
     torch.manual_seed(config.run.seed)
     model = _make_model(config)
-    config.check_model(model.config)
+    config = asked.for_model(model.config)
+    if config.optimizer.name == "muon" and config.distributed.strategy == "fsdp" and group.num_ranks > 1:
+        raise ConfigError("optimizer.name: 'muon' needs whole matrices; take distributed.strategy 'ddp'")
     freeze(model, config.model.freeze)
     if config.run.activation_checkpointing:
         recompute_blocks(model)
     model.to(group.device)
     network = distribute(model, config.distributed, group, precision)
-    loader = open_loader(config.data, vocab_size=model.config.vocab_size, rank=group.rank, num_ranks=group.num_ranks)
+    loader = open_loader(
+        config.data,
+        vocab_size=model.config.vocab_size,
+        rank=group.rank,
+        num_ranks=group.num_ranks,
+        hold_out=config.validation.hold_out,
+    )
     optimizer = build_optimizer(model, config.optimizer, config.loss.target_ratios)
     store = CheckpointStore(directory_of(config) / CHECKPOINTS, group, config.checkpoints.keep)
     position = loader.state_dict()
-    return Run(config, group, model, network, optimizer, loader, precision, store, TrainState(), position)
+    averages = AveragedWeights(model, config.optimizer.average) if config.optimizer.average else None
+    parts = (model, network, optimizer, averages, loader, precision, store)
+    return Run(asked, config, group, *parts, TrainState(), position, monotonic() if began is None else began)
 
 
 def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
@@ -147,12 +224,17 @@ def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
             raise TrainingError(f"{run.store.directory}: no checkpoint is whole; move the folder away to start anew")
         return
     saved = read_trainer(newest)
-    _check_changes(run, differences(saved["config"], _identity(run)), allow_changes)
-    restore(newest, run.model, run.optimizer, run.ranks)
+    state = TrainState.from_saved(saved["state"])
+    _check_changes(run, _changes(run, saved["config"], state), allow_changes)
+    restore(newest, run.model, run.optimizer, run.ranks, run.averages)
     run.loader.load_state_dict(saved["loader"])
     if run.config.run.precision == "auto":  # the machine may be another one now
         run.precision = getattr(torch, saved["precision"])
-    run.state = TrainState(**saved["state"])
+    run.state, run.seconds_before = state, state.seconds
+    if run.asked.run.minutes is None or run.asked.run.minutes != saved["config"]["run"].get("minutes"):
+        state.plan = None
+    elif state.plan is not None:
+        run.follow(state.plan)
     run.position = run.loader.state_dict()
     run.last_good = newest
     reporter.say(f"going on from step {run.state.step} of {newest}")
@@ -164,6 +246,7 @@ def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
 
 def save(run: Run) -> Path:
     """Write a checkpoint, and make the run's folder itself a model directory with these weights. Raises CannotWrite."""
+    run.state.seconds, run.state.num_steps = run.elapsed, run.config.num_steps
     trainer = {
         "step": run.state.step,
         "best_step": run.state.best_step,
@@ -172,10 +255,10 @@ def save(run: Run) -> Path:
         "precision": str(run.precision).removeprefix("torch."),
         "config": _identity(run),
     }
-    path = run.store.save(run.state.step, run.model.config, run.model, run.optimizer, trainer)
+    path = run.store.save(run.state.step, run.model.config, run.model, run.optimizer, trainer, run.averages)
     run.last_good = path
     run.ranks.on_first(lambda: publish(path, run.directory))
-    run.ranks.on_first(lambda: run.store.prune(path, run.state.best_step))
+    run.ranks.on_first(lambda: run.store.prune(path, (run.state.best_step, run.state.decay_step)))
     return path
 
 
@@ -190,9 +273,31 @@ def _make_model(config: RunConfig) -> HNetLM:
 
 def _identity(run: Run) -> dict[str, Any]:
     """What must be the same for a resumed run to be the same run: its configuration, and the architecture itself."""
-    table = to_table(run.config)
+    table = to_table(run.asked.for_model(run.model.config))
     table["model"] = {"architecture": run.model.config.to_dict(), "freeze": table["model"]["freeze"]}
     return table
+
+
+def _changes(run: Run, saved: dict[str, Any], state: TrainState) -> list[str]:
+    """In what the run is another one than that of a checkpoint. A number of steps is the one that was planned."""
+    saved, now, plan = completed(saved), _identity(run), state.plan
+    if plan is not None and run.asked.run.num_steps is not None and saved["run"].get("minutes") is not None:
+        num_steps = run.asked.run.num_steps
+        schedule, loss = run.config.schedule, run.config.loss
+        warmup_steps = schedule.num_warmup(num_steps)
+        ramp_steps = loss.ramp * num_steps if loss.ramp_steps is None else loss.ramp_steps
+        is_open = not plan.is_final and state.step <= schedule.decay_start(num_steps)
+        planned = {"minutes": None, "num_steps": num_steps if is_open else plan.num_steps}
+        saved = {
+            **saved,
+            "run": {**saved["run"], **planned},
+            "schedule": {**saved["schedule"], "warmup_steps": plan.warmup_steps},
+            "loss": {**saved["loss"], "ramp_steps": plan.ramp_steps},
+        }
+        now["schedule"]["warmup_steps"], now["loss"]["ramp_steps"] = warmup_steps, ramp_steps
+        if not loss.ramps:
+            now["loss"]["ramp_steps"] = plan.ramp_steps
+    return differences(saved, now)
 
 
 def _check_changes(run: Run, changes: list[str], allow_changes: bool) -> None:

@@ -28,6 +28,9 @@ from hnet_lm import checkpoint
 from hnet_lm.training.errors import CannotWrite, TrainingError
 
 LOCK, RECORD, METRICS, CHECKPOINTS = "run.lock", "run.json", "metrics.jsonl", "checkpoints"
+REPORT, FIGURE = "report.md", "loss.png"
+WRITTEN = (METRICS, REPORT, FIGURE)
+"""What a run writes beside its model."""
 PATIENCE = 1.0  # seconds
 STEP_FOLDERS = "step_[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]"
 
@@ -48,7 +51,7 @@ class RunFolder:
 
     def __enter__(self) -> Self:
         """Raises TrainingError where another run is at work, or where the folder holds files of somebody else."""
-        check_files_are_ours(self.path, (METRICS,))
+        check_files_are_ours(self.path, WRITTEN)
         self._had_lock_file = (self.path / LOCK).exists()
         try:
             self._made = checkpoint.make_folders(self.path)
@@ -59,7 +62,7 @@ class RunFolder:
             checkpoint.remove_empty(self._made)
             raise CannotWrite.file(self.path, error) from error
         try:
-            check_files_are_ours(self.path, (METRICS,))
+            check_files_are_ours(self.path, WRITTEN)
             self._previous = _read_record(self.path)
             now = _now()
             began = (self._previous or {}).get("began", now)
@@ -170,6 +173,22 @@ def check_files_are_ours(path: Path, names: Iterable[str] = ()) -> None:
 def has_checkpoints(path: Path) -> bool:
     """Whether a run has written a checkpoint into this folder."""
     return any((path / CHECKPOINTS).glob(STEP_FOLDERS))
+
+
+def has_ended(path: Path) -> bool:
+    """Whether the process that was last at work in a folder of this host has ended, as far as can be known."""
+    record = _read_record(path)
+    if record is None or "ended" in record:
+        return True
+    if record["host"] != platform.node() or os.name == "nt":  # where signal 0 is no question
+        return False
+    try:
+        os.kill(record["process"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is somebody else's
+        return False
+    return False
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """One update: forward and backward of its micro-batches, then the optimizer, unless something was not finite."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from hnet_lm.losses import LossInputs, LossTerm, next_byte_loss, term_values
 from hnet_lm.model import HNetOutput
 from hnet_lm.training.chunk_statistics import ChunkStatistics, chunk_sums
 from hnet_lm.training.distributed import Ranks, gradients_stay_local
+from hnet_lm.training.muon import Optimizer
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,17 @@ class StepResult:
 
 def update(
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batches: Sequence[Batch],
     terms: Sequence[LossTerm],
     max_grad_norm: float,
     precision: torch.dtype,
     ranks: Ranks,
     progress: float = 0.0,
+    memories: Sequence[Mapping[str, float]] | None = None,
 ) -> StepResult:
-    """Run one update from these micro-batches; `progress` is the fraction of the run that is done.
+    """Run one update from these micro-batches; `progress` is the fraction of the run that is done, and `memories` what
+    the terms carry.
 
     The cross entropy is the mean over all targets of all micro-batches and ranks, however many each has: positions
     without a target (`IGNORE_INDEX`) do not count, and equally many bytes are different numbers of tokens. A
@@ -67,10 +70,10 @@ def update(
                 out.routings,
                 batch.sequences.with_input_ids(batch.input_ids),
                 progress,
-                ranks.num_ranks,
-                ranks.sum,
+                num_ranks=ranks.num_ranks,
+                sum_over_ranks=ranks.sum,
             )
-            added = term_values(terms, inputs)
+            added = term_values(terms, inputs, memories)
             share = num / mean_targets if mean_targets else math.nan  # an update without any target is skipped
             loss = cross_entropy * share + sum(term.weight * term.value for term in added)
             (loss / len(batches)).backward()
@@ -87,6 +90,11 @@ def update(
     num_bytes = sum(batch.num_bytes for batch in batches)
     keys = tuple(term.key for term in added)
     return StepResult(seen, keys, torch.stack(chunks).sum(0), len(batches), num_bytes, grad_norm, applied)
+
+
+def boundary_fractions(result: StepResult, ranks: Ranks) -> list[float]:
+    """The fraction of each stage's positions that were boundaries, over all ranks; they call this together."""
+    return [ChunkStatistics.from_sums(sums).boundary_fraction for sums in ranks.sum(result.chunks)]
 
 
 @dataclass(frozen=True)

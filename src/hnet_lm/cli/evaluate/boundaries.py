@@ -27,6 +27,8 @@ from hnet_lm.inspect.place import annotations_in
 Origin = tuple[str, int]
 """The sequence of a text, and the position of its first base."""
 
+MAX_SHOWN = 24
+
 
 @dataclass(frozen=True)
 class EvaluateBoundaries(Evaluation):
@@ -136,4 +138,9 @@ def _print(report: BoundaryReport, stable: dict[str, list[StageStability]]) -> N
 
 
 def _shown(text: bytes) -> str:
-    return repr(text.decode("utf-8", "backslashreplace")) if len(text) <= 24 else f"{text[:20]!r}..."
+    """In quotes, its beginning if it is long; bytes that are not UTF-8 as in `\\xe5`."""
+    try:
+        shown = text.decode("utf-8")
+    except UnicodeDecodeError:
+        return repr(text[:MAX_SHOWN]).removeprefix("b") + ("..." if len(text) > MAX_SHOWN else "")
+    return repr(shown[:MAX_SHOWN]) + ("..." if len(shown) > MAX_SHOWN else "")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,6 +15,7 @@ from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
 from hnet_lm.data.validation import NO_RESERVED_BYTES
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import ByteScorer, CarriedState, SlidingWindow, TokenScorer
+from hnet_lm.training.progress import Meter
 
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
 
@@ -31,6 +32,8 @@ class Reading:
     every byte sees all before it."""
     stride: int | None = None
     """How far the window moves; half of it by default."""
+    hold_out: float | None = None
+    """Only the documents that a training with this validation.hold_out on the same sources leaves out."""
     call_bytes: int = 16_384
     """Bytes of one call of the model, of all documents together."""
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
@@ -43,7 +46,13 @@ class Reading:
             stride = max(self.window // 2, 1) if self.stride is None else self.stride
             context = SlidingWindow(self.window, stride)
         loaded = load_model(model, self.device, self.precision)
-        options = {"call_bytes": self.call_bytes, "unit_starts": unit_starts, "byte_logprobs": byte_logprobs}
+        unit = "tokens" if loaded.config.reads_tokens else "bytes"
+        options: dict[str, Any] = {
+            "call_bytes": self.call_bytes,
+            "unit_starts": unit_starts,
+            "byte_logprobs": byte_logprobs,
+            "on_positions": Meter(f"{unit} scored", say).advance,
+        }
         if loaded.config.reads_tokens:
             pairs = open_byte_pairs(str(Path(model) / TOKENIZER))
             return TokenScorer(loaded, pairs, context, **options)
@@ -66,7 +75,10 @@ def documents(
     source = reading.sources.source(path, "validation", default_format=default_format)
     report = reading.sources.report()
     num_bytes = 0
-    for document in read_documents(DataConfig((source,)), vocab_size=vocab_size, report=report):
+    hold_out = reading.hold_out
+    if hold_out is not None and not 0 < hold_out < 1:
+        raise UserError(f"--hold-out must lie between 0 and 1, got {hold_out:g}")
+    for document in read_documents(DataConfig((source,)), vocab_size=vocab_size, report=report, hold_out=hold_out):
         yield document.data
         num_bytes += len(document.data)
         if max_bytes is not None and num_bytes >= max_bytes:

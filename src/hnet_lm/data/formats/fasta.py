@@ -52,8 +52,13 @@ class _Documents:
         if options.reverse_complement:
             key = repr((*self.request.random_key, self.record)).encode()
             if hashlib.blake2b(key, digest_size=1).digest()[0] & 1:
-                bases = bases[::-1].translate(COMPLEMENT)
+                bases = reverse_complement(bases)
         return bases
+
+
+def reverse_complement(bases: bytes) -> bytes:
+    """The other strand."""
+    return bases[::-1].translate(COMPLEMENT)
 
 
 def read_fasta(request: FileRequest, position: Position | None) -> Iterator[Part]:

@@ -1,9 +1,12 @@
 """Hugging Face datasets, streamed: by name from the hub, or from a local dataset directory.
 
-The only file that needs the package `datasets`.
+A split may be a slice of its rows, as the datasets library writes it where it does not stream: `train[:95%]`,
+`train[1000:2000]`. The only file that needs the package `datasets`.
 """
 
+import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import datasets
 import datasets.exceptions
@@ -11,27 +14,83 @@ import datasets.exceptions
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 
+BOUND = r"(?:(-?\d+)(%?))?"
+SLICE = re.compile(rf"(?P<split>[^\[\]]+)(?:\[{BOUND}:{BOUND}\])?")
 LIBRARY_ERRORS = (OSError, ValueError, EOFError, datasets.exceptions.DatasetsError)
 ROWS_A_STATE = 1000  # the library's own reading state is large to copy: it is kept every so many rows
+
+
+class RowSlice(NamedTuple):
+    """Rows of a split from `start` up to `end`: numbers of rows, or hundredths; below 0, from the end on."""
+
+    split: str
+    start: tuple[int, bool] | None
+    """The number, and whether it is in per cent."""
+    end: tuple[int, bool] | None
+
+    @classmethod
+    def read(cls, text: str) -> "RowSlice":
+        """Raises DataError."""
+        match = SLICE.fullmatch(text)
+        if match is None:
+            raise DataError(
+                f"data.sources.split {text!r}: must be a split, or rows of one as train[:95%] or train[10:20]"
+            )
+        bounds = [None if match[i] is None else (int(match[i]), match[i + 1] == "%") for i in (2, 4)]
+        for bound in filter(None, bounds):
+            if bound[1] and abs(bound[0]) > 100:
+                raise DataError(f"data.sources.split {text!r}: {bound[0]} % is more than there is")
+        return cls(match["split"], *bounds)
+
+    def bounds(self, path: str, rows: datasets.IterableDataset) -> tuple[int, int | None]:
+        """How many rows are before it, and the number of its last row. Raises DataError."""
+        needs_number = [bound for bound in (self.start, self.end) if bound and (bound[1] or bound[0] < 0)]
+        num_rows = _num_rows(rows) if needs_number else None
+        if needs_number and num_rows is None:
+            raise DataError(
+                f"{path}: the number of rows of {self.split!r} is not known, so give numbers of rows counted from its "
+                f"beginning, as in {self.split}[:100000], and not a share or a number from the end"
+            )
+        start, end = (None if bound is None else _row(bound, num_rows) for bound in (self.start, self.end))
+        if end is not None and end <= (start or 0):
+            raise DataError(f"{path}: the slice of {self.split!r} holds no rows")
+        return start or 0, end
+
+
+def _row(bound: tuple[int, bool], num_rows: int | None) -> int:
+    total = num_rows or 0
+    number = round(bound[0] * total / 100) if bound[1] else bound[0]
+    return number if bound[0] >= 0 else max(0, total + number)
 
 
 def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
     """The column's rows in the dataset's order; rows with an empty text are passed over."""
     config = request.config
+    part = RowSlice.read(config.split)
     try:
         rows = datasets.load_dataset(
-            request.path.partition(":")[2], config.subset or None, split=config.split, streaming=True
+            request.path.partition(":")[2], config.subset or None, split=part.split, streaming=True
         )
     except LIBRARY_ERRORS as error:
-        raise DataError(f"{request.path}: the split {config.split!r} cannot be opened: {_reason(error)}") from error
+        raise DataError(f"{request.path}: the split {part.split!r} cannot be opened: {_reason(error)}") from error
+    first, last = part.bounds(request.path, rows)
     for row, record, resume in _numbered(request.path, rows, position):
-        if not request.wants(row - 1):
+        if last is not None and row > last:
+            return
+        if row <= first or not request.wants(row - 1):
             continue
         value = record.get(config.field)
         if not isinstance(value, str | bytes):
             request.report(DataError(f"{request.path}: row {row}: {_problem(record, config.field)}"))
         elif value:
             yield Part(value.encode() if isinstance(value, str) else value, row - 1, 0, True, True, resume)
+
+
+def _num_rows(rows: datasets.IterableDataset) -> int | None:
+    """Of the split, where the dataset's card says it."""
+    splits = rows.info.splits
+    found = None if splits is None or str(rows.split) not in splits else splits[str(rows.split)].num_examples
+    return found or None
 
 
 def _numbered(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.parts import FileRequest, Part, Position
@@ -14,7 +15,7 @@ def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part
     """The field of each line; lines that are blank and texts that are empty are passed over."""
     start = position or {"byte": 0, "line": 0}
     byte, number = start["byte"], start["line"]
-    field = request.config.field
+    field, prompt_field = request.config.field, request.config.prompt_field
     with open_input(request.path, byte) as stream:
         if position is None:
             stream, byte = without_mark(stream, request.path)
@@ -25,15 +26,17 @@ def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part
             if not request.wants(number - 1) or line.isspace():
                 continue
             try:
-                data = _text_of(line, field)
+                record = _record_of(line)
+                prompt = _text_of(record, prompt_field) if prompt_field else b""
+                data = _text_of(record, field)
             except (ValueError, RecursionError) as error:
                 request.report(DataError(f"{request.path}:{number}: {error}"))
                 continue
             if data:
-                yield Part(data, number - 1, 0, True, True, {"byte": byte, "line": number})
+                yield Part(prompt + data, number - 1, 0, True, True, {"byte": byte, "line": number}, len(prompt))
 
 
-def _text_of(line: bytes, field: str) -> bytes:
+def _record_of(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
@@ -42,6 +45,10 @@ def _text_of(line: bytes, field: str) -> bytes:
         raise ValueError(f"not UTF-8 at byte {error.start} of the line") from error
     if not isinstance(record, dict):
         raise ValueError(f"not a JSON object but {type(record).__name__}")
+    return record
+
+
+def _text_of(record: dict[str, Any], field: str) -> bytes:
     if field not in record:
         raise ValueError(f"no field {field!r}; the record has {', '.join(map(repr, record)) or 'none'}")
     text = record[field]

@@ -1,11 +1,12 @@
 """What the frequencies of k-mers alone know of DNA: the baselines that perplexity of a model stands beside.
 
-    p(base | the k bases before it) = (n(context, base) + a) / (n(context) + 4 a)
+    p_k(base | the k bases before it) = (n(context, base) + W p_{k-1}(base)) / (n(context) + W),    p_{-1} = 1/4
 
 n counts what came before: all of a training text, if one is given, and of the measured text the bases before this one.
-So nothing is fitted to what is measured, as in the context models of DNA compressors. a is 1 for k up to 8 and 1/16
-above, where contexts are rare. The first bases of a sequence have the context of what there is. With both strands, a
-k-mer also counts as its reverse complement. Bases other than A, C, G and T have no code: a sequence is cut there.
+So nothing is fitted to what is measured, as in the context models of DNA compressors. Each order leans on the one below
+it as on W bases (interpolated n-grams with a Dirichlet prior), so rare contexts do no harm and repeats are found. The
+first bases of a sequence have the context of what there is. With both strands, a k-mer also counts as its reverse
+complement. Bases other than A, C, G and T have no code: a sequence is cut there.
 """
 
 import math
@@ -19,7 +20,8 @@ from hnet_lm.errors import ConfigError
 MAX_ORDER = 12
 _CODE = np.full(256, 4, dtype=np.uint8)
 _CODE[np.frombuffer(b"ACGTacgt", dtype=np.uint8)] = [0, 1, 2, 3] * 2
-_RARE_ORDER, _FREQUENT_WEIGHT, _RARE_WEIGHT = 9, 1.0, 1 / 16
+PRIOR_BASES = 64.0
+"""W. Of 4, 16 and 64 the best at every order from 4 to 12, on 400 kb of E. coli and on 400 kb of human DNA."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,21 @@ class KmerBaseline:
 def kmer_baselines(
     sequences: Iterable[bytes], orders: Sequence[int], *, train: Iterable[bytes] = (), both_strands: bool = True
 ) -> Iterator[KmerBaseline]:
-    """The baseline of each order. About 60 bytes of memory per base. Raises ConfigError for an order out of 0 to 12."""
+    """The baseline of each order. About 100 bytes of memory per base. Raises ConfigError for an order beyond 12."""
     for order in orders:
         if not 0 <= order <= MAX_ORDER:
             raise ConfigError(f"the order of k-mers must be 0 to {MAX_ORDER}, got {order}")
     known, measured = _pieces(train), _pieces(sequences)
     num_known = sum(map(len, known))
     pieces = [*known, *measured]
-    for order in orders:
-        nats = _nats(pieces, order, both_strands)[num_known:]
-        yield KmerBaseline(order, len(nats), float(nats.sum()) / math.log(2))
+    num_bases = sum(map(len, measured))
+    probs = np.full(num_known + num_bases, 0.25)
+    found: dict[int, KmerBaseline] = {}
+    for order in range(max(orders, default=-1) + 1):
+        num_of_base, num_of_context = _counts(pieces, order, both_strands)
+        probs = (num_of_base + PRIOR_BASES * probs) / (num_of_context + PRIOR_BASES)
+        found[order] = KmerBaseline(order, num_bases, -float(np.log2(probs[num_known:]).sum()))
+    yield from (found[order] for order in orders)
 
 
 def _pieces(sequences: Iterable[bytes]) -> list[np.ndarray]:
@@ -64,20 +71,16 @@ def _pieces(sequences: Iterable[bytes]) -> list[np.ndarray]:
     return [piece for piece in found if len(piece)]
 
 
-def _nats(pieces: list[np.ndarray], order: int, both_strands: bool) -> np.ndarray:
-    """Of every base, in order."""
+def _counts(pieces: list[np.ndarray], order: int, both_strands: bool) -> tuple[np.ndarray, np.ndarray]:
+    """For every base, how often it stood behind its context before, and how often anything did."""
     if not pieces:
-        return np.zeros(0)
+        return np.zeros(0), np.zeros(0)
     contexts = np.concatenate([_contexts(piece, order) for piece in pieces])
-    bases = np.concatenate(pieces).astype(np.int64)
-    events = contexts * 4 + bases
-    if both_strands:
-        other = np.concatenate([_other_strand(piece, order) for piece in pieces])
-        contexts, events = (_interleaved(own, of_other) for own, of_other in ((contexts, other // 4), (events, other)))
-    step = 2 if both_strands else 1
-    num_of_base, num_of_context = (_earlier(keys)[::step] for keys in (events, contexts))
-    weight = _FREQUENT_WEIGHT if order < _RARE_ORDER else _RARE_WEIGHT
-    return -np.log((num_of_base + weight) / (num_of_context + 4 * weight))
+    events = contexts * 4 + np.concatenate(pieces)
+    if not both_strands:
+        return _earlier(events), _earlier(contexts)
+    other = np.concatenate([_other_strand(piece, order) for piece in pieces])
+    return _earlier(_interleaved(events, other))[::2], _earlier(_interleaved(contexts, other // 4))[::2]
 
 
 def _contexts(piece: np.ndarray, order: int) -> np.ndarray:

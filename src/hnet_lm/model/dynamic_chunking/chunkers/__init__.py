@@ -1,4 +1,4 @@
-"""The chunkers that learn nothing, one per file; `model/dynamic_chunking/routing.py` is the one that learns."""
+"""What may stand in the routing module's place, one chunker per file."""
 
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, SeenState, before_each, positions_of
 

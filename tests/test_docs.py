@@ -1,0 +1,173 @@
+"""README and docs: every fenced command and snippet runs as printed, or stands in a list with the reason why not.
+
+They run in one folder of a user's, with a model that was trained there for a few steps. A command that would take long
+gets options that shorten it. Commands in indented lists are read, not run: they name real options.
+"""
+
+import json
+import lzma
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import hnet_lm
+from hnet_lm.cli import main as command_line
+from hnet_lm.data import files
+from hnet_lm.data.samples import sample_path
+from hnet_lm.named_configs import FOLDER
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))}
+
+SHORT = {
+    "train": "--run.num-steps 1 --data.tokens-per-batch 256 --data.max-length 128 --data.shuffle-bytes 1000 "
+    "--validation.max-bytes 300 --validation.sample-bytes 0",
+    "generate": "--max-new-bytes 5",
+    "evaluate": "--max-bytes 500",
+}
+"""Options that keep a command from taking minutes."""
+
+NOT_RUN = {
+    r"make \w+": "makes an environment; the targets are there (test_readme.py)",
+    r"(pip|uv|uvx|pre-commit) ": "asks a package index",
+    r"hnet-lm demo": "takes minutes; test_wheel.py runs it for a few steps",
+    r"hnet-lm serve runs/demo$": "does not end; test_wheel.py runs it and asks it",
+    r"hnet-lm serve .*hf:.*cuda": "needs a hub and a GPU",
+    r"(srun )?torchrun ": "needs several GPUs; training/test_distributed.py runs ranks on CPUs",
+    r"head=\$\(scontrol": "needs Slurm",
+    r"export ": "a setting of the shell",
+}
+SNIPPETS_NOT_RUN = {
+    ("compilers.md", 0): "compiling takes long; model/test_compilers.py does what it shows",
+    ("serving.md", 0): "needs a server; serving/test_documented_client.py runs it against one",
+}
+BEFORE_SNIPPET = {
+    ("concepts.md", 0): """
+import torch, hnet_lm
+from hnet_lm import Sequences
+model = hnet_lm.load("runs/demo")
+ids, next_ids = torch.arange(91), torch.tensor([1, 2])
+""",
+    ("concepts.md", 2): "ids = torch.arange(12)[None]",
+}
+"""What the page around a snippet takes for granted."""
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    language: str
+    text: str
+
+    def commands(self) -> Iterator[str]:
+        """Its command lines, each whole, without comments."""
+        for line in self.text.replace("\\\n", " ").splitlines():
+            command = shlex.join(shlex.split(line, comments=True)) if "$" not in line else line.strip()
+            if command:
+                yield command
+
+
+BLOCKS = [
+    Block(page, language, text)
+    for page, content in PAGES.items()
+    for language, text in re.findall(r"^```(\w*)\n(.*?)^```", content, flags=re.DOTALL | re.MULTILINE)
+]
+COMMANDS = [(block.page, command) for block in BLOCKS if block.language == "sh" for command in block.commands()]
+RUN = [(page, command) for page, command in COMMANDS if not any(re.match(regex, command) for regex in NOT_RUN)]
+INDENTED = [
+    (page, line.strip())
+    for page, content in PAGES.items()
+    for line in re.sub(r" \\\n *", " ", content).splitlines()
+    if re.match(r" {4}hnet-lm (?!train)", line)  # a run file that is not there cannot be read
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained model, texts, and the reference code's files of a tiny model under a published name."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "books").mkdir()
+    for name in ("book.txt", "books/one.txt"):
+        (folder / name).write_text("It was the best of times, it was the worst of times. " * 40)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        arguments = "train demo --model.config tiny_1stage --logging.every 1 --data.sources.0.path book.txt"
+        assert command_line.main([*arguments.split(), *SHORT["train"].split()]) == 0
+    model = hnet_lm.load(folder / "runs/demo")
+    shutil.copy(FOLDER / "models/tiny_1stage.json", folder / "hnet_1stage_L")
+    names, state = hnet_lm.official.parameter_names(model), model.state_dict()
+    torch.save({names[name]: state[name] for name in names}, folder / "hnet_1stage_L.pt")
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder, and in the place of the sample's book its beginning."""
+    monkeypatch.chdir(trained)
+    beginning = trained / "beginning.jsonl"
+    with lzma.open(sample_path("english", "validation"), "rt", encoding="utf-8") as book:
+        beginning.write_text(json.dumps({"text": json.loads(next(book))["text"][:1500]}) + "\n")
+    monkeypatch.setattr(files, "sample_path", lambda name, split: str(beginning))
+    return trained
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block.language == "python"}))
+def test_snippets_run_as_printed(page: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as somebody who reads the page would run them."""
+    names: dict[str, object] = {}
+    snippets = [block.text for block in BLOCKS if (block.page, block.language) == (page, "python")]
+    for number, code in enumerate(snippets):
+        if (page, number) not in SNIPPETS_NOT_RUN:
+            exec(BEFORE_SNIPPET.get((page, number), ""), names)
+            exec(compile(code, f"{page}, snippet {number}", "exec"), names)
+    printed = capsys.readouterr().out.splitlines()
+    if page == "README.md":
+        assert printed[-1] == "torch.Size([27, 256]) torch.Size([27])"
+    if page == "library.md":
+        assert "runs/dmeo: no such directory; a model on the hub is named hf:owner/name" in printed
+        losses = names["losses"]
+        assert isinstance(losses, list)
+        assert losses[-1] < losses[0] - 0.2
+        configs = [hnet_lm.load(saved).config for saved in ("runs/own", "models/L", "models/copy")]
+        assert configs == [hnet_lm.HNetConfig.load("tiny_1stage")] * 3
+
+
+@pytest.mark.parametrize(("page", "command"), RUN)
+def test_commands_run_as_printed(page: str, command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program, name, *rest = shlex.split(command)
+    assert program == "hnet-lm", f"{page}: {command} is neither run nor listed in NOT_RUN"
+    Path("my.toml").unlink(missing_ok=True)
+    assert command_line.main([name, *rest, *SHORT.get(name, "").split()]) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("page", "command"), INDENTED)
+def test_commands_in_lists_name_real_options(page: str, command: str) -> None:
+    _, name, *rest = shlex.split(command, comments=True)
+    assert name in command_line.COMMANDS
+    assert command_line._parse(name, rest)
+
+
+def test_what_is_not_run_is_still_there() -> None:
+    """No stale entry in the lists, and nothing in a language that nobody checks."""
+    for regex in NOT_RUN:
+        assert any(re.match(regex, command) for _, command in COMMANDS), regex
+    pages = {(block.page, block.language) for block in BLOCKS}
+    assert all((page, "python") in pages for page, _ in (*SNIPPETS_NOT_RUN, *BEFORE_SNIPPET))
+    assert {language for _, language in pages} <= {"", "sh", "python", "toml", "json"}
+    plain = "".join(block.text for block in BLOCKS if block.language == "")
+    assert not re.search(r"^(hnet-lm|python|pip|make) ", plain, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block.language == "toml"}))
+def test_tables_are_toml(page: str) -> None:
+    for block in BLOCKS:
+        if (block.page, block.language) == (page, "toml"):
+            assert tomllib.loads(block.text)
