@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from hnet_lm.errors import UserError
-from hnet_lm.serving.json_bytes import to_json
+from hnet_lm.serving.responses import to_json
 
 logger = logging.getLogger(__name__)
 
