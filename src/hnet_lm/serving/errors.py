@@ -48,7 +48,7 @@ class ApiError(Exception):
 
 
 def shown(name: str) -> str:
-    """What a client sent, as an error may repeat it: cut, and with escapes for what would end a line or is no character."""
+    """What a client sent, as an error may repeat it: cut, and escaped where it would end a line or is no character."""
     cut = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…"
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
 
