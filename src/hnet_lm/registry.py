@@ -136,8 +136,9 @@ class Kind(Generic[T]):
 
 def imported_module(name: str, group: str) -> ModuleType | None:
     """The module of that name that has been imported, or that an installed package declares in the group; else None."""
-    for entry in entry_points(group=group, name=name):
-        return entry.load()
+    if name not in sys.modules:
+        for entry in entry_points(group=group, name=name):
+            return entry.load()
     return sys.modules.get(name)
 
 
