@@ -230,3 +230,11 @@ def test_a_package_that_is_not_installed(
     path = name if "://" in name else str(write(name, b"x")(tmp_path))
     with pytest.raises(DataError, match=rf"needs the package {package}: pip install 'hnet-lm\[{extra}\]'"):
         list(documents(DataConfig((SourceConfig(path),))))
+
+
+def test_rows_that_are_not_there_are_missed(tmp_path: Path) -> None:
+    """pyarrow gives what it finds in a damaged group of rows, without a word."""
+    damaged = Path(__file__).parents[1] / "fuzz" / "corpus" / "parquet" / "a-row-group-without-some-of-its-rows"
+    (tmp_path / "a.parquet").write_bytes(damaged.read_bytes())
+    with pytest.raises(DataError, match=r"a.parquet: damaged: row group 3 has 0 rows and should have 4"):
+        list(documents(DataConfig((SourceConfig(str(tmp_path / "a.parquet")),))))

@@ -9,8 +9,8 @@ from running_server import MODEL, Running, running
 
 import hnet_lm
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.limits import RequestLimits
+from hnet_lm.serving.responses import to_json
 
 TEXT = ("the 猫 sat on the mat, 🐈 and all. " * 60)[:1500]
 

@@ -10,7 +10,6 @@ from hnet_lm.cli.loading import PrecisionOption, load_model
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
 from hnet_lm.generation import EngineLimits
-from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RateLimits, RequestLimits
 
 
@@ -44,7 +43,8 @@ class Command:
         server = import_leaf("hnet_lm.serving.server", "serve", "hnet-lm serve")
         create_app = import_leaf("hnet_lm.serving.app", "serve", "hnet-lm serve").create_app
         origins = [checked_origin(origin) for origin in self.allow_origin]
-        keys = None if self.api_key_file is None else ApiKeys.read(self.api_key_file)
+        auth = import_leaf("hnet_lm.serving.auth", "serve", "hnet-lm serve")
+        keys = None if self.api_key_file is None else auth.ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
         models = {name: load_model(source, self.device, self.precision).eval() for name, source in sources.items()}
         app = create_app(models, self.limits, self.engine, keys, self.rates, origins)

@@ -9,23 +9,20 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from hnet_lm.generation import EngineLimits
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.api_keys import ApiKeys
-from hnet_lm.serving.auth import RequireKey
+from hnet_lm.serving.auth import ApiKeys, RequireKey
 from hnet_lm.serving.errors import install_error_handlers
-from hnet_lm.serving.guard import Guard
-from hnet_lm.serving.head import HeadIsGet
+from hnet_lm.serving.guard import Guard, HeadIsGet
 from hnet_lm.serving.limits import RateLimits, RequestLimits
 from hnet_lm.serving.metrics import Metrics
 from hnet_lm.serving.observe import Observe, log_request
 from hnet_lm.serving.openapi import install_description
-from hnet_lm.serving.rate_limits import LimitRate, address_of, key_of
+from hnet_lm.serving.rates import LimitRate, address_of, key_of
 from hnet_lm.serving.routes.completions import completions_router
 from hnet_lm.serving.routes.looking import looking_router
 from hnet_lm.serving.routes.other_doors import other_doors_router
 from hnet_lm.serving.routes.page import PageFiles, page_router
 from hnet_lm.serving.routes.service import service_router
-from hnet_lm.serving.runner import ModelRunner
-from hnet_lm.serving.runners import Runners
+from hnet_lm.serving.runner import ModelRunner, Runners
 
 
 def create_app(

@@ -11,9 +11,8 @@ from typing import Any
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.generation import ByteLogprob, Event, Request
-from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.protocol import CompletionBody
-from hnet_lm.serving.responses import json_object
+from hnet_lm.serving.responses import json_object, to_json
 
 _FINISH_REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 

@@ -20,8 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hnet_lm.errors import UserError
 from hnet_lm.serving.errors import ApiError
-from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.limits import RequestLimits
+from hnet_lm.serving.responses import to_json
 
 if sys.platform != "win32":
     import resource

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.protocol import Body, ChunksBody, CompletionBody, EmbeddingsBody
-from hnet_lm.serving.runners import Runners
+from hnet_lm.serving.runner import Runners
 
 _BODIES: dict[str, type[Body]] = {
     "/v1/completions": CompletionBody,

@@ -1,14 +1,25 @@
-"""Answers that may be large: sent in pieces, each once the client has taken the one before."""
+"""Answers as they go over the wire: JSON in pieces, each sent once the client has taken the one before."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hnet_lm.serving.json_bytes import to_json
-
 _PIECE_BYTES = 2**16
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON in UTF-8, on one line for every reader of lines.
+
+    U+0085, U+2028 and U+2029 are escaped: many line readers (httpx's, requests', Python's own `splitlines`) end a line
+    at them, and would tear a server-sent event. A lone surrogate, which UTF-8 does not have, is escaped too. Raises
+    ValueError for a number that JSON does not have, such as NaN.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return text.encode("utf-8", "backslashreplace")
 
 
 class JsonAnswer(Response):

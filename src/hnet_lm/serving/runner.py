@@ -2,7 +2,7 @@
 
 The event loop never waits for the model. It puts commands into the mailbox; between two steps the thread takes all that
 are there, and after a step it hands the events of all completions over in one call. Texts to be chunked or embedded run
-on a second thread, so that a long one does not stall running completions.
+on a second thread, so that a long one does not stall running completions. `Runners` are those of a server, by name.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from hnet_lm.generation import Engine, EngineLimits, Event, Request
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.errors import internal_error, overloaded
+from hnet_lm.serving.errors import ApiError, internal_error, overloaded, shown
 from hnet_lm.serving.generation_handle import GenerationHandle
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
@@ -205,6 +205,26 @@ class ModelRunner:
         for handle in {id(owner): owner for owner, _ in self._owners.values()}.values():
             self._loop.call_soon_threadsafe(handle.fail, error)
         self._owners.clear()
+
+
+class Runners:
+    """A runner for each model; the first is what a request without a model's name gets."""
+
+    def __init__(self, by_name: Mapping[str, ModelRunner]) -> None:
+        assert by_name
+        self._by_name = dict(by_name)
+
+    def __iter__(self) -> Iterator[ModelRunner]:
+        return iter(self._by_name.values())
+
+    def find(self, name: str | None) -> ModelRunner:
+        """Raises ApiError with 404 for a name that is not served."""
+        if name is None:
+            return next(iter(self))
+        if name not in self._by_name:
+            message = f"model {shown(name)!r} is not served here; there are {', '.join(map(repr, self._by_name))}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+        return self._by_name[name]
 
 
 def _deliver(events: Sequence[tuple[GenerationHandle, int, Event]]) -> None:

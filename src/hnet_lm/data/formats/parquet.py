@@ -62,8 +62,9 @@ def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> It
     row = 0
     for group in range(file.num_row_groups):
         rows_of_group = file.metadata.row_group(group).num_rows
-        if row + rows_of_group <= first_row:
-            row += rows_of_group
+        end = row + rows_of_group
+        if end <= first_row:
+            row = end
             continue
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[column]):
             for data in _as_bytes(batch.column(0)):
@@ -74,6 +75,11 @@ def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> It
                     request.report(DataError(f"{request.path}: row {row}: column {column!r} is null"))
                 elif data:
                     yield Part(data, row - 1, 0, True, True, {"row": row})
+        if row != end:  # pyarrow goes on without a word
+            found = rows_of_group - (end - row)
+            raise DataError(
+                f"{request.path}: damaged: row group {group + 1} has {found} rows and should have {rows_of_group}"
+            )
 
 
 def _is_text(kind: pa.DataType) -> bool:

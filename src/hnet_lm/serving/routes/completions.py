@@ -19,14 +19,13 @@ from hnet_lm.serving.choice import Choice, WholeChoice
 from hnet_lm.serving.errors import as_api_error
 from hnet_lm.serving.generation_handle import GenerationHandle
 from hnet_lm.serving.guard import held
-from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
 from hnet_lm.serving.openapi import COMPLETION
 from hnet_lm.serving.protocol import CompletionBody
-from hnet_lm.serving.rate_limits import count_bytes
-from hnet_lm.serving.responses import JsonAnswer, json_object
-from hnet_lm.serving.runners import Runners
+from hnet_lm.serving.rates import count_bytes
+from hnet_lm.serving.responses import JsonAnswer, json_object, to_json
+from hnet_lm.serving.runner import Runners
 from hnet_lm.serving.work import check_work
 
 # An event that tells of more bytes than this is encoded on another thread: the event loop would stand still.

@@ -17,14 +17,12 @@ from hnet_lm.model import HNetLM
 from hnet_lm.serving.bodies import body_of
 from hnet_lm.serving.embedding import Pooling, embed
 from hnet_lm.serving.errors import ApiError
-from hnet_lm.serving.json_bytes import to_json
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.openapi import CHUNKS, EMBEDDINGS
 from hnet_lm.serving.protocol import ChunksBody, EmbeddingsBody, check_texts
-from hnet_lm.serving.rate_limits import count_bytes
-from hnet_lm.serving.responses import JsonAnswer, json_list, json_object
-from hnet_lm.serving.runner import ModelRunner
-from hnet_lm.serving.runners import Runners
+from hnet_lm.serving.rates import count_bytes
+from hnet_lm.serving.responses import JsonAnswer, json_list, json_object, to_json
+from hnet_lm.serving.runner import ModelRunner, Runners
 
 P = ParamSpec("P")
 

@@ -10,8 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
 from hnet_lm.serving.openapi import HEALTH, METRICS, MODEL, MODELS
-from hnet_lm.serving.runner import ModelRunner
-from hnet_lm.serving.runners import Runners
+from hnet_lm.serving.runner import ModelRunner, Runners
 
 
 def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics) -> APIRouter:
