@@ -201,6 +201,7 @@ OFFICIAL: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "not there": ("w.pt", lambda path: None, "no such file"),
     "a directory": ("w.pt", lambda path: path.mkdir(), "is a directory"),
     "empty": ("w.pt", lambda path: path.write_bytes(b""), "not a complete .pt file"),
+    "a pickle cut off inside a number": ("w.pt", lambda path: path.write_bytes(b"\x80\x02X\x01\x00"), "not a complete"),
     "noise": ("w.pt", lambda path: path.write_bytes(bytes(range(256)) * 4), "w.pt"),
     "a zip of something else": (
         "w.pt",

@@ -61,23 +61,23 @@ class Kind(Generic[T]):
         if isinstance(name, str) and name in self.builtin:
             built_in = self.builtin[name]
             return _resolved(built_in) if isinstance(built_in, str) else built_in
-        declared = [entry for entry in self._declared() if name in (entry.name, entry.value)]
-        if declared:
-            return self._checked(self._loaded(declared[0], where), name, where)
-        if not isinstance(name, str) or ":" not in name:
-            near = difflib.get_close_matches(str(name), list(self), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; one of your own is named MODULE:NAME"
-            raise self._error(f"{where}: no {self.title} {name!r}; there are {', '.join(self)}{hint}")
-        module, _, path = name.partition(":")
-        if module not in sys.modules:
+        module, is_reference, path = name.partition(":") if isinstance(name, str) else ("", "", "")
+        if is_reference and module in sys.modules:
+            part = _inside(sys.modules[module], path)
+            if part is None:
+                raise self._error(f"{where}: the module {module!r} has no {path!r}, which should be a {self.title}")
+            return self._checked(part, name, where)
+        for entry in self._declared():
+            if name in (entry.name, entry.value):
+                return self._checked(self._loaded(entry, where), name, where)
+        if is_reference:
             raise self._error(
                 f"{where}: the {self.title} {name!r} is in the module {module!r}, which has not been imported; if you "
                 f"trust it: hnet-lm --import {module} COMMAND ..., or `import {module}` before this in Python"
             )
-        part = _inside(sys.modules[module], path)
-        if part is None:
-            raise self._error(f"{where}: the module {module!r} has no {path!r}, which should be a {self.title}")
-        return self._checked(part, name, where)
+        near = difflib.get_close_matches(str(name), list(self), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "one of your own is named MODULE:NAME"
+        raise self._error(f"{where}: no {self.title} {name!r}; there are {', '.join(self)}; {hint}")
 
     def name_of(self, part: type[T]) -> str:
         """The name by which a class is found again: its short one if it is built in, else `module:Class`."""
@@ -136,8 +136,9 @@ class Kind(Generic[T]):
 
 def imported_module(name: str, group: str) -> ModuleType | None:
     """The module of that name that has been imported, or that an installed package declares in the group; else None."""
-    for entry in entry_points(group=group, name=name):
-        return entry.load()
+    if name not in sys.modules:
+        for entry in entry_points(group=group, name=name):
+            return entry.load()
     return sys.modules.get(name)
 
 

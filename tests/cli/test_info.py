@@ -21,7 +21,7 @@ def info(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_table_of_a_published_model(capsys: pytest.CaptureFixture[str]):
-    table = info(capsys, str(MODELS / "hnet_1stage_L.json"))
+    table = info(capsys, "hnet_1stage_L")  # by name: a path is printed, and may be long
     rows = [" ".join(line.split()) for line in table.splitlines()]
     assert "1 main_network T22 622,923,264 308 M 924 M 440 MiB" in rows
     assert "total 679,405,312 434 M 1.3 G 448 MiB" in rows

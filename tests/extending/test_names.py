@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_own_parts import MODEL, import_module_of_user_here
 
 import hnet_lm
@@ -14,6 +15,10 @@ from hnet_lm.cli.main import main
 from hnet_lm.data import SourceConfig
 from hnet_lm.errors import ConfigError, UserError
 from hnet_lm.losses import parse_terms
+from hnet_lm.ops import use_backend
+from hnet_lm.ops.dispatch import Op
+from hnet_lm.ops.ema_scan import ema_scan
+from hnet_lm.sequences import Sequences
 
 EVIL = """
 from pathlib import Path
@@ -140,6 +145,18 @@ def test_an_installed_package_declares_its_parts(folder: Path, monkeypatch: pyte
     del sys.modules["punctuation"]
     loaded = hnet_lm.load(folder / "model")
     assert loaded.config.to_dict()["chunkers"][0] == {"name": "punctuation:Punctuation", "marks": ".,;:!?"}
+
+
+def test_an_installed_package_declares_a_backend(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(folder, "[hnet_lm.op_backends]\nfast = doubling\n")
+    monkeypatch.syspath_prepend(str(folder))
+    op = Op("hnet_lm.ops.ema_scan")
+    arguments = (torch.ones(2, 1), torch.full((2,), 0.5), Sequences.from_lengths([2]), None)
+    for choice in (use_backend("fast"), use_backend(ema_scan="fast"), use_backend("doubling")):
+        with choice:
+            assert op.choose(None, torch.device("cpu"), *arguments) is sys.modules["doubling"]
+            assert ema_scan(*arguments)[0].flatten().tolist() == [0.5, 0.75]
+    assert op.choose(None, torch.device("cpu"), *arguments) is not sys.modules["doubling"]
 
 
 def test_a_package_that_cannot_be_imported_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

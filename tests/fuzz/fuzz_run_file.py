@@ -2,9 +2,9 @@
 
 import json
 
-from hnet_lm.training.tables import to_table
 from refusals import file_of, read_or_refused
 
+from hnet_lm.tables import to_table
 from hnet_lm.training.config import RunConfig
 
 SEEDS = (

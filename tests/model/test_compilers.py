@@ -22,6 +22,13 @@ HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "compilers.md"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _backends_are_loaded() -> None:
+    """They are at their first use, and only then does torch know their ops and what these cost."""
+    model = plain_models.hnet()
+    model(torch.randint(254, (40,))).logits.sum().backward()
+
+
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

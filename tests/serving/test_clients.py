@@ -80,6 +80,7 @@ def test_the_usage_and_obfuscation_options_of_a_stream(client: openai.OpenAI):
         ({"stream_options": {"usage": True}}, "usage", "stream_options.usage: there is no such field"),
         ({"max_token": 3}, "max_token", "did you mean max_tokens?"),
         ({"\ud800": 1}, "\\ud800", "\\ud800: there is no such field"),
+        ({"a\r\u2028b": 1}, "a\\r\\u2028b", "a\\r\\u2028b: there is no such field"),
         ({"x" * 5000: 1}, "x" * 100 + "…", "there is no such field"),
         ({"model": "y" * 5000}, "model", "yyy…' is not served"),
         ({"model": "\ud800"}, "model", "ud800' is not served"),

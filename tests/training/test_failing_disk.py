@@ -85,7 +85,7 @@ def about_to_save(folder: Path, run: Path) -> Run:
     with torch.no_grad():
         for parameter in live.model.parameters():
             parameter.add_(1.0)
-    live.advance(StepResult(torch.zeros(2), torch.zeros(0), 1, 16, 1.0, True), 16)
+    live.advance(StepResult(torch.zeros(2), (), torch.zeros(0), 1, 16, 1.0, True), 16)
     return live
 
 

@@ -13,11 +13,7 @@ import pytest
 import torch
 from training_runs import Listener, losses, run_config, run_table, to_toml, updates, weights
 
-from hnet_lm import checkpoint
-from hnet_lm.data import DataConfig, SourceConfig, documents
 from hnet_lm.errors import DataError
-from hnet_lm.evaluation import ByteScorer, Passage
-from hnet_lm.evaluation.enrichment import EnrichmentCollector
 from hnet_lm.training import loop
 from hnet_lm.training.loop import TrainingError, train
 from hnet_lm.training.metrics import read_metrics
@@ -204,17 +200,6 @@ def test_validation_and_sample_are_written(tmp_path: Path) -> None:
     assert all(record["validation/num_bytes"] == 500 for record in found)
     assert all(record["sample"].startswith("abc") for record in found)
     assert found[0]["sample"] in listener.messages
-    collector = EnrichmentCollector()
-    texts: list[bytes] = []
-    for document in documents(DataConfig((SourceConfig(str(tmp_path / "corpus.jsonl")),))):
-        texts.append(document.data[: 500 - sum(map(len, texts))])
-    scorer = ByteScorer(checkpoint.load(tmp_path / "run"), unit_starts=True, byte_logprobs=True)
-    for score in scorer.score(Passage(text) for text in texts if text):
-        collector.add(score)
-    (expected,) = collector.enrichments()
-    assert expected.num_cuts > 10
-    assert found[-1]["validation/stage0/boundary_enrichment"] == pytest.approx(expected.value, rel=1e-3)
-    assert found[-1]["validation/stage0/boundary_enrichment_by_chance"] == pytest.approx(expected.null_mean, rel=1e-3)
 
 
 def test_a_collapsing_router_is_reported_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_every_combination_is_trained_and_shown(
 
 
 def test_a_stopped_sweep_goes_on(run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["sweep", str(run_file), "--set", "run.seed=0,1,2", "--directory", str(tmp_path / "seeds")]
+    arguments = ["sweep", str(run_file), "--set", "run.seed=0,1,2", "--output", str(tmp_path / "seeds")]
     plain, begun = sweep.train, []
 
     def train(config: object, *rest: object) -> object:
@@ -101,7 +101,7 @@ def test_an_array_job_has_a_task_for_each_run(run_file: Path, tmp_path: Path) ->
         ("optimizer.rate=1e-3", "rate"),
         ("optimizer.lr=fast", "fast"),
         ("optimizer.lr=-1.0", "optimizer.lr: must be above 0"),
-        ("run.directory=a,b", "--directory"),
+        ("run.directory=a,b", "--output"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_trained(

@@ -37,7 +37,7 @@ class Command:
     set: tuple[str, ...]
     """KEY=V1,V2,...: a key of the run file and its values, as in optimizer.lr=1e-3,2e-3. The values of a list are
     separated by spaces within one value: loss.target_ratios='3 3,6 6'."""
-    directory: str | None = None
+    output: Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = None
     """Where the folders of the runs are; by default the run file's own folder with -sweep behind it."""
     slurm: bool = False
     """Do not train: write an array job for Slurm, one task for a run."""
@@ -45,7 +45,7 @@ class Command:
     """Do not train: show what has come of the runs so far."""
 
     def run(self) -> int:
-        runs = combinations(self.run_file, self.set, self.directory)
+        runs = combinations(self.run_file, self.set, self.output)
         folder = runs[0].directory.parent
         if self.slurm:
             OutputFolder.tried(folder).write({JOBS: array_job(runs, folder)})
@@ -153,7 +153,7 @@ def _setting(text: str) -> tuple[str, list[str]]:
     if not re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", key.replace("-", "_")) or not all(found):
         raise UserError(f"--set {text}: must be KEY=V1,V2,... with a key of the run file, as in optimizer.lr=1e-3,2e-3")
     if key.replace("-", "_") == "run.directory":
-        raise UserError("--set run.directory: every run has a folder of its own; say where with --directory")
+        raise UserError("--set run.directory: every run has a folder of its own; say where with --output")
     return key.replace("-", "_"), found
 
 

@@ -125,11 +125,11 @@ def term_values(
     found: dict[str, TermValue] = {}
     for term, memory in zip(terms, memories or [term.new_memory() for term in terms], strict=True):
         for key, value in term.values(replace(inputs, memory=memory)).items():
-            name = LOSS_TERMS.name_of(type(term))
             if "/" not in key or key in found:
                 problem = "is the key of another term too" if key in found else "must be like loss/NAME or stageS/NAME"
-                raise ConfigError(f"loss.terms: {key!r} of {name!r} {problem}")
+                raise ConfigError(f"loss.terms: {key!r} of {type(term).__name__} {problem}")
             if value.dim():
-                raise ConfigError(f"loss.terms: {key!r} of {name!r} must be one number, not {tuple(value.shape)}")
+                shape = tuple(value.shape)
+                raise ConfigError(f"loss.terms: {key!r} of {type(term).__name__} must be one number, not {shape}")
             found[key] = TermValue(key, term.weight, value)
     return list(found.values())

@@ -88,7 +88,9 @@ class HNetLM(nn.Module):
         num = num_copies(len(x)) if state is None and isinstance(self.network, Isotropic) else 0
         y, state, routings = run_network(self.network, with_copies(x, num), seqs.lengthened(num), state)
         logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
-        return HNetOutput(logits[: len(x)], routings, state, y[: len(x)])
+        if num:
+            logits, y = logits[: len(x)], y[: len(x)]
+        return HNetOutput(logits, routings, state, y)
 
     def encode(
         self, input_ids: Int[Tensor, " t"], seqs: Sequences | None = None, state: State | None = None

@@ -16,6 +16,7 @@ backend asked for by name that cannot do it is a ValueError that says why; there
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -63,15 +64,19 @@ def use_backend(every: str | None = None, **by_op: str) -> Iterator[None]:
 
     Raises ValueError for an op or a backend that does not exist.
     """
-    choice = dict(by_op)
-    for name, backend in by_op.items():
-        if name not in op_names():
-            raise ValueError(f"there is no op {name!r}; ops are {', '.join(op_names())}")
-        Op(f"{OPS_PACKAGE}.{name}").load(backend)
+    choice: dict[str, str] = {}
+    ops = {name: Op(f"{OPS_PACKAGE}.{name}") for name in op_names()}
     if every is not None:
-        if not any(Op(f"{OPS_PACKAGE}.{name}").has(every) for name in op_names()):
+        having = {name: backend for name, op in ops.items() if (backend := op.find(every)) is not None}
+        if not having:
             raise ValueError(f"no op has a backend {every!r}")
+        choice |= {name: backend for name, backend in having.items() if backend not in ops[name].available()}
         choice["*"] = every
+    for name, backend in by_op.items():
+        if name not in ops:
+            raise ValueError(f"there is no op {name!r}; ops are {', '.join(ops)}")
+        ops[name].load(backend)
+        choice[name] = ops[name].find(backend) or backend
     _choices.add(choice)
     try:
         yield
@@ -139,28 +144,33 @@ class Op:
     def load(self, name: str) -> ModuleType:
         """Raises ValueError for a backend that does not exist. One whose file has come since is found."""
         if name not in self._loaded:
-            if not self.has(name):
-                self._available = self._listed()
-            if not self.has(name):
+            if name not in self._available:
+                own = _defines(self.name, sys.modules.get(name))
+                if own is not None:  # not remembered: its user may import it anew
+                    return own
+            found = self.find(name)
+            if found is None:
                 raise ValueError(
                     f"op {self.name} has no backend {name!r}; there are {', '.join(self._available)}, and any module "
                     f"that has been imported and defines {self.name}"
                 )
-            own = self._of_user(name)
-            self._loaded[name] = _imported(f"{self.package}.{name}") if own is None else own
+            if found not in self._available:
+                return sys.modules[found]
+            self._loaded[name] = _imported(f"{self.package}.{name}")
         return self._loaded[name]
+
+    def find(self, name: str) -> str | None:
+        """The name of a backend in the op's folder, or of a user's module that is one; None if there is neither."""
+        if name not in self._available:
+            self._available = self._listed()
+        if name in self._available:
+            return name
+        own = _defines(self.name, imported_module(name, ENTRY_POINTS))
+        return None if own is None else own.__name__
 
     def available(self) -> list[str]:
         """Names of all backends in the op's folder, whether or not they can run on this machine."""
         return list(self._available)
-
-    def has(self, name: str | None) -> bool:
-        """Whether there is a backend of that name: in the op's folder, or of a user's own."""
-        return name is not None and (name in self._available or self._of_user(name) is not None)
-
-    def _of_user(self, name: str) -> ModuleType | None:
-        module = None if name in self._available else _imported_by_user(name, ENTRY_POINTS)
-        return module if module is not None and callable(vars(module).get(self.name)) else None
 
     def _listed(self) -> list[str]:
         paths = importlib.import_module(self.package).__path__
@@ -171,7 +181,7 @@ class Op:
         for choice in reversed(_in_force()):
             if self.name in choice:
                 return choice[self.name]
-            if self.has(choice.get("*")):
+            if choice.get("*") in self._available:
                 return choice["*"]
         return None
 
@@ -181,8 +191,12 @@ def _import(module: str) -> ModuleType:
 
 
 _imported: Any = torch.compiler.disable(_import)
-_imported_by_user: Any = torch.compiler.disable(imported_module)
 """Loading a module is not for a compiler to follow."""
+
+
+def _defines(op: str, module: ModuleType | None) -> ModuleType | None:
+    """The module, if it defines a function of the op's name."""
+    return module if module is not None and callable(vars(module).get(op)) else None
 
 
 def _why_not(module: ModuleType, arguments: tuple[Any, ...]) -> str | None:

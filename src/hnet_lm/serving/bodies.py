@@ -66,7 +66,7 @@ def _unknown(name: str, known: list[str], where: str = "") -> ApiError:
 def _misfit(error: ValidationError) -> ApiError:
     """The first thing that does not fit, by the path that the client wrote."""
     first = error.errors(include_url=False, include_input=False)[0]
-    path = [str(part) for part in first["loc"]]
+    path = [shown(str(part)) for part in first["loc"]]
     match first["type"]:
         case "extra_forbidden":
             return _unknown(path[-1], [], "".join(f"{part}." for part in path[:-1]))

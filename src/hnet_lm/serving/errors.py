@@ -48,9 +48,9 @@ class ApiError(Exception):
 
 
 def shown(name: str) -> str:
-    """What a client sent, as an error may repeat it: cut, and nothing in it that UTF-8 does not have."""
+    """What a client sent, as an error may repeat it: cut, and escaped where it would end a line or is no character."""
     cut = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…"
-    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
 
 
 def overloaded(what: str, seconds: float = 1) -> ApiError:

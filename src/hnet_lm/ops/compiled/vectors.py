@@ -103,17 +103,6 @@ def scaled(_, number, vector):
     return vector(vector.dtype, vector), generate
 
 
-@intrinsic
-@no_type_check
-def added(_, vector, other):
-    """The sum of two vectors."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.fadd(*arguments, flags=FUSED)
-
-    return vector(vector, other), generate
-
-
 @no_type_check
 def _repeated(builder, kind, number):
     """The number in every lane."""

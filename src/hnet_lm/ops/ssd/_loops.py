@@ -20,7 +20,7 @@ import numpy as np
 from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
 from hnet_lm.ops.compiled.jit import compiled, inlined
 from hnet_lm.ops.compiled.memory import address_of, array_at, fill, row_slice, scratch
-from hnet_lm.ops.compiled.vectors import added, load_vector, scaled, scaled_add, store_vector
+from hnet_lm.ops.compiled.vectors import load_vector, scaled, scaled_add, store_vector
 
 ROWS = 4
 """Rows of a block of the state."""
@@ -64,10 +64,11 @@ def _scan(num, num_lanes, state, decay, rows, lanes, probe, total):
                 b = scaled_add(scaled(decay[t], b), rows[t, i + 1], lane)
                 c = scaled_add(scaled(decay[t], c), rows[t, i + 2], lane)
                 d = scaled_add(scaled(decay[t], d), rows[t, i + 3], lane)
-                # Two short sums, since each addition of a long one waits for the one before.
-                new_total = scaled_add(scaled_add(new_total, probe[t, i], a), probe[t, i + 1], b)
-                other = scaled_add(scaled(probe[t, i + 2], c), probe[t, i + 3], d)
-                store_vector(added(new_total, other), totals[t * num_groups + group])
+                new_total = scaled_add(new_total, probe[t, i], a)
+                new_total = scaled_add(new_total, probe[t, i + 1], b)
+                new_total = scaled_add(new_total, probe[t, i + 2], c)
+                new_total = scaled_add(new_total, probe[t, i + 3], d)
+                store_vector(new_total, totals[t * num_groups + group])
             store_vector(a, state[block])
             store_vector(b, state[block + 1])
             store_vector(c, state[block + 2])
