@@ -66,7 +66,8 @@ def _update(
     optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), ratio_loss.target_ratios)
     batch = make_batch(lengths, seed=group.rank)
     result = update(network, optimizer, [batch], [ratio_loss], 1.0, precision, group)
-    figures = dataclasses.asdict(StepFigures.gather(result, group)) | {"grad_norm": result.grad_norm}
+    gathered = StepFigures.gather(result, group)
+    figures = dataclasses.asdict(gathered) | {"ratio_losses": gathered.ratio_losses, "grad_norm": result.grad_norm}
     return {"figures": figures, "weights": {name: _whole(weight) for name, weight in model.named_parameters()}}
 
 
