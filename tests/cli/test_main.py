@@ -1,5 +1,6 @@
 """The command line itself: quick help without torch, one line for a mistake, exit codes."""
 
+import io
 import os
 import subprocess
 import sys
@@ -175,10 +176,10 @@ def test_other_errors_keep_their_traceback(error: Exception, probe: Callable):
         main(["probe"])
 
 
-def in_shell(script: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def in_shell(script: str) -> subprocess.CompletedProcess[bytes]:
     """A line of a shell, in which $HNET_LM is the command line."""
     command = f'hnet_lm() {{ "{PROGRAM[0]}" -c "{PROGRAM[2]}" "$@"; }}; {script}'
-    return subprocess.run(["bash", "-c", command], capture_output=True, check=False, env={**os.environ, **environment})
+    return subprocess.run(["bash", "-c", command], capture_output=True, check=False)
 
 
 def test_a_full_disk_behind_standard_output():
@@ -194,13 +195,16 @@ def test_closed_streams_are_no_fault():
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
-def test_what_an_encoding_does_not_have_is_replaced(encoding: str, tmp_path: Path):
+def test_what_an_encoding_does_not_have_is_replaced(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     path = tmp_path / "模型é.json"
     path.write_text(CONFIG.read_text())
-    done = in_shell(f"hnet_lm info '{path}'", PYTHONIOENCODING=encoding)
-    assert done.returncode == 0
-    assert "模型é.json:".encode(encoding, "replace") in done.stdout
-    assert done.stderr == b""
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding=encoding))
+    assert main(["info", str(path)]) == 0
+    assert "模型é.json:".encode(encoding, "replace") in shown.getvalue()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_fault_of_ours_is_not_hidden(probe: Callable):

@@ -26,7 +26,7 @@ def model() -> HNetLM:
             "arch_layout": ["m1T1", ["M1t1"], "t1m1"],
             "d_model": [64, 96],
             "d_intermediate": [96, 96],
-            "ssm_cfg": {"d_state": 16},
+            "ssm_cfg": {"d_state": 8},
             "attn_cfg": {"num_heads": [2, 2], "rotary_emb_dim": [16, 16], "window_size": [9, -1]},
         }
     )

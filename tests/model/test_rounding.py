@@ -24,7 +24,7 @@ def model_of(layout: dict[str, object]) -> HNetLM:
     config = {
         **layout,
         "vocab_size": 256,
-        "ssm_cfg": {"chunk_size": 64, "d_conv": 4, "d_state": 16, "expand": 1},
+        "ssm_cfg": {"chunk_size": 64, "d_conv": 4, "d_state": 8, "expand": 1},
         "attn_cfg": {key: values[:sizes] for key, values in ATTENTION.items()},
         "tie_embeddings": False,
     }
