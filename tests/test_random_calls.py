@@ -38,7 +38,8 @@ def test_every_call_is_refused_or_right(outcomes: dict[str, Any]) -> None:
 def test_calls_of_every_function_are_made_and_refused(outcomes: dict[str, Any]) -> None:
     """Else nothing was tried."""
     families = {key.split()[0] for key in outcomes["outcomes"]}
+    least = NUM_CALLS // 500
     assert len(families) >= 15
     for family in families:
-        assert outcomes["outcomes"].get(f"{family} done", 0) >= 10, family
-        assert outcomes["outcomes"].get(f"{family} refused", 0) >= 10, family
+        assert outcomes["outcomes"].get(f"{family} done", 0) >= least, family
+        assert outcomes["outcomes"].get(f"{family} refused", 0) >= least, family

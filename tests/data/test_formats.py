@@ -212,11 +212,13 @@ def test_a_header_longer_than_a_piece(tmp_path: Path) -> None:
 
 def test_a_record_on_one_line_is_never_held_whole(tmp_path: Path) -> None:
     path = tmp_path / "genome.fa"
-    num_bases = 6_000_000
+    num_bases = 8_000_000
     path.write_bytes(one_line(num_bases))
     config = DataConfig(
         (SourceConfig(str(path), fasta=FastaConfig(window=10_000)),), tokens_per_batch=8192, shuffle_bytes=100_000
     )
+    with DataLoader(config) as loader:
+        next(loader)  # what is imported on the way is not counted
     tracemalloc.start()
     try:
         with DataLoader(config) as loader:
@@ -226,7 +228,7 @@ def test_a_record_on_one_line_is_never_held_whole(tmp_path: Path) -> None:
         with DataLoader(config) as loader:
             loader.load_state_dict(state)
             next(loader)
-        assert tracemalloc.get_traced_memory()[1] < num_bases // 4
+        assert tracemalloc.get_traced_memory()[1] < num_bases // 2
     finally:
         tracemalloc.stop()
 

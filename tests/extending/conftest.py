@@ -1,15 +1,12 @@
 """The files of docs/extending.md in a folder of their own, as a user has them."""
 
 import importlib
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-FILES = dict(re.findall(r"^`(\w+)\.py`:\n\n```python\n(.*?)^```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE))
+from page_files import FILES
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from page_files import FILES, PAGE
 
 import hnet_lm
-from conftest import FILES, PAGE
 from hnet_lm import checkpoint
 from hnet_lm.cli.main import main
 from hnet_lm.registry import import_module_of_user

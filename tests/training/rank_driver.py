@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from training_runs import make_batch, make_model
 
-from hnet_lm.losses import LossTerm, RatioLoss
+from hnet_lm.losses import RatioLoss
 from hnet_lm.model.block import Block
 from hnet_lm.tables import from_table
 from hnet_lm.training.config import DistributedConfig, OptimizerConfig, RunConfig
@@ -51,22 +51,23 @@ def one_update(
     precision: str = "float32",
 ) -> None:
     """One update, each rank with a batch of sequences of its own lengths; writes loss terms and weights."""
-    terms = [RatioLoss(tuple(ratios), over_all_ranks, weight=0.5)]
+    ratio_loss = RatioLoss(tuple(ratios), over_all_ranks, weight=0.5)
     with ranks() as group:
-        found = _update(strategy, num_stages, terms, lengths[group.rank], getattr(torch, precision), group)
+        found = _update(strategy, num_stages, ratio_loss, lengths[group.rank], getattr(torch, precision), group)
         if group.is_first:
             torch.save(found, output)
 
 
 def _update(
-    strategy: Any, num_stages: int, terms: list[LossTerm], lengths: list[int], precision: torch.dtype, group: Ranks
+    strategy: Any, num_stages: int, ratio_loss: RatioLoss, lengths: list[int], precision: torch.dtype, group: Ranks
 ) -> dict[str, Any]:
     model = make_model(num_stages)
     network = distribute(model, DistributedConfig(strategy), group, precision)
-    optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), terms.target_ratios)
+    optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2, eps=1e-3), ratio_loss.target_ratios)
     batch = make_batch(lengths, seed=group.rank)
-    result = update(network, optimizer, [batch], terms, 1.0, precision, group)
-    figures = dataclasses.asdict(StepFigures.gather(result, group)) | {"grad_norm": result.grad_norm}
+    result = update(network, optimizer, [batch], [ratio_loss], 1.0, precision, group)
+    gathered = StepFigures.gather(result, group)
+    figures = dataclasses.asdict(gathered) | {"ratio_losses": gathered.ratio_losses, "grad_norm": result.grad_norm}
     return {"figures": figures, "weights": {name: _whole(weight) for name, weight in model.named_parameters()}}
 
 

@@ -11,7 +11,7 @@ import json
 import operator
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,4 +117,4 @@ def _known(kind: Any, table: Mapping[str, Any]) -> dict[str, Any]:
 def _known_value(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         return [_known_value(typing.get_args(hint)[0], item) for item in value]
-    return _known(hint, value) if isinstance(value, Mapping) else value
+    return _known(hint, value) if is_dataclass(hint) and isinstance(value, Mapping) else value
