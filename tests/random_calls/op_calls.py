@@ -64,7 +64,7 @@ class Draw:
 
 
 def _ssd(draw: Draw) -> Arguments:
-    h, p, n, t = draw.size(), 3, 4, draw.t  # loops are compiled for each p and n
+    h, p, n, t = draw.size(), 64, 8, draw.t  # loops are compiled for each p and n; these are small models'
     return {
         "x": draw.normal(t, h, p),
         "dt": draw.uniform(t, h),

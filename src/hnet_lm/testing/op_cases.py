@@ -73,7 +73,7 @@ def ema_case(low: float = 0.05, high: float = 0.95, d: int = 3) -> OpCase:
     )
 
 
-def ssd_case(low: float = 1e-3, high: float = 0.5, h: int = 2, p: int = 3, n: int = 4) -> OpCase:
+def ssd_case(low: float = 1e-3, high: float = 0.5, h: int = 2, p: int = 64, n: int = 8) -> OpCase:
     return OpCase(
         f"ssd dt {low:g}..{high:g}, h {h}, p {p}, n {n}",
         "ssd",
@@ -164,7 +164,7 @@ def boundary_prob_case(d: int = 5) -> OpCase:
 CASES = (
     ema_case(),
     ssd_case(),
-    ssd_case(p=16, n=8),
+    ssd_case(p=3, n=4),
     conv_case(4),
     conv_case(1),
     conv_case(3, d=130),
