@@ -47,7 +47,7 @@ NOT_RUN = {
     r"export ": "a setting of the shell",
 }
 SNIPPETS_NOT_RUN = {
-    **{("extending.md", number): "a file to write; extending/conftest.py writes and uses it" for number in range(6)},
+    **{("extending.md", number): "a file to write; the tests in extending/ use it" for number in range(6)},
     ("genomics.md", 0): "needs vectors of regions; cli/test_genomics_commands.py makes some and runs it",
     ("compilers.md", 0): "compiling takes long; model/test_compilers.py does what it shows",
     ("serving.md", 0): "needs a server; serving/test_documented_client.py runs it against one",

@@ -31,7 +31,7 @@ for arguments in json.loads(sys.argv[1]):
     assert main(arguments) == 0, arguments
     print({END!r}, end="")
 """
-FEW = """--run.num-steps 2 --model.config tiny_2stage --data.tokens-per-batch 256 --data.max-length 128
+FEW = """--run.minutes 0.2 --model.config tiny_2stage --data.tokens-per-batch 256 --data.max-length 128
     --data.shuffle-bytes 1000 --validation.max-bytes 300 --validation.sample-bytes 0""".split()  # noqa: SIM905  # legible
 
 

@@ -68,7 +68,7 @@ def test_what_was_learned_is_shown_in_any_encoding(
         "model": {"config": config},
         "data": {**sources, "tokens_per_batch": 64, "max_length": 32},
         "loss": {"target_ratios": [3.0]},
-        "validation": {**sources, "every": 1, "max_bytes": 200, "sample_bytes": 0, "sample_prompt": "The"},
+        "validation": {**sources, "every": 1, "max_bytes": 200, "sample_bytes": 0, "sample_prompt": "[b]The[/b]"},
     }
     (tmp_path / "run.toml").write_text(tomli_w.dumps(table))
     output = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
@@ -80,6 +80,7 @@ def test_what_was_learned_is_shown_in_any_encoding(
     figures = [float(value) for _, value in rows]
     assert {"H-Net, trained", "H-Net, untrained"} < {name for name, _ in rows}
     assert figures == sorted(figures)
+    assert "[b]The[/b]" in shown
     assert re.search(f"^{band}", shown, re.MULTILINE)
     assert re.search(r"stage 0: \d+\.\d\d bytes a chunk; of the chunk starts \d+% are first letters", shown)
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")

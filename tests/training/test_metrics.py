@@ -191,7 +191,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.now = 100.0
-        monkeypatch.setattr("hnet_lm.training.records.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("hnet_lm.training.records.monotonic", lambda: self.now)
 
 
 def test_speed_and_utilisation_are_those_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from hnet_lm.training.progress import Meter, waiting
 
 def test_a_meter_speaks_after_a_while_and_then_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress, "monotonic", lambda: now)
     said: list[str] = []
     meter = Meter("bytes scored", said.append, total=4_000_000)
     for _ in range(40):  # one second each

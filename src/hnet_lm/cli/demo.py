@@ -48,7 +48,7 @@ class Command:
         config = RunConfig.load(self.run_file)
         if self.output:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.output))
-        console = Console()
+        console = Console(markup=False)  # texts and names have brackets of their own
         _check(config)
         if train(config, TerminalReporter(console)).is_finished:
             show(config, console)
@@ -74,8 +74,8 @@ def show(config: RunConfig, console: Console) -> None:
     console.rule("a sample")
     prompt = config.validation.sample_prompt
     (text,) = generate(model, [prompt], max_new_bytes=400, temperature=0.7, seed=1, valid_utf8=True)
-    console.print(f"[bold]{prompt}[/bold]", end="", highlight=False)
-    console.print(text, highlight=False, markup=False)
+    console.print(prompt, style="bold", end="", highlight=False)
+    console.print(text, highlight=False)
     console.rule("the chunks it learned, on held-out text")
     shown = chunks(model, data[:SHOWN_BYTES].decode("utf-8", "ignore"))
     for line in render(shown, min(console.width, 100), encoding=console.encoding):

@@ -4,9 +4,9 @@ Of a run a live line where there is a terminal, plain lines where there is none.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
@@ -29,13 +29,13 @@ class Meter:
         self._what = what
         self._say = say
         self._count = 0
-        self._began = time.monotonic()
+        self._began = monotonic()
         self._next = self._began + PATIENCE
 
     def advance(self, num_bytes: int) -> None:
         """So many more are done."""
         self._count += num_bytes
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._next:
             self._next = now + PLAIN_LINE_EVERY
             share = f" ({min(1.0, self._count / self.total):.0%})" if self.total else ""
@@ -46,12 +46,12 @@ class Meter:
 @contextmanager
 def waiting(what: str, say: Say) -> Iterator[None]:
     """Say, after `PATIENCE` and then every ten seconds, what the block is busy with: for what cannot be counted."""
-    done, began = threading.Event(), time.monotonic()
+    done, began = threading.Event(), monotonic()
 
     def tell() -> None:
         patience = PATIENCE
         while not done.wait(patience):
-            say(f"{what}: {time.monotonic() - began:.0f} s")
+            say(f"{what}: {monotonic() - began:.0f} s")
             patience = PLAIN_LINE_EVERY
 
     thread = threading.Thread(target=tell, daemon=True)
@@ -127,7 +127,7 @@ class TerminalReporter:
         if record is None:
             return
         self._progress.update(self._task, figures=figures(record))
-        now = time.monotonic()
+        now = monotonic()
         is_due = now - self._last_line >= PLAIN_LINE_EVERY or step == self._num_steps
         if not self.console.is_terminal and is_due:
             self._last_line = now

@@ -2,10 +2,10 @@
 
 import math
 import operator
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from time import monotonic
 
 import torch
 
@@ -29,7 +29,7 @@ class Recorder:
         self.ranks = ranks
         self._peak = matmul_peak(ranks.device, precision) * ranks.num_ranks
         self._bytes = 0
-        self._since = time.monotonic()
+        self._since = monotonic()
 
     def count(self, num_bytes: int) -> None:
         """Bytes of text that all ranks have trained on since the last record."""
@@ -40,7 +40,7 @@ class Recorder:
     ) -> tuple[Record, list[ChunkStatistics]]:
         """The record of an update; all ranks call this together. Loss and chunks are those of this update."""
         seen = StepFigures.gather(result, self.ranks)
-        now = time.monotonic()
+        now = monotonic()
         speed = self._bytes / max(now - self._since, 1e-9)
         self._bytes, self._since = 0, now
         bytes_per_chunk = list(accumulate((chunks.mean_chunk_length for chunks in seen.chunks), operator.mul))
@@ -77,6 +77,6 @@ class Recorder:
     @contextmanager
     def not_training(self) -> Iterator[None]:
         """Time within the block counts neither for speed nor utilisation."""
-        start = time.monotonic()
+        start = monotonic()
         yield
-        self._since += time.monotonic() - start
+        self._since += monotonic() - start
