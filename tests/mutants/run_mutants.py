@@ -107,7 +107,11 @@ def tests_pass(tests: tuple[str, ...], seconds: float | None, output: Path) -> t
             os.chdir(TREE)
             os.environ["PYTHONPATH"] = str(TREE / "src")
             sys.path[:0] = [str(TREE / "src")]
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=line", *tests]))
+            code = int(
+                pytest.main(
+                    ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", "--tb=line", *tests]
+                )
+            )
         finally:
             os._exit(code)
     code = _wait(pid)
