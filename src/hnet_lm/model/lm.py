@@ -18,6 +18,7 @@ from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.padding import Padding
 from hnet_lm.model.rounding import num_copies, with_copies
 from hnet_lm.ops.checks import WHOLE_NUMBERS, require_plain
+from hnet_lm.ops.dispatch import load_preferred
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import Sizes, State
 
@@ -62,6 +63,7 @@ class HNetLM(nn.Module):
         self.network = build_network(config, byte_model=byte_model)
         self.lm_head = None if config.tie_embeddings else nn.Linear(d_model, vocab_size, bias=False)
         initialize(self.embedding, self.network, self.lm_head)
+        load_preferred(self.device)
 
     def forward(
         self,

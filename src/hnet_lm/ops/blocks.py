@@ -73,7 +73,7 @@ class _PassStates(torch.autograd.Function):
         return before, state
 
     @staticmethod
-    def backward(ctx: Any, grad_before: Tensor, grad_state: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad_before: Tensor, grad_state: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  torch's own takes any gradients
         before, decay = ctx.saved_tensors
         grad_carried = grad_state.clone()
         grad_update = torch.empty_like(before)

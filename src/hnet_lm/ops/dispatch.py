@@ -99,6 +99,17 @@ def remember_backends() -> Callable[[], AbstractContextManager[None]]:
     return recall
 
 
+def load_preferred(device: torch.device) -> None:
+    """Import the backends that calls on this device prefer.
+
+    Torch knows their ops, and a FLOP counter what these cost, from then on; else it would be from the first call on.
+    """
+    for op in (Op(f"{OPS_PACKAGE}.{name}") for name in op_names()):
+        for backend in PREFERENCES.get(device.type, ANY_DEVICE):
+            if backend in op.available():
+                op.load(backend)
+
+
 def op_names() -> list[str]:
     """Every folder of an op: those that hold a reference."""
     package = importlib.import_module(OPS_PACKAGE)

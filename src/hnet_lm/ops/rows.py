@@ -34,7 +34,7 @@ class _GatherRows(torch.autograd.Function):
         return x.index_select(0, rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  torch's own takes any gradients
         (rows,) = ctx.saved_tensors
         return spread_rows(grad, rows, ctx.num_rows), None
 
@@ -46,7 +46,7 @@ class _SpreadRows(torch.autograd.Function):
         return x.new_zeros(num_rows, *x.shape[1:]).index_copy_(0, rows, x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  torch's own takes any gradients
         (rows,) = ctx.saved_tensors
         return gather_rows(grad, rows), None, None
 
@@ -59,7 +59,7 @@ class _RepeatRows(torch.autograd.Function):
         return x.index_select(0, rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  torch's own takes any gradients
         (rows,) = ctx.saved_tensors
         if grad.device.type == "cpu":  # where index_add_ is sequential, and the faster one
             return grad.new_zeros(ctx.num_rows, grad.shape[1]).index_add_(0, rows, grad), None

@@ -67,6 +67,6 @@ class _StraightThrough(torch.autograd.Function):
         return z.view_as(z)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]  torch's own takes any gradients
         (z,) = ctx.saved_tensors
         return grad, (grad * z).sum(-1)

@@ -80,7 +80,7 @@ class _CausalConv(torch.autograd.Function):
         return y.index_copy_(0, rows.heads, y_heads)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  torch's own takes any gradients
         x, taps, past = ctx.saved_tensors
         rows: _Rows = ctx.rows
         seen, grad_heads = _seen(x, past, rows), grad[rows.heads]
