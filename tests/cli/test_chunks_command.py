@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import hnet_lm
 from hnet_lm import HNetConfig, HNetLM
@@ -15,23 +14,9 @@ from hnet_lm.cli.main import main
 from hnet_lm.data.byte_pairs import BytePairs, train_byte_pairs
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    config = {
-        "arch_layout": ["m1", ["m1", ["T1"], "m1"], "m1"],
-        "d_model": [64, 64, 64],
-        "d_intermediate": [0, 0, 64],
-        "ssm_cfg": {"d_state": 8},
-        "attn_cfg": {"num_heads": [2] * 3, "rotary_emb_dim": [16] * 3, "window_size": [-1] * 3},
-    }
-    model = HNetLM(HNetConfig.from_dict(config))
-    for name, parameter in model.named_parameters():
-        if "routing" in name:
-            torch.nn.init.normal_(parameter, 0.0, 0.3)
-    hnet_lm.save(model, directory)
-    return str(directory)
+@pytest.fixture
+def saved(two_stages: str) -> str:
+    return two_stages
 
 
 def shown(saved: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import hnet_lm
-from hnet_lm import HNetConfig, HNetLM
 from hnet_lm.cli.main import main
 from hnet_lm.evaluation.embeddings import embed
 from hnet_lm.genome import reverse_complement
@@ -25,23 +23,9 @@ chr20\t10\t60\telsewhere
 """
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    config = {
-        "arch_layout": ["m1", ["m1", ["T1"], "m1"], "m1"],
-        "d_model": [64, 64, 64],
-        "d_intermediate": [0, 0, 64],
-        "ssm_cfg": {"d_state": 8},
-        "attn_cfg": {"num_heads": [2] * 3, "rotary_emb_dim": [16] * 3, "window_size": [-1] * 3},
-    }
-    model = HNetLM(HNetConfig.from_dict(config))
-    for name, parameter in model.named_parameters():
-        if "routing" in name:
-            torch.nn.init.normal_(parameter, 0.0, 0.3)
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    hnet_lm.save(model, directory)
-    return str(directory)
+@pytest.fixture
+def saved(two_stages: str) -> str:
+    return two_stages
 
 
 @pytest.fixture
