@@ -11,7 +11,8 @@ from training_runs import architecture
 from hnet_lm.cli.main import parse_command
 from hnet_lm.errors import ConfigError, UserError
 from hnet_lm.tables import from_table, to_table
-from hnet_lm.training.config import RunConfig, differences
+from hnet_lm.training.changes import differences
+from hnet_lm.training.config import RunConfig
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 MINIMAL = {

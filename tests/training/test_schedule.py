@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from training_runs import run_config
 
-from hnet_lm.training.loop import ratio_loss_at
 from hnet_lm.training.schedule import ScheduleConfig, ramp
+from hnet_lm.training.terms import ratio_loss_at
 
 
 def factors(config: ScheduleConfig, num_steps: int) -> list[float]:

@@ -8,9 +8,10 @@ import pytest
 from training_runs import losses, run_config, updates, weights
 
 from hnet_lm.errors import ConfigError
-from hnet_lm.training.loop import ratio_loss_at, train
+from hnet_lm.training.loop import train
 from hnet_lm.training.run import is_finished
 from hnet_lm.training.schedule import ScheduleConfig
+from hnet_lm.training.terms import ratio_loss_at
 
 IN_STEPS = {"warmup_steps": 2, "decay_steps": 3}
 

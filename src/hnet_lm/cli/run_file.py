@@ -9,15 +9,9 @@ from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.data.samples import SAMPLE_PREFIX
 from hnet_lm.extras import import_leaf
 from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunkerConfig
-from hnet_lm.training.config import (
-    LoopConfig,
-    LossConfig,
-    ModelSource,
-    RunConfig,
-    ValidationConfig,
-    paper_target_ratios,
-)
+from hnet_lm.training.config import RunConfig, paper_target_ratios
 from hnet_lm.training.optimizer import OptimizerConfig, lr_multipliers
+from hnet_lm.training.sections import LoopConfig, LossConfig, ModelSource, ValidationConfig
 
 NUM_STEPS = 1000
 TOKENS_PER_BATCH = 8192

@@ -11,10 +11,11 @@ import tyro
 from hnet_lm.cli.architecture import read_architecture
 from hnet_lm.data import DataConfig, SourceConfig
 from hnet_lm.errors import UserError
-from hnet_lm.training.config import LoopConfig, ModelSource, RunConfig
+from hnet_lm.training.config import RunConfig
 from hnet_lm.training.loop import train
 from hnet_lm.training.memory import keep_freed_memory
 from hnet_lm.training.progress import TerminalReporter
+from hnet_lm.training.sections import LoopConfig, ModelSource
 
 USAGE = "name a run file, as in: hnet-lm train english --optimizer.lr 1e-3"
 

@@ -21,8 +21,8 @@ from hnet_lm.errors import UserError
 from hnet_lm.model import HNetLM
 from hnet_lm.model.block import Block
 from hnet_lm.model.layers import Float32Linear
-from hnet_lm.training.config import DistributedConfig
 from hnet_lm.training.errors import TrainingError
+from hnet_lm.training.sections import DistributedConfig
 
 T = TypeVar("T")
 

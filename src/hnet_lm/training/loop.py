@@ -6,7 +6,7 @@ Read `train` first; what it calls is in the order of its calls. The parts of a r
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
-from hnet_lm.losses import LossTerm, RatioLoss, parse_terms
+from hnet_lm.losses import RatioLoss, parse_terms
 from hnet_lm.tables import to_table
 from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.checkpoints import publish
@@ -31,9 +31,9 @@ from hnet_lm.training.records import Recorder
 from hnet_lm.training.report import write_report
 from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, save
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
-from hnet_lm.training.schedule import ramp
 from hnet_lm.training.signals import StopSignals
 from hnet_lm.training.step import StepResult, boundary_fractions, update
+from hnet_lm.training.terms import memories_of, ratio_loss_at, remembered
 from hnet_lm.training.validation import Validator
 
 
@@ -169,7 +169,7 @@ def _run(
         rate = config.optimizer.lr * config.schedule.factor(state.step, config.num_steps)
         set_learning_rate(run.optimizer, rate)
         terms = [ratio_loss_at(config, state.step), *added_terms]
-        memories = [{}, *_memories(added_terms, state.term_memories)]
+        memories = memories_of(terms, state.term_memories)
         progress = state.step / config.num_steps
         with _step_kept(run, reporter):
             batches = next(updates)
@@ -178,10 +178,7 @@ def _run(
             run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks, progress, memories
         )
         if result.applied and any(memories):
-            fractions = boundary_fractions(result, run.ranks)
-            state.term_memories = [
-                term.remember(memory, fractions) for term, memory in zip(terms, memories, strict=True)
-            ][1:]
+            state.term_memories = remembered(terms, memories, boundary_fractions(result, run.ranks))
         proposed = 0 if pace is None or not run.ranks.is_first else propose(run, pace, state.step + 1)
         num_bytes, num_signals, proposed = run.ranks.sum_of(result.num_bytes, signals.received is not None, proposed)
         run.advance(result, int(num_bytes))
@@ -227,27 +224,6 @@ def _try_update(run: Run, batches: list[Batch]) -> None:
 
 def _timed(pace: Pace | None, what: Literal["validation", "checkpoint"]) -> AbstractContextManager[None]:
     return contextlib.nullcontext() if pace is None else pace.timed(what)
-
-
-def ratio_loss_at(config: RunConfig, step: int) -> RatioLoss:
-    """Target ratios and weight of the ratio loss at a step."""
-    loss = config.loss
-    over, num_steps = (loss.ramp, config.num_steps) if loss.ramp_steps is None else (1.0, loss.ramp_steps)
-    over = over if num_steps else 0.0
-    starts = loss.start_target_ratios or loss.target_ratios
-    start_weight = loss.ratio_loss_weight if loss.start_ratio_loss_weight is None else loss.start_ratio_loss_weight
-    return RatioLoss(
-        tuple(ramp(a, b, over, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
-        loss.statistics == "global",
-        weight=ramp(start_weight, loss.ratio_loss_weight, over, step, num_steps),
-    )
-
-
-def _memories(terms: Sequence[LossTerm], saved: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    """What the terms carry: as it was saved, unless other terms did that."""
-    fresh = [term.new_memory() for term in terms]
-    is_ours = len(saved) == len(fresh) and all(a.keys() == b.keys() for a, b in zip(saved, fresh, strict=True))
-    return list(saved) if is_ours else fresh
 
 
 def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: Reporter) -> None:

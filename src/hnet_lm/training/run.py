@@ -20,8 +20,9 @@ from hnet_lm.model import HNetLM
 from hnet_lm.tables import to_table
 from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.averages import AveragedWeights
+from hnet_lm.training.changes import cannot_change, completed, differences
 from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
-from hnet_lm.training.config import RunConfig, cannot_change, completed, differences
+from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, distribute
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.freezing import freeze

@@ -14,8 +14,9 @@ from hnet_lm.evaluation import ByteScorer, CarriedState, Passage, PassageScore, 
 from hnet_lm.evaluation.enrichment import Enrichment, EnrichmentCollector
 from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
-from hnet_lm.training.config import RunConfig, ValidationConfig
+from hnet_lm.training.config import RunConfig
 from hnet_lm.training.progress import Meter
+from hnet_lm.training.sections import ValidationConfig
 
 SAMPLE_SEED = 0
 REHEARSED_BYTES = 256

@@ -1,0 +1,191 @@
+"""The tables of a run file but for data, optimizer and schedule, which have files of their own."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hnet_lm.data import SourceConfig
+from hnet_lm.errors import ConfigError
+from hnet_lm.losses import parse_terms
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model comes from."""
+
+    config: str = ""
+    """Architecture JSON, a path from the run file's folder or a name (`hnet_2stage_L`); its weights start fresh."""
+    init_from: str = ""
+    """Instead: a saved model to start from (fine-tuning), as a directory or `hf:owner/name`."""
+    byte_model: str = ""
+    """A saved byte model whose weights the config's entropy chunker takes."""
+    freeze: tuple[str, ...] = ()
+    """What is not trained: `stage:0`, or glob patterns of parameter names such as `network.encoder.*`."""
+
+    def __post_init__(self) -> None:
+        if bool(self.config) == bool(self.init_from):
+            both = ", not both" if self.config else ""
+            raise ConfigError(f"model: give either config (fresh weights) or init_from (a saved model){both}")
+        if self.byte_model and self.init_from:
+            raise ConfigError("model.byte_model: goes with config; the model of init_from has its own")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Cross entropy, the ratio loss of every stage (the paper: weight 0.03, targets 6, or 3 and 3), and more terms."""
+
+    target_ratios: tuple[float, ...] = ()
+    """N of every stage that learns where to cut, outermost first: positions per chunk that are aimed at. Left out: the
+    paper's for the model's number of stages."""
+    ratio_loss_weight: float = 0.03
+    start_target_ratios: tuple[float, ...] | None = None
+    """Where the targets start, to ramp linearly to `target_ratios`; None: there from the start."""
+    start_ratio_loss_weight: float | None = None
+    """Where the weight starts; None: there from the start."""
+    ramp: float = 0.0
+    """Fraction of the run over which both ramp."""
+    ramp_steps: int | None = None
+    """Steps over which both ramp, in place of the fraction."""
+    statistics: Literal["rank", "global"] = "rank"
+    """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
+    terms: tuple[dict[str, Any], ...] = ()
+    """Terms added to the loss: `[[loss.terms]]` with a name, a weight and the term's own keys."""
+
+    def __post_init__(self) -> None:
+        for key in ("target_ratios", "start_target_ratios"):
+            if not all(ratio > 1 for ratio in getattr(self, key) or ()):
+                raise ConfigError(f"loss.{key}: must be above 1, got {getattr(self, key)}")
+        if self.start_target_ratios is not None and len(self.start_target_ratios) != len(self.target_ratios):
+            raise ConfigError("loss.start_target_ratios: must have as many entries as target_ratios")
+        if not self.ratio_loss_weight >= 0:
+            raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
+        if not 0 <= self.ramp <= 1:
+            raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
+        if (self.ramp_steps or 0) < 0:
+            raise ConfigError(f"loss.ramp_steps: must be 0 or more, got {self.ramp_steps}")
+        parse_terms(self.terms)
+        if self.statistics not in ("rank", "global"):
+            raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
+
+    @property
+    def ramps(self) -> bool:
+        """Whether anything changes over the run."""
+        return self.start_target_ratios is not None or self.start_ratio_loss_weight is not None
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The run itself."""
+
+    directory: str
+    """Where everything is written; an existing run there is resumed."""
+    num_steps: int | None = None
+    """Optimizer updates in all."""
+    minutes: float | None = None
+    """Instead: how long the run may take in all, to the last checkpoint; the number of updates follows from it."""
+    seed: int = 0
+    """Of the weights; the order of the data has its own seed."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16: autocast with float32 weights. auto: bfloat16 where the machine has instructions for its products."""
+    accumulation: int = 1
+    """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
+    activation_checkpointing: bool = False
+    """Recompute blocks in the backward pass instead of keeping their activations: less memory, a third more time."""
+    max_skipped_in_a_row: int = 10
+    """Updates whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
+
+    def __post_init__(self) -> None:
+        if not self.directory:
+            raise ConfigError("run.directory: must name a folder")
+        if (self.num_steps is None) == (self.minutes is None):
+            both = ", not both" if self.minutes is not None else ""
+            raise ConfigError(f"run: give either num_steps or minutes{both}")
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise ConfigError(f"run.minutes: must be above 0, got {self.minutes}")
+        for key in ("num_steps", "accumulation", "max_skipped_in_a_row"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                raise ConfigError(f"run.{key}: must be at least 1, got {getattr(self, key)}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"run.precision: must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Bits per byte on held-out documents, and a sample, now and then. No sources and nothing held out: none."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    hold_out: float = 0.0
+    """Instead: the fraction of the documents of `data.sources`, by a hash of each, that is not trained on but kept for
+    this."""
+    every: int = 1000
+    """Steps between two validations; the last step always has one."""
+    max_bytes: int = 1_000_000
+    """Stop reading documents after so many bytes."""
+    context: int = 8192
+    """Bytes a piece; pieces of a document carry their state, so no context is lost."""
+    sample_prompt: str = ""
+    """The beginning of the text sampled after each validation."""
+    sample_bytes: int = 200
+    """Length of that sample; 0: none."""
+
+    def __post_init__(self) -> None:
+        for key in ("every", "max_bytes", "context"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"validation.{key}: must be at least 1, got {getattr(self, key)}")
+        if not 0 <= self.hold_out < 1:
+            raise ConfigError(f"validation.hold_out: must lie in 0 .. 1, below 1, got {self.hold_out}")
+        if self.hold_out and self.sources:
+            raise ConfigError("validation: give either sources or hold_out (a fraction of data.sources), not both")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to measure."""
+        return bool(self.sources or self.hold_out)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Checkpoints are complete: model, optimizer, position in the data, random states."""
+
+    every: int = 1000
+    """Steps between two checkpoints; the last step, a new best validation, SIGTERM and Ctrl-C always write one."""
+    keep: int = 2
+    """The newest so many are kept, and the one of the best validation."""
+    before_decay: bool = True
+    """Write one at the start of the decay as well (wsd) and keep it: a longer run can go on from it."""
+
+    def __post_init__(self) -> None:
+        for key in ("every", "keep"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"checkpoints.{key}: must be at least 1, got {getattr(self, key)}")
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """`metrics.jsonl` is always written; trackers are additional."""
+
+    every: int = 10
+    """Steps between two records."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    project: str = "hnet-lm"
+    """Project name at wandb and trackio."""
+    report: bool = True
+    """Whether `report.md` and `loss.png` are written when the run ends or is stopped."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"logging.every: must be at least 1, got {self.every}")
+        for tracker in self.trackers:
+            if tracker not in ("tensorboard", "wandb", "trackio"):
+                raise ConfigError(f"logging.trackers: 'tensorboard', 'wandb' or 'trackio', got {tracker!r}")
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """How the ranks that torchrun started share the work."""
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every rank has the whole model. fsdp: weights, gradients and optimizer are sharded (FSDP2)."""
+
+    def __post_init__(self) -> None:
+        if self.strategy not in ("ddp", "fsdp"):
+            raise ConfigError(f"distributed.strategy: must be 'ddp' or 'fsdp', got {self.strategy!r}")
