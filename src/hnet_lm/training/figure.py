@@ -44,7 +44,8 @@ def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[f
         (line,) = ratio_axes.plot(seen, [1 / fraction for fraction in fractions], label=f"stage {stage}")
         ratio_axes.axhline(target, color=line.get_color(), linestyle=":", label=f"target {target:g}")
     ratio_axes.set(xlabel="megabytes of text", ylabel="bytes per chunk", ylim=(0, 2.5 * target))
-    ratio_axes.legend()
+    if target_ratios:
+        ratio_axes.legend()
     for axes in (loss_axes, ratio_axes):
         axes.grid(alpha=0.3)
     picture = io.BytesIO()
