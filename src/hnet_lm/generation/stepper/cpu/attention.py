@@ -21,13 +21,15 @@ from hnet_lm.ops.attention import PagedKVState
 from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
 from hnet_lm.ops.compiled.exponential import exp
 from hnet_lm.ops.compiled.jit import compiled
-from hnet_lm.ops.compiled.memory import ONE, address_of, array_at, row_slice, scratch
+from hnet_lm.ops.compiled.memory import ONE, address_of, array_at, prefetch, row_slice, scratch
 from hnet_lm.ops.rotary import BASE
 
 MAX_HEAD_DIM = 1024
 """For which there is scratch."""
 POSITIONS = 32
 """Whose scores are computed at a time."""
+PREFETCHED = 8
+"""Positions between the key that is read and the one that is fetched: a head's keys are not contiguous."""
 
 
 def add_attention(
@@ -151,6 +153,8 @@ def _attend(q, total, keys, values, num_positions, head_dim, highest, weights):
         before = highest
         for i in range(num_scores):
             key, score = row_slice(keys, first + i, 0, head_dim), one * 0
+            prefetch(address_of(row_slice(keys, first + i + PREFETCHED, 0, head_dim)), head_dim * key.itemsize)
+            prefetch(address_of(row_slice(values, first + i, 0, head_dim)), head_dim * key.itemsize)
             for j in range(head_dim):
                 score += q[j] * widened(key[j])
             scores[i] = score * factor

@@ -26,6 +26,8 @@ MAX_LANES = 1024
 """Numbers of a row of a state that are updated at a time."""
 STATE_ROWS = 4
 """Rows of a state that are updated at a time."""
+MANY_ROWS = 8
+"""Rows from which on threads share rows and not heads: memory is read faster where a whole state is contiguous."""
 
 
 def add_mamba2(
@@ -51,7 +53,9 @@ def add_mamba2(
     arguments = (rows.slots, d_inner, d_conv, length, width, projection, taps, bias, past, xBC)
     program.add(convolution_task(dtype), rows, arguments, Shape(items_per_row=1, work=4 * width * d_conv))
     arguments = (rows.slots, d_inner, n, h, length, projection, xBC, dt_bias, A_log, D, ssm, y)
-    program.add(state_space_task(dtype), rows, arguments, Shape(items_per_row=h, work=2 * n * d_inner // h))
+    shape = Shape(items_per_row=h, work=2 * n * d_inner // h)
+    program.add(state_space_task(dtype), rows, arguments, shape._replace(most_rows=MANY_ROWS - 1))
+    program.add(state_space_task(dtype), rows, arguments, shape._replace(fewest_rows=MANY_ROWS, granule=h))
     arguments = (d_inner, length, projection, norm_weight, float_bits(mixer.norm.eps), y)
     program.add(gated_norm_task(dtype), rows, arguments, Shape(items_per_row=1, work=8 * d_inner))
     add_product(program, rows, f"{name}.out_proj.weight", mixer.out_proj, y, result, total)
