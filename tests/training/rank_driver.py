@@ -25,10 +25,11 @@ from hnet_lm.losses import RatioLoss
 from hnet_lm.model.block import Block
 from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.distributed import Ranks, distribute, ranks
+from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.loop import train
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
 from hnet_lm.training.sections import DistributedConfig
+from hnet_lm.training.sharding import distribute
 from hnet_lm.training.step import StepFigures, update
 
 HANGS_AFTER = 120  # seconds an item may take; then every rank prints where it is

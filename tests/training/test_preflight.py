@@ -53,7 +53,7 @@ def test_every_source_is_rehearsed_even_where_the_first_fills_the_measure(tmp_pa
     (tmp_path / "more.jsonl").write_text('{"text": ""}\n{"text": "second"}\n')
     sources = [{"path": str(held_out)}, {"path": str(tmp_path / "more.jsonl")}]
     config = run_config(tmp_path, validation=validated(tmp_path, sources=sources, max_bytes=5))
-    validator = Validator(build(config, ALONE).model, config, ALONE.device, torch.float32)
+    validator = Validator(build(config, ALONE).model, config, ALONE, torch.float32)
     measured = validator._measure
     validator._measure = lambda texts: measured([seen.append(text) or text for text in texts])
     validator.rehearse()

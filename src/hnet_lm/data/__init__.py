@@ -18,7 +18,7 @@ from hnet_lm.data.parts import Document, FileRequest, Part, Position
 
 if TYPE_CHECKING:
     from hnet_lm.data.batch import IGNORE_INDEX, Batch
-    from hnet_lm.data.loader import DataLoader
+    from hnet_lm.data.loader import DataLoader, whole_state
     from hnet_lm.data.tokenized import open_byte_pairs, open_loader
     from hnet_lm.data.validation import documents, one_pass
 
@@ -40,6 +40,7 @@ __all__ = [
     "one_pass",
     "open_byte_pairs",
     "open_loader",
+    "whole_state",
 ]
 
 _MODULE_OF = {
@@ -50,6 +51,7 @@ _MODULE_OF = {
     "open_byte_pairs": "tokenized",
     "open_loader": "tokenized",
     "one_pass": "validation",
+    "whole_state": "loader",
 }
 
 

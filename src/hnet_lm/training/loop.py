@@ -78,7 +78,7 @@ def _train(
     try:
         with waiting("reading the newest checkpoint", reporter.say):
             resume(run, reporter, allow_changes)
-        validator = Validator(run.model, run.config, run.ranks.device, run.precision, reporter.say)
+        validator = Validator(run.model, run.config, run.ranks, run.precision, reporter.say)
         updates = run.micro_batches()
         pace = None if run.asked.run.minutes is None else Pace(run.asked)
         if not run.is_finished:
@@ -228,16 +228,12 @@ def _timed(pace: Pace | None, what: Literal["validation", "checkpoint"]) -> Abst
 
 def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: Reporter) -> None:
     """Measure held-out text. If that fails on any rank, all save this step before the error goes on."""
-    measured = failure = None
     try:
         with run.averaged():
             measured = validator.measure()
-    except Exception as error:  # of any kind: the other ranks wait, and hear of it first
-        failure = error
-    (num_failed,) = run.ranks.sum_of(failure is not None)
-    if measured is None or num_failed:
+    except Exception:  # of any kind, and on every rank
         _keep_step(run, reporter)
-        raise failure or TrainingError("the validation failed on another rank")
+        raise
     state = run.state
     if state.best_bits_per_byte is None or measured.bits_per_byte < state.best_bits_per_byte:
         state.best_bits_per_byte, state.best_step = measured.bits_per_byte, state.step
