@@ -1,4 +1,4 @@
-"""A dataset of the hub is read in its shards: each rank reads what it keeps, counted in bytes, and no rank a row twice."""
+"""A hub dataset is read in its shards: a rank reads what it keeps, counted in bytes, and no row comes twice."""
 
 import json
 import random

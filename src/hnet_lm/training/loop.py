@@ -22,6 +22,7 @@ from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
+from hnet_lm.training.machine import float32_products
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker
 from hnet_lm.training.optimizer import set_learning_rate
 from hnet_lm.training.plan import Pace
@@ -59,6 +60,7 @@ def train(
             at_work.enter_context(folder)
 
         group.on_first(enter)
+        at_work.enter_context(float32_products(config.run.tf32))
         for line in folder.history():
             reporter.say(line, "yellow")
         return _train(config, group, began, folder, reporter, signals, allow_changes)
@@ -148,7 +150,7 @@ def _run(
 ) -> bool:
     """The loop; whether a signal ended it, on this rank or another."""
     config, state = run.config, run.state
-    recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
+    recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks, tf32=config.run.tf32)
     added_terms = parse_terms(config.loss.terms)
     health = RouterHealth(config.target_ratios(run.model.config))
     if run.validation_is_due:  # something kept it from being made before this step was saved

@@ -74,9 +74,15 @@ def _row(bound: tuple[int, bool], num_rows: int | None) -> int:
 
 
 def num_shards(config: SourceConfig) -> int:
-    """How many parts the split is read in; rows of a split, which are counted over all parts, are one."""
+    """How many parts the split is read in; rows of a split, which are counted over all parts, are one.
+
+    One, too, where it cannot be opened: whoever reads it says why, or skips it.
+    """
     part = RowSlice.read(config.split)
-    return 1 if part.is_slice else _open(config.path, config.subset, part.split, config.field).num_shards
+    try:
+        return 1 if part.is_slice else _open(config.path, config.subset, part.split, config.field).num_shards
+    except DataError:
+        return 1
 
 
 def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
