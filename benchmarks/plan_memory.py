@@ -2,9 +2,10 @@
 
     python benchmarks/plan_memory.py [--output FILE.json]
 
-Each configuration is a process of its own that makes two updates: the second one has moments. Measured is the peak of its resident
-memory from before the model to after the updates, as Linux counts it (VmHWM, reset through /proc/self/clear_refs). Each
-tensor is mapped by itself (MALLOC_MMAP_THRESHOLD_), so that memory which is freed is not counted.
+Each configuration is a process of its own that makes two updates: the second one has moments. Measured is the peak of
+its resident memory from before the model to after the updates, as Linux counts it (VmHWM, reset through
+/proc/self/clear_refs). Each tensor is mapped by itself (MALLOC_MMAP_THRESHOLD_), so that memory which is freed is not
+counted.
 """
 
 import argparse

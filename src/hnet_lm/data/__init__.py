@@ -11,7 +11,7 @@ What needs torch is imported on first use: worker processes and command lines th
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hnet_lm.data.config import DATA_FORMATS, DataConfig, FastaConfig, SourceConfig
+from hnet_lm.data.config import DATA_FORMATS, CurriculumConfig, DataConfig, FastaConfig, SourceConfig
 from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.packed import ORIGIN_COLUMNS
 from hnet_lm.data.parts import Document, FileRequest, Part, Position
@@ -27,6 +27,7 @@ __all__ = [
     "IGNORE_INDEX",
     "ORIGIN_COLUMNS",
     "Batch",
+    "CurriculumConfig",
     "DataConfig",
     "DataFormat",
     "DataLoader",

@@ -126,6 +126,9 @@ class DataLoader:
             {key: value for key, value in source.items() if value or key != "prompt_field"}
             for source in order["sources"]
         ]
+        order["curriculum"] = [[phase.from_positions, list(phase.weights)] for phase in self.config.curriculum]
+        if not self.config.curriculum:  # as in states of earlier versions
+            del order["curriculum"]
         held_out = {HOLD_OUT: self._split.fraction} if self._split.fraction else {}
         return {key: value for key, value in order.items() if key not in NOT_OF_THE_ORDER} | {
             "vocab_size": self.vocab_size,

@@ -90,7 +90,7 @@ def footprint(
     kept, working = (inputs, [2 * each for each in held]) if recomputes else (held, held)
     always = WIDE * (sizes.share + sizes.moments_share + sizes.averages_share) + gathered
     travelling = _backward_peak(
-        blocks, kept, held, around, 0 if accumulates else WIDE / (num_ranks if is_sharded else 1)
+        blocks, kept, working, around, 0 if accumulates else WIDE / (num_ranks if is_sharded else 1)
     )
     peak = always + (gradients if accumulates else 0) + travelling
     streams = run.data.streams // gcd(run.data.streams, num_ranks)
