@@ -151,6 +151,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, num_ranks in (("alone", 1), ("ddp", 2)):
         run = {"accumulation": 3 - num_ranks}
         plan.run(f"{name}_muon", num_ranks, "ddp", run=run, optimizer={"name": "muon", "lr": 2e-3, "eps": 1e-4})
+    in_background = {"every": 1, "background": True}
+    for strategy in STRATEGIES:
+        plan.run(f"{strategy}_background", 2, strategy, checkpoints=in_background)
+        plan.run(f"{strategy}_background_to_1", 1, "ddp", copy_from=f"{strategy}_background")
     plan.run("ddp_minutes", 2, "ddp", run={"num_steps": None, "minutes": 0.01})
     plan.add("types_in_blocks", 2, output=str(folder / "types.json"))
     in_bfloat16 = {"num_steps": LONG_STEPS, "precision": "bfloat16"}
@@ -195,6 +199,13 @@ def test_saved_with_two_ranks_and_resumed_with_others(folder: Path, change: str,
     run = folder / f"{change}_{num_ranks}"
     assert list(losses(run)) == list(range(1, RESUMED_STEPS + 1))
     assert_same_run(run, folder / f"alone_to_{num_ranks}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_checkpoints_of_ranks_written_in_the_background(folder: Path, strategy: str) -> None:
+    """One for each step, written while the next one is made; the last one is as good as any to go on from."""
+    assert_same_run(folder / f"{strategy}_background", folder / "alone_1_2")
+    assert_same_run(folder / f"{strategy}_background_to_1", folder / "alone_to_1")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

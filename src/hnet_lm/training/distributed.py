@@ -27,6 +27,8 @@ class Ranks:
     rank: int
     num_ranks: int
     device: torch.device
+    background: dist.ProcessGroup | None = None
+    """In which threads of the ranks meet that write checkpoints."""
 
     @property
     def is_first(self) -> bool:
@@ -97,7 +99,7 @@ def ranks() -> Iterator[Ranks]:
         first_line = str(error).partition("\n")[0]
         raise TrainingError(f"the {num_ranks} ranks could not meet; start them with torchrun: {first_line}") from error
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, dist.new_group(backend="gloo"))
     finally:
         # DDP must go before the group: as its last holder it would wait for the group's threads with Python's lock
         # held, which they may want. Its hooks are reference cycles, so going takes a collection.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
-from hnet_lm.losses import RatioLoss, parse_terms
+from hnet_lm.losses import parse_terms
 from hnet_lm.tables import to_table
 from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.checkpoints import publish
@@ -30,7 +30,8 @@ from hnet_lm.training.preflight import check_run, check_sources_of_weights
 from hnet_lm.training.progress import Reporter, Silent, waiting
 from hnet_lm.training.records import Recorder
 from hnet_lm.training.report import write_report
-from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, save
+from hnet_lm.training.resuming import resume
+from hnet_lm.training.run import Run, TrainState, build, directory_of, finish_saving, save
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.signals import StopSignals
 from hnet_lm.training.step import StepResult, boundary_fractions, update
@@ -91,12 +92,13 @@ def _train(
             updates = itertools.chain([first], updates)
             if pace is not None:
                 with waiting("measuring updates", reporter.say):
-                    plan_length(run, pace, lambda: _try_update(run, first))
+                    plan_length(run, pace, first)
         log = _begin(run, folder, reporter)
         with contextlib.nullcontext() if log is None else log:
             reporter.start(run.state.step, run.config.num_steps)
             try:
                 stopped = _run(run, log, updates, validator, reporter, signals, pace)
+                finish_saving(run)
             finally:
                 reporter.close()
         if run.config.logging.report:
@@ -104,7 +106,7 @@ def _train(
     except CannotWrite as error:
         raise TrainingError(f"{error}; {run.standing()}") from error
     finally:
-        run.loader.close()
+        run.close()
     run.state.num_steps = run.config.num_steps
     if stopped:
         reporter.say(f"stopped and saved at step {run.state.step}; the same command goes on from there", "yellow")
@@ -216,14 +218,6 @@ def _run(
     return False
 
 
-def _try_update(run: Run, batches: list[Batch]) -> None:
-    """An update as those of the run will be, to see how long it takes."""
-    loss, max_grad_norm = run.config.loss, run.config.optimizer.max_grad_norm
-    ratio = RatioLoss(loss.target_ratios, loss.statistics == "global", weight=loss.ratio_loss_weight)
-    terms = [ratio, *parse_terms(loss.terms)]
-    update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks)
-
-
 def _timed(pace: Pace | None, what: Literal["validation", "checkpoint"]) -> AbstractContextManager[None]:
     return contextlib.nullcontext() if pace is None else pace.timed(what)
 
@@ -266,6 +260,7 @@ def _keep_step(run: Run, reporter: Reporter) -> None:
         return
     try:
         path = save(run)
+        finish_saving(run)
     except CannotWrite as error:
         reporter.say(f"step {run.state.step} could not be saved: {error}", "yellow")
     else:

@@ -17,9 +17,9 @@ from torch.distributed.tensor import DTensor
 
 from hnet_lm import checkpoint
 from hnet_lm.training.averages import AVERAGES, AveragedWeights
-from hnet_lm.training.checkpoints import as_torch_takes, no_warning_of_one_rank
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.muon import Optimizer
+from hnet_lm.training.saving import as_torch_takes, no_warning_of_one_rank
 
 
 def restore(

@@ -152,6 +152,8 @@ class CheckpointConfig:
     """Steps between two checkpoints; the last step, a new best validation, SIGTERM and Ctrl-C always write one."""
     keep: int = 2
     """The newest so many are kept, and the one of the best validation."""
+    background: bool = False
+    """Write them while the run goes on, from copies in the memory of the host."""
     before_decay: bool = True
     """Write one at the start of the decay as well (wsd) and keep it: a longer run can go on from it."""
 
