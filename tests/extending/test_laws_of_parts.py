@@ -30,6 +30,7 @@ def test_built_in_chunkers(name: str) -> None:
 TERMS: dict[str, dict[str, Any]] = {
     "ratio": {"target_ratios": [3.0, 2.0]},
     "cab": {},
+    "entropy": {"target_ratio": 3.0},
     "hinge": {"target_ratio": 3.0, "stage": 1},
     "rate_control": {"target_ratio": 3.0},
 }
