@@ -36,7 +36,7 @@ TERMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", LOSS_TERMS)
+@pytest.mark.parametrize("name", list(LOSS_TERMS))
 def test_built_in_loss_terms(name: str) -> None:
     check_loss_term(LOSS_TERMS.parse({"name": name, **TERMS[name]}, "loss.terms"))
 
