@@ -26,15 +26,12 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
 )
 
 from hnet_lm import checkpoint
@@ -105,8 +102,8 @@ class CheckpointStore:
                 with averages.in_place():
                     averaged = get_model_state_dict(model, options=whole)
                     averaged = {name: weight.clone() for name, weight in cast(dict[str, Tensor], averaged).items()}
-            moments = {"state": get_optimizer_state_dict(model, _for_torch(optimizer))["state"]}
-            with _writing(final), _no_warning_of_one_rank():
+            moments = {"state": get_optimizer_state_dict(model, as_torch_takes(optimizer))["state"]}
+            with _writing(final), no_warning_of_one_rank():
                 state_dict_saver.save(moments, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
             self.ranks.on_first(finish)
         except CannotWrite:
@@ -116,17 +113,24 @@ class CheckpointStore:
         return final
 
     def newest(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that is whole, and a line about each newer one that is not.
+        """The newest checkpoint that is whole, and a line about each newer one that is not. The first rank alone reads
+        them through; all ranks call this together.
 
         Raises TrainingError where a file cannot be read at all: it may be whole, and must not be taken for damaged.
         """
-        damaged = []
-        for path in reversed(self.all()):
-            fault = find_damage(path)
-            if fault is None:
-                return path, damaged
-            damaged.append(f"checkpoint {path} is damaged ({fault}); using the one before")
-        return None, damaged
+        damaged: list[str] = []
+        whole: list[Path] = []
+
+        def find() -> None:
+            for path in reversed(self.all()):
+                fault = find_damage(path)
+                if fault is None:
+                    whole.append(path)
+                    return
+                damaged.append(f"checkpoint {path} is damaged ({fault}); using the one before")
+
+        self.ranks.on_first(find)
+        return self.ranks.from_first((next(iter(whole), None), damaged))
 
     def all(self) -> list[Path]:
         return sorted(self.directory.glob(STEP_FOLDERS))
@@ -167,46 +171,8 @@ def read_trainer(path: Path) -> dict[str, Any]:
     return json.loads((path / "trainer.json").read_text())
 
 
-def restore(
-    path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks, averages: AveragedWeights | None = None
-) -> None:
-    """Load weights, optimizer and random states into what `distribute` made, for however many ranks there are.
-
-    Averages begin with the weights where the checkpoint has none.
-    """
-    if averages is not None and (path / AVERAGES).exists():
-        averaged = cast(dict[str, Any], checkpoint.read_weights(path, AVERAGES))
-        set_model_state_dict(model, averaged, options=StateDictOptions(full_state_dict=True))
-        averages.begin()
-    weights = cast(dict[str, Any], checkpoint.read_weights(path))
-    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
-    if averages is not None and not (path / AVERAGES).exists():
-        averages.begin()
-    _restore_moments(path / "optimizer", model, optimizer, ranks)
-    random = torch.load(path / "random.pt", weights_only=True)
-    torch.set_rng_state(random["cpu"])
-    if ranks.device.type == "cuda" and random["cuda"] is not None:
-        torch.cuda.set_rng_state(random["cuda"])
-
-
-def _restore_moments(path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks) -> None:
-    """Load the optimizer's moments. A parameter that had none, as a frozen one or of skipped updates, has none now."""
-    saved = FileSystemReader(path).read_metadata().state_dict_metadata
-    fresh = cast(dict[str, Any], get_optimizer_state_dict(model, _for_torch(optimizer)))
-    moments = {
-        name: values
-        for name, values in fresh["state"].items()
-        if all(f"state.{name}.{moment}" in saved for moment in values)
-    }
-    if moments:
-        with _no_warning_of_one_rank():
-            state_dict_loader.load({"state": moments}, checkpoint_id=path, no_dist=ranks.num_ranks == 1)
-    found = {"state": moments, "param_groups": fresh["param_groups"]}
-    set_optimizer_state_dict(model, _for_torch(optimizer), found, options=StateDictOptions(strict=False))
-
-
-def _for_torch(optimizer: Optimizer) -> Any:
-    """As torch.distributed.checkpoint takes it: one, or several that are iterated over."""
+def as_torch_takes(optimizer: Optimizer) -> Any:
+    """The optimizer for torch.distributed.checkpoint: one, or several that are iterated over."""
     return optimizers_of(optimizer) if isinstance(optimizer, MuonWithAdamW) else optimizer
 
 
@@ -272,7 +238,7 @@ def _error_of_the_system(error: BaseException | None) -> OSError | None:
 
 
 @contextlib.contextmanager
-def _no_warning_of_one_rank() -> Iterator[None]:
+def no_warning_of_one_rank() -> Iterator[None]:
     """torch warns where there is no process group; a run of one rank means to have none."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)

@@ -22,6 +22,7 @@ from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
+from hnet_lm.training.machine import float32_products
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker
 from hnet_lm.training.optimizer import set_learning_rate
 from hnet_lm.training.plan import Pace
@@ -59,6 +60,7 @@ def train(
             at_work.enter_context(folder)
 
         group.on_first(enter)
+        at_work.enter_context(float32_products(config.run.tf32))
         for line in folder.history():
             reporter.say(line, "yellow")
         return _train(config, group, began, folder, reporter, signals, allow_changes)
@@ -78,7 +80,7 @@ def _train(
     try:
         with waiting("reading the newest checkpoint", reporter.say):
             resume(run, reporter, allow_changes)
-        validator = Validator(run.model, run.config, run.ranks.device, run.precision, reporter.say)
+        validator = Validator(run.model, run.config, run.ranks, run.precision, reporter.say)
         updates = run.micro_batches()
         pace = None if run.asked.run.minutes is None else Pace(run.asked)
         if not run.is_finished:
@@ -148,7 +150,7 @@ def _run(
 ) -> bool:
     """The loop; whether a signal ended it, on this rank or another."""
     config, state = run.config, run.state
-    recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
+    recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks, tf32=config.run.tf32)
     added_terms = parse_terms(config.loss.terms)
     health = RouterHealth(config.target_ratios(run.model.config))
     if run.validation_is_due:  # something kept it from being made before this step was saved
@@ -228,16 +230,12 @@ def _timed(pace: Pace | None, what: Literal["validation", "checkpoint"]) -> Abst
 
 def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: Reporter) -> None:
     """Measure held-out text. If that fails on any rank, all save this step before the error goes on."""
-    measured = failure = None
     try:
         with run.averaged():
             measured = validator.measure()
-    except Exception as error:  # of any kind: the other ranks wait, and hear of it first
-        failure = error
-    (num_failed,) = run.ranks.sum_of(failure is not None)
-    if measured is None or num_failed:
+    except Exception:  # of any kind, and on every rank
         _keep_step(run, reporter)
-        raise failure or TrainingError("the validation failed on another rank")
+        raise
     state = run.state
     if state.best_bits_per_byte is None or measured.bits_per_byte < state.best_bits_per_byte:
         state.best_bits_per_byte, state.best_step = measured.bits_per_byte, state.step

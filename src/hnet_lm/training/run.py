@@ -11,27 +11,24 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from hnet_lm import checkpoint
-from hnet_lm.config import HNetConfig
-from hnet_lm.data import Batch
+from hnet_lm.data import Batch, whole_state
 from hnet_lm.data.tokenized import Loader, open_loader
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.tables import to_table
-from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.averages import AveragedWeights
 from hnet_lm.training.changes import cannot_change, completed, differences
-from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
+from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.distributed import Ranks, distribute
+from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
-from hnet_lm.training.freezing import freeze
-from hnet_lm.training.machine import choose_precision
 from hnet_lm.training.muon import Optimizer
 from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.plan import Plan
 from hnet_lm.training.progress import Reporter
+from hnet_lm.training.restoring import restore
 from hnet_lm.training.run_folder import CHECKPOINTS, STEP_FOLDERS
+from hnet_lm.training.start import open_model
 from hnet_lm.training.step import StepResult
 
 
@@ -101,7 +98,7 @@ class Run:
     store: CheckpointStore
     state: TrainState
     position: dict[str, Any]
-    """In the data, after the last update; the loader may have read further."""
+    """In the data, after the last update, as far as this rank knows it; the loader may have read further."""
     began: float
     """When this process began to work at it, by the monotonic clock."""
     last_good: Path | None = None
@@ -188,17 +185,8 @@ def directory_of(config: RunConfig) -> Path:
 def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
     """Model, optimizer and data of a run that has not begun; its time counts from `began`, or from now."""
     config = asked
-    precision = group.from_first(choose_precision(config.run.precision, group.device))
-    torch.manual_seed(config.run.seed)
-    model = _make_model(config)
+    model, network, precision = open_model(config, group)
     config = asked.for_model(model.config)
-    if config.optimizer.name == "muon" and config.distributed.strategy == "fsdp" and group.num_ranks > 1:
-        raise ConfigError("optimizer.name: 'muon' needs whole matrices; take distributed.strategy 'ddp'")
-    freeze(model, config.model.freeze)
-    if config.run.activation_checkpointing:
-        recompute_blocks(model)
-    model.to(group.device)
-    network = distribute(model, config.distributed, group, precision)
     loader = open_loader(
         config.data,
         vocab_size=model.config.vocab_size,
@@ -252,7 +240,7 @@ def save(run: Run) -> Path:
         "step": run.state.step,
         "best_step": run.state.best_step,
         "state": asdict(run.state),
-        "loader": run.position,
+        "loader": whole_state(run.ranks.gathered(run.position)),
         "precision": str(run.precision).removeprefix("torch."),
         "config": _identity(run),
     }
@@ -261,15 +249,6 @@ def save(run: Run) -> Path:
     run.ranks.on_first(lambda: publish(path, run.directory))
     run.ranks.on_first(lambda: run.store.prune(path, (run.state.best_step, run.state.decay_step)))
     return path
-
-
-def _make_model(config: RunConfig) -> HNetLM:
-    if config.model.init_from:
-        return checkpoint.load(config.model.init_from, dtype=torch.float32)
-    model = HNetLM(HNetConfig.load(config.model.config))
-    if config.model.byte_model:
-        model.load_byte_model(checkpoint.load(config.model.byte_model, dtype=torch.float32))
-    return model
 
 
 def _identity(run: Run) -> dict[str, Any]:

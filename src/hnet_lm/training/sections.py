@@ -86,6 +86,8 @@ class LoopConfig:
     """Of the weights; the order of the data has its own seed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16: autocast with float32 weights. auto: bfloat16 where the machine has instructions for its products."""
+    tf32: bool = False
+    """On CUDA, products that stay in float32 are made in TF32: 10 bits of mantissa, several times as fast."""
     accumulation: int = 1
     """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
     activation_checkpointing: bool = False

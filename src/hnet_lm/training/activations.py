@@ -1,0 +1,126 @@
+"""Bytes that the backward pass keeps of every position, found without computing anything.
+
+Each kind of block is run on fake tensors of the real sizes and types, and what autograd saves is counted; what a block
+keeps whatever the number of positions (weights that autocast rounded) is left out. Around the blocks, what the rest of
+the model keeps (norms, routing, chunking, head and loss) is counted in a real pass of the model without its blocks,
+over a few positions. The ops are those of the CPU; others save about as much.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hnet_lm.config import HNetConfig
+from hnet_lm.layout import BlockKind, parse_layout
+from hnet_lm.losses import next_byte_loss
+from hnet_lm.model.block import Block
+from hnet_lm.model.isotropic import Isotropic
+from hnet_lm.sequences import Sequences
+from hnet_lm.weights import meta_model
+
+POSITIONS = 256
+"""Of the shorter of the two passes whose difference counts."""
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """What one block takes."""
+
+    stage: int
+    num_parameters: int
+    num_rounded: int
+    """Of the parameters, those of linear maps, which autocast rounds."""
+    bytes_per_position: float
+    """Kept for the backward pass."""
+    input_bytes: int
+    """Of a position of its input: what is kept where blocks are recomputed."""
+
+
+def block_costs(config: HNetConfig, precision: torch.dtype) -> list[BlockCost]:
+    """Every block, in the order of a forward pass."""
+    known: dict[tuple[int, BlockKind], BlockCost] = {}
+
+    def of_layout(stage: int, layout: str | None) -> Iterator[BlockCost]:
+        for kind in parse_layout(layout) if layout else ():
+            if (stage, kind) not in known:
+                known[stage, kind] = _block_cost(config, stage, kind, precision)
+            yield known[stage, kind]
+
+    def of_stage(stage: int) -> Iterator[BlockCost]:
+        this = config.stages[stage]
+        if this.is_innermost:
+            yield from of_layout(stage, this.main_network)
+        else:
+            yield from of_layout(stage, this.encoder)
+            yield from of_stage(stage + 1)
+            yield from of_layout(stage, this.decoder)
+
+    return list(of_stage(0))
+
+
+def _block_cost(config: HNetConfig, stage: int, kind: BlockKind, precision: torch.dtype) -> BlockCost:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        block = Block(kind, config.stages[stage], config.mamba2)
+        width = config.stages[stage].d_model
+
+        def run(num_positions: int) -> Tensor:
+            x = torch.randn(num_positions, width, requires_grad=True)
+            return block(x, Sequences.from_lengths([num_positions]))[0]
+
+        saved = _slope(run, precision)
+    maps = [module for module in block.modules() if isinstance(module, nn.Linear)]
+    return BlockCost(
+        stage,
+        sum(parameter.numel() for parameter in block.parameters()),
+        sum(parameter.numel() for module in maps for parameter in module.parameters()),
+        saved,
+        4 * width,
+    )
+
+
+def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> float:
+    """Of a position of the outermost stage, for all that is no block. The chunks of this pass are short."""
+    model = meta_model(config)
+    for module in model.modules():
+        if isinstance(module, Isotropic):
+            module.blocks = nn.ModuleList()
+    model.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(generator=generator)
+
+    def run(num_positions: int) -> Tensor:
+        ids = torch.randint(97, 123, (num_positions,), generator=generator)
+        out = model(ids, Sequences.from_lengths([num_positions]))
+        return next_byte_loss(out.logits, ids)
+
+    return _slope(run, precision)
+
+
+def _slope(run: Callable[[int], Tensor], precision: torch.dtype) -> float:
+    """Bytes saved for each further position."""
+    sizes = []
+    for num_positions in (POSITIONS, 2 * POSITIONS):
+        saved: dict[int, torch.UntypedStorage] = {}
+        with _saved_into(saved), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            run(num_positions)
+        sizes.append(sum(storage.nbytes() for storage in saved.values()))
+    return (sizes[1] - sizes[0]) / POSITIONS
+
+
+@contextmanager
+def _saved_into(saved: dict[int, torch.UntypedStorage]) -> Iterator[None]:
+    """Storages that autograd saves, each once."""
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
