@@ -21,6 +21,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times. " * 60
 END = "-- end --"

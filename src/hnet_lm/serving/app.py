@@ -47,6 +47,7 @@ def create_app(
     @asynccontextmanager
     async def run_models(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.callback(runners.forget)
             for runner in runners:
                 runner.start()
                 stack.push_async_callback(runner.stop)
