@@ -122,7 +122,7 @@ def _before(
     )  # fmt: skip
     initial = None if initial is None else initial.unsqueeze(1)
     before, final, _ = pass_states(update, decay, initial, first_block, reverse=reverse)
-    return before, final if initial is None else final.squeeze(1)
+    return before, x.new_empty(0) if final is None else final.squeeze(1)
 
 
 @torch.library.custom_op("hnet_lm::ema_scan_triton", mutates_args=())

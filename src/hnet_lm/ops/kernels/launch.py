@@ -5,7 +5,7 @@ other. That checks indices, masks and mathematics. It does not check races, type
 multiplies bfloat16 wrongly, so that type is refused there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 import triton
 from torch import Tensor
 from triton import knobs
-from triton.runtime import Autotuner
 
 IS_INTERPRETED: bool = knobs.runtime.interpret
 """Whether kernels of this process run in the interpreter; Triton asks when a kernel is defined."""
@@ -62,11 +61,23 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
     if _lists:
         _lists[-1].append(Launch(kernel, grid, arguments, options))
         return
-    if IS_INTERPRETED and isinstance(kernel, Autotuner):
-        options |= kernel.configs[0].kwargs
-        kernel = kernel.fn
     with torch.cuda.device_of(arguments[0]):  # does nothing for a tensor of the CPU
         kernel[grid](*arguments, **options)
+
+
+def tuned(*choices: tuple[int, int]) -> Callable[[Any], Any]:
+    """Of a kernel: the fastest of these numbers of warps and stages.
+
+    They are timed at the first launch with other constants or types, and the choice is kept on disk, in Triton's cache.
+    TRITON_PRINT_AUTOTUNING=1 prints it. A kernel is run several times then, so it must not add to what it writes.
+    """
+    configs = [triton.Config({}, num_warps=warps, num_stages=stages) for warps, stages in choices]
+
+    def decorated(kernel: Any) -> Any:
+        constants = [parameter.name for parameter in kernel.params if parameter.is_constexpr]
+        return triton.autotune(configs, key=constants, cache_results=True)(kernel)
+
+    return decorated if not IS_INTERPRETED else lambda kernel: kernel
 
 
 def tile(num_columns: int, most_rows: int = 32) -> dict[str, int]:

@@ -52,7 +52,7 @@ def pass_states(
     other: Float[Tensor, "k h width"] | None = None,
     *,
     reverse: bool = False,
-) -> tuple[Float[Tensor, "k h width"], Float[Tensor, "b h width"], Float[Tensor, "k h parts"]]:
+) -> tuple[Float[Tensor, "k h width"], Float[Tensor, "b h width"] | None, Float[Tensor, "k h parts"] | None]:
     """The state before each block, in the direction of time that is asked for, and the one behind each sequence.
 
     Without an initial state none comes out. With `other`, also parts of decay * (before . other) of each block and head.
@@ -61,12 +61,12 @@ def pass_states(
     columns = min(COLUMNS, triton.next_power_of_2(max(width, 1)))
     num_parts = ceil_div(width, columns)
     before = update.new_empty(update.shape)
-    final = update.new_empty(0) if initial is None else update.new_empty(initial.shape)
-    product = update.new_empty((0,) if other is None else (*update.shape[:2], num_parts))
+    final = None if initial is None else update.new_empty(initial.shape)
+    product = None if other is None else update.new_empty(*update.shape[:2], num_parts)
     launch(
         _pass, (len(first_block) - 1, num_heads, num_parts), update, decay,
         update if initial is None else initial.contiguous(), update if other is None else other, first_block,
-        before, final, product, num_heads, width, num_parts,
+        before, update if final is None else final, update if product is None else product, num_heads, width, num_parts,
         HAS_INITIAL=initial is not None, HAS_OTHER=other is not None, REVERSE=reverse, COLUMNS=columns,
     )  # fmt: skip
     return before, final, product

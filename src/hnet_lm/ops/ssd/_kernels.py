@@ -17,14 +17,10 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
+from hnet_lm.ops.kernels.launch import tuned
+
 TILE = 64
 """Positions of a tile."""
-
-_tuned = triton.autotune(
-    configs=[triton.Config({}, num_warps=warps, num_stages=stages) for warps, stages in ((4, 2), (8, 2), (4, 3), (8, 3))],
-    key=["N", "P", "TILES", "PRECISION"],
-    cache_results=True,
-)
 
 
 @no_type_check  # of Python: Triton has types of its own
@@ -66,7 +62,7 @@ def _sum_of_tiles(totals_ptr, block, head, num_heads, low, high, TILES: tl.const
     return tl.sum(tl.where((tile >= low) & (tile < high), totals, 0), 0)
 
 
-@_tuned
+@tuned((4, 2), (4, 3), (8, 3))
 @triton.jit
 def block_states(
     left_ptr, rows_ptr, dt_ptr, A_ptr, first_row_ptr, num_rows_ptr, states_ptr, totals_ptr, decay_ptr,
@@ -104,10 +100,10 @@ def block_states(
     tl.store(at, state, mask=(n < num_states) & (p < head_dim))
 
 
-@_tuned
+@tuned((4, 1), (4, 2), (8, 3))
 @triton.jit
 def outputs(
-    left_ptr, right_ptr, rows_ptr, dt_ptr, A_ptr, D_ptr, state_ptr, x_ptr, first_row_ptr, num_rows_ptr,
+    left_ptr, right_ptr, rows_ptr, dt_ptr, A_ptr, D_ptr, totals_ptr, state_ptr, x_ptr, first_row_ptr, num_rows_ptr,
     out_ptr, grad_dt_ptr, grad_D_ptr, num_heads, head_dim, num_states, left_stride, right_stride, rows_stride, x_stride,
     REVERSE: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -124,9 +120,29 @@ def outputs(
     wide: tl.constexpr = A.dtype
     index = tl.arange(0, TILE)
     left = _tile(left_ptr, first, own, num_rows, left_stride, num_states, TILE, N)
-    right = _tile(right_ptr, first, own, num_rows, right_stride, num_states, TILE, N)
-    rows = _tile(rows_ptr + head * head_dim, first, own, num_rows, rows_stride, head_dim, TILE, P)
+    if REVERSE:
+        between = _sum_of_tiles(totals_ptr, block, head, num_heads, own + 1, TILES, TILES)
+    else:
+        between = _sum_of_tiles(totals_ptr, block, head, num_heads, 0, own, TILES)
+    state = _state(state_ptr, block, head, num_heads, num_states, head_dim, N, P).to(left.dtype)
+    result = tl.dot(left, state, input_precision=PRECISION, out_dtype=wide) * tl.exp(between)
+    between = A * 0
+    num_others = (num_rows + TILE - 1) // TILE - 1 - own if REVERSE else own
+    for i in range(num_others):
+        other = own + 1 + i if REVERSE else own - 1 - i
+        other_dt, other_until, other_after = _log_decays(dt_ptr, A, first, other, num_rows, head, num_heads, TILE)
+        right = _tile(right_ptr, first, other, num_rows, right_stride, num_states, TILE, N)
+        scores = tl.dot(left, tl.trans(right), input_precision=PRECISION, out_dtype=wide)
+        weight = tl.exp(other_until + between) if REVERSE else tl.exp(other_after + between) * other_dt
+        scores *= weight[None, :]
+        rows = _tile(rows_ptr + head * head_dim, first, other, num_rows, rows_stride, head_dim, TILE, P)
+        result = tl.dot(scores.to(rows.dtype), rows, result, input_precision=PRECISION, out_dtype=wide)
+        between += tl.sum(other_dt * A, 0)
+
     dt, until, after = _log_decays(dt_ptr, A, first, own, num_rows, head, num_heads, TILE)
+    decay = tl.exp(after) if REVERSE else tl.exp(until)
+    result *= decay[:, None]
+    right = _tile(right_ptr, first, own, num_rows, right_stride, num_states, TILE, N)
     scores = tl.dot(left, tl.trans(right), input_precision=PRECISION, out_dtype=wide)
     if REVERSE:
         seen, span = index[:, None] <= index[None, :], until[None, :] - until[:, None]
@@ -134,25 +150,8 @@ def outputs(
     else:
         seen, span = index[:, None] >= index[None, :], until[:, None] - until[None, :]
         scores *= tl.exp(tl.where(seen, span, float("-inf"))) * dt[None, :]
-    result = tl.dot(scores.to(rows.dtype), rows, input_precision=PRECISION, out_dtype=wide)
-
-    far = tl.zeros([TILE, P], dtype=wide)
-    between = A * 0
-    num_others = (num_rows + TILE - 1) // TILE - 1 - own if REVERSE else own
-    for i in range(num_others):
-        other = own + 1 + i if REVERSE else own - 1 - i
-        other_dt, other_until, other_after = _log_decays(dt_ptr, A, first, other, num_rows, head, num_heads, TILE)
-        right = _tile(right_ptr, first, other, num_rows, right_stride, num_states, TILE, N)
-        others = _tile(rows_ptr + head * head_dim, first, other, num_rows, rows_stride, head_dim, TILE, P)
-        scores = tl.dot(left, tl.trans(right), input_precision=PRECISION, out_dtype=wide)
-        weight = tl.exp(other_until + between) if REVERSE else tl.exp(other_after + between) * other_dt
-        scores *= weight[None, :]
-        far = tl.dot(scores.to(others.dtype), others, far, input_precision=PRECISION, out_dtype=wide)
-        between += tl.sum(other_dt * A, 0)
-    state = _state(state_ptr, block, head, num_heads, num_states, head_dim, N, P).to(left.dtype)
-    far += tl.dot(left, state, input_precision=PRECISION, out_dtype=wide) * tl.exp(between)
-    decay = tl.exp(after) if REVERSE else tl.exp(until)
-    result += far * decay[:, None]
+    rows = _tile(rows_ptr + head * head_dim, first, own, num_rows, rows_stride, head_dim, TILE, P)
+    result = tl.dot(scores.to(rows.dtype), rows, result, input_precision=PRECISION, out_dtype=wide)
 
     within = own * TILE + index
     out = result
@@ -167,7 +166,7 @@ def outputs(
     tl.store(at, out.to(rows.dtype), mask=(within < num_rows)[:, None] & (column < head_dim))
 
 
-@_tuned
+@tuned((8, 2), (8, 3))
 @triton.jit
 def score_gradients(
     C_ptr, B_ptr, grad_ptr, x_ptr, dt_ptr, A_ptr, totals_ptr, first_row_ptr, num_rows_ptr,
@@ -215,7 +214,7 @@ def score_gradients(
     tl.store(at, total.to(C.dtype))
 
 
-@_tuned
+@tuned((8, 2), (8, 3))
 @triton.jit
 def projection_gradients(
     rows_ptr, own_ptr, other_ptr, state_ptr, dt_ptr, A_ptr, totals_ptr, grad_scores_ptr, first_row_ptr, num_rows_ptr,
@@ -281,18 +280,20 @@ def decay_gradients(
     is_head = head < num_heads
     exists = (index < num_rows) & is_head
     at = (first + index) * num_heads + head
-    ends = tl.load(from_start_ptr + at, mask=exists, other=0)
+    # Summed in float64: where a position forgets everything nothing passes, and a large dt multiplies what is left.
+    ends = tl.load(from_start_ptr + at, mask=exists, other=0).to(tl.float64)
     for tile in range(TILES):
         beside = tile * num_positions.to(tl.int64) * num_heads + at
         ends += tl.load(row_sums_ptr + beside, mask=exists & (tile <= index // TILE), other=0)
         behind = exists & (tile >= index // TILE) & (tile * TILE + index * 0 < num_rows)
         ends -= tl.load(column_sums_ptr + beside, mask=behind, other=0)
-    begins = tl.load(to_end_ptr + at, mask=exists, other=0)
+    begins = tl.load(to_end_ptr + at, mask=exists, other=0).to(tl.float64)
     passes = tl.cumsum(ends, 0, reverse=True) + tl.cumsum(begins, 0) - begins
     for part in range(num_parts):
         through = through_ptr + (block * num_heads + head) * num_parts + part
         passes += tl.load(through, mask=is_head & (index * 0 < num_rows), other=0)
     dt = tl.load(dt_ptr + at, mask=exists, other=0)
+    passes = passes.to(dt.dtype)
     A = tl.load(A_ptr + head, mask=is_head, other=0)
     direct = tl.load(direct_ptr + at, mask=exists, other=0)
     tl.store(grad_dt_ptr + at, direct + A * passes, mask=exists)

@@ -29,7 +29,7 @@ BLOCK_SIZE, SMALL_BLOCK_SIZE = 256, 64
 """Positions of a block: of a state that is kept. Small ones where there are few positions to be parallel over."""
 FEW_POSITIONS = 4096
 MOST_STATES, MOST_HEAD_DIM = 256, 128
-HEADS = 16
+HEADS = 8
 """Heads of one program of the gradient to the decays."""
 
 
@@ -55,13 +55,13 @@ def ssd(
 
 def _sizes(x: Tensor, h: int, n: int, block_size: int) -> dict[str, Any]:
     """The numbers fixed at compilation."""
-    is_plain = torch.version.hip is not None or x.dtype == torch.float64
+    is_wide = x.dtype == torch.float32 and torch.version.hip is None
     return {
         "TILE": TILE,
         "TILES": block_size // TILE,
         "N": max(16, triton.next_power_of_2(n)),
         "P": max(16, triton.next_power_of_2(x.shape[1] // h)),
-        "PRECISION": "ieee" if is_plain else "tf32x3",  # of float32 products; narrower ones have but one
+        "PRECISION": "tf32x3" if is_wide else "ieee",
     }
 
 
@@ -95,10 +95,11 @@ def _ssd(
     before, final, _ = pass_states(states, decay, carried, first_block)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     launch(
-        outputs, (k * sizes["TILES"], h), C, B, x, dt, A, D, before, x, first_row, num_rows, y, dt, dt, h, p, n,
+        outputs, (k * sizes["TILES"], h), C, B, x, dt, A, D, totals, before, x, first_row, num_rows, y, dt, dt, h, p, n,
         C.stride(0), B.stride(0), x.stride(0), x.stride(0), REVERSE=False, **sizes,
     )  # fmt: skip
-    return y, final if initial is None else final.view(initial.shape), before, totals, decay
+    final = dt.new_empty(0) if final is None or initial is None else final.view(initial.shape)
+    return y, final, before, totals, decay
 
 
 @_ssd.register_fake
@@ -153,11 +154,12 @@ def _ssd_backward(
         grad_y.stride(0), REVERSE=True, **sizes,
     )  # fmt: skip
     carried = None if grad_final is None else grad_final.flatten(2)
-    behind, grad_initial, through = pass_states(added, decay, carried, table.first_block, before, reverse=True)
+    behind, grad_carried, through = pass_states(added, decay, carried, table.first_block, before, reverse=True)
+    assert through is not None
 
     grad_x, direct, grad_D = x.new_empty(x.shape), dt.new_empty(t, h), dt.new_empty(k * num_tiles, h)
     launch(
-        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, behind, x, first_row, num_rows, grad_x, direct, grad_D,
+        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, totals, behind, x, first_row, num_rows, grad_x, direct, grad_D,
         *dims, B.stride(0), C.stride(0), *strides, REVERSE=True, **sizes,
     )  # fmt: skip
     grad_scores = x.new_empty(k, num_tiles * TILE, num_tiles * TILE)
@@ -181,7 +183,7 @@ def _ssd_backward(
         direct, grad_dt, grad_A, t, h, through.shape[2], TILE=TILE, TILES=num_tiles, HEADS=HEADS,
     )  # fmt: skip
     grad_C, grad_B = grads
-    grad_initial = grad_initial if grad_final is None else grad_initial.view(grad_final.shape)
+    grad_initial = dt.new_empty(0) if grad_carried is None or grad_final is None else grad_carried.view(grad_final.shape)
     return grad_x, grad_dt, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0), grad_initial
 
 
