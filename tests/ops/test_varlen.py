@@ -22,7 +22,9 @@ def backend() -> Any:
     return importlib.import_module("hnet_lm.ops.attention.varlen")
 
 
-def stand_in(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, **seen: Any) -> Tensor:
+def stand_in(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, **seen: Any
+) -> Tensor:
     """What the documentation of varlen_attn says it computes."""
     assert cu_q.dtype == cu_k.dtype == torch.int32
     assert cu_q.diff().max() == max_q == max_k

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from running_server import MODEL, Running, running, tiny_model
 
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.auth import ApiKeys
+from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RequestLimits
 
 CHROMIUM = shutil.which("chromium")

@@ -183,7 +183,9 @@ def _ssd_backward(
         direct, grad_dt, grad_A, t, h, through.shape[2], TILE=TILE, TILES=num_tiles, HEADS=HEADS,
     )  # fmt: skip
     grad_C, grad_B = grads
-    grad_initial = dt.new_empty(0) if grad_carried is None or grad_final is None else grad_carried.view(grad_final.shape)
+    grad_initial = (
+        dt.new_empty(0) if grad_carried is None or grad_final is None else grad_carried.view(grad_final.shape)
+    )
     return grad_x, grad_dt, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0), grad_initial
 
 
