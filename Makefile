@@ -8,7 +8,7 @@ DEV := $(VENV)/.installed-dev
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench lint format types test unit thorough fuzz wheel clean
+.PHONY: help install demo bench lint format types test unit long thorough fuzz wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,9 +45,12 @@ types: $(DEV)  ## pyright
 	$(BIN)/pyright
 
 unit: $(DEV)  ## the tests alone
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test: lint types unit  ## everything that must hold: style, types, tests
+
+long: $(DEV)  ## the tests of half a minute or more: the wheel in an empty environment, compilers, kills, twin runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 thorough: $(DEV)  ## the tests that try more when they are given an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \

@@ -12,7 +12,7 @@ import torch
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.model.flops import FORWARD_AND_BACKWARD as FLOPS_OF_BOTH
-from hnet_lm.ops.dispatch import Op
+from hnet_lm.ops.dispatch import ANY_DEVICE, PREFERENCES, Op
 from speed.op_cases import OpCase, op_cases
 from speed.settings import Settings
 from speed.timing import in_turn
@@ -27,14 +27,16 @@ def measure(settings: Settings, device: torch.device) -> dict[str, Any]:
     config, sizes = HNetConfig.load(settings.model), settings.training
     rows = []
     for case in op_cases(config, sizes.num_sequences, sizes.length, device):
-        rows += _measure(case, [name for name in _backends(case) if name != REFERENCE], settings.rounds, device)
+        rows += _measure(case, [name for name in _backends(case, device) if name != REFERENCE], settings.rounds, device)
     for case in op_cases(config, 1, REFERENCE_LENGTH, device):
         rows += _measure(case, [REFERENCE], settings.rounds, device)
     return {"rows": rows}
 
 
-def _backends(case: OpCase) -> list[str]:
-    return Op(f"hnet_lm.ops.{case.op}").available()
+def _backends(case: OpCase, device: torch.device) -> list[str]:
+    """Those meant for this device."""
+    meant = (*PREFERENCES.get(device.type, ANY_DEVICE), REFERENCE)
+    return [name for name in Op(f"hnet_lm.ops.{case.op}").available() if name in meant]
 
 
 def _measure(case: OpCase, backends: Sequence[str], rounds: int, device: torch.device) -> list[dict[str, Any]]:

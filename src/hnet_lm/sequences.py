@@ -85,6 +85,14 @@ class Sequences:
         memo: dict[Hashable, Any] = {} if lengths is None else {"host_lengths": lengths}
         return Sequences(cu_seqlens, self.slots, _memo=memo, _is_checked=True)
 
+    def keep_rows(self, rows: Int[Tensor, " c"]) -> None:
+        """Remember which rows of the stage around it became the positions of this inner one."""
+        self._memo["rows"] = rows
+
+    def rows_of(self, is_boundary: Bool[Tensor, " t"]) -> Int[Tensor, " c"]:
+        """The rows of the stage around it, whose boundaries are given, that became the positions of this inner one."""
+        return self.memo("rows", lambda: is_boundary.nonzero().squeeze(1))
+
     def lengthened(self, num_positions: int) -> "Sequences":
         """The same sequences, of which the last one is longer by so many positions; without what is known per
         position."""

@@ -20,6 +20,9 @@ TINY = dataclasses.replace(QUICK, rounds=1, length=LengthSettings((256,), step_b
 PARTS = ["peaks", "training", "decoding", "ops", "reading"]
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("speed")

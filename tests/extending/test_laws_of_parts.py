@@ -30,12 +30,13 @@ def test_built_in_chunkers(name: str) -> None:
 TERMS: dict[str, dict[str, Any]] = {
     "ratio": {"target_ratios": [3.0, 2.0]},
     "cab": {},
+    "entropy": {"target_ratio": 3.0},
     "hinge": {"target_ratio": 3.0, "stage": 1},
     "rate_control": {"target_ratio": 3.0},
 }
 
 
-@pytest.mark.parametrize("name", LOSS_TERMS)
+@pytest.mark.parametrize("name", list(LOSS_TERMS))
 def test_built_in_loss_terms(name: str) -> None:
     check_loss_term(LOSS_TERMS.parse({"name": name, **TERMS[name]}, "loss.terms"))
 

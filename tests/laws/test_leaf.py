@@ -5,10 +5,15 @@ import torch
 from law_subjects import EXACT_MODELS, ModelSubject
 from torch import Tensor
 
-from hnet_lm.ops.dispatch import Op, op_names, use_backend
+from hnet_lm.ops.dispatch import LIBRARIES, Op, op_names, use_backend
 from hnet_lm.sequences import Sequences
 
-CHOICES = [(op, backend) for op in op_names() for backend in Op(f"hnet_lm.ops.{op}").available()]
+CHOICES = [
+    (op, backend)
+    for op in op_names()
+    for backend in Op(f"hnet_lm.ops.{op}").available()
+    if backend not in LIBRARIES  # those are for GPUs
+]
 SUBJECTS = [subject for subject in EXACT_MODELS if str(subject) in ("1 stage widening", "2 stages m/T/t")]
 PROMPTS, LENGTHS = [3, 9, 0, 1], [18, 0, 1, 9]
 

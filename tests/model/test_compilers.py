@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hnet_lm.model.flops import forward_flops_per_byte
 from thoroughness import is_thorough
 
-pytestmark = pytest.mark.scaled
+pytestmark = [pytest.mark.scaled, pytest.mark.long]
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "compilers.md"

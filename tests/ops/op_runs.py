@@ -1,5 +1,5 @@
 """On which backends the cases are run. They are found in the ops' folders; a new backend file is tested without a word
-here."""
+here. Those of GPUs are tested in `interpreted/` and in `tests/gpu`."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from hnet_lm.ops.dispatch import Op
+from hnet_lm.ops.dispatch import LIBRARIES, Op
 from hnet_lm.testing.op_cases import OpCase, conv_case, ssd_case
 from thoroughness import is_thorough
 
 
 def backends(name: str) -> list[str]:
-    """Every backend file in the op's folder."""
-    return Op(f"hnet_lm.ops.{name}").available()
+    """Every backend file in the op's folder that runs on the CPU."""
+    return [backend for backend in Op(f"hnet_lm.ops.{name}").available() if backend not in LIBRARIES]
 
 
 def with_backends(cases: Iterable[OpCase], *, except_for: str = "") -> pytest.MarkDecorator:

@@ -1,6 +1,7 @@
 """Slots are limited and come back: when a client leaves, when time is over, when a step fails, when the server ends."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +18,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from running_server import MODEL, Running, running
+from running_server import MODEL, Running, running, tiny_model
 
 import hnet_lm
 from hnet_lm.generation import Engine, EngineLimits, Request, SamplingParams
@@ -29,6 +31,18 @@ from hnet_lm.serving.routes.looking import encoded_chunks
 from hnet_lm.serving.runner import ModelRunner
 
 LONG = {"model": MODEL, "prompt": "a", "max_tokens": 4000, "ignore_eos": True}
+
+
+def test_a_server_that_has_ended_keeps_no_model() -> None:
+    model = tiny_model(["m1", ["T1"], "m1"])
+    with running({MODEL: model}) as server:
+        body = {"model": MODEL, "prompt": "a", "max_tokens": 3}
+        assert httpx.post(f"{server.url}/v1/completions", json=body).status_code == 200
+        assert server.figure("requests_total") >= 1
+    kept = weakref.ref(model)
+    del model, server
+    gc.collect()
+    assert kept() is None
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def large_run(folder: Path, name: str) -> RunConfig:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.scaled
 @pytest.mark.usefixtures("two_threads")
 def test_the_same_run_gives_the_same_bits_beside_busy_processes(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
 from hnet_lm.training.step import StepFigures, StepResult, update
 from hnet_lm.weights import read_safetensors
 
+pytestmark = pytest.mark.slow
+
 DRIVER = Path(__file__).with_name("rank_driver.py")
 ALONE = Ranks(0, 1, torch.device("cpu"))
 STRATEGIES = ("ddp", "fsdp")

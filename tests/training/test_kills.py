@@ -90,7 +90,7 @@ def assert_is_the_one_never_killed(found: Drive, num_steps: int) -> dict[int, li
 @pytest.mark.parametrize(
     ("num_workers", "num_steps", "num_kills"),
     [
-        (0, 50, 8),
+        pytest.param(0, 50, 8, marks=pytest.mark.long),
         (2, 14, 2),
         *(pytest.param(*sizes, marks=pytest.mark.thorough) for sizes in ((0, 120, 20), (1, 24, 3), (4, 24, 3))),
     ],

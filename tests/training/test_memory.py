@@ -23,6 +23,7 @@ def faults(mode: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has the switches")
 def test_freed_memory_is_used_again() -> None:
     """64 MiB fifty times over are 800,000 pages. Now and then a small thing lies in what was freed: new ones come."""

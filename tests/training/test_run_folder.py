@@ -205,6 +205,7 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path: Path) -> None:
     assert list(losses(tmp_path / "run")) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.long
 def test_of_two_commands_at_once_one_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(to_toml(run_table(tmp_path, 0, run={"num_steps": 30})))

@@ -1,6 +1,6 @@
 """Terms added to the loss by a run file: what they add, what they carry, and what they say of a mistake."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from training_runs import make_batch, make_model, run_config, updates, weights
 from hnet_lm.errors import ConfigError
 from hnet_lm.losses import IGNORE, LossInputs, next_byte_loss, parse_terms, ratio_loss
 from hnet_lm.losses.cab import ConfidenceAlignment
+from hnet_lm.losses.entropy import EntropyBoundaries
 from hnet_lm.losses.hinge import Hinge
 from hnet_lm.losses.rate_control import RateControl
 from hnet_lm.model import Routing
@@ -57,6 +58,35 @@ def test_the_hinge_pulls_one_way() -> None:
     assert term.values(seldom)["stage0/hinge"].item() == 0.0
     (grad,) = torch.autograd.grad(term.values(often)["stage0/hinge"], often.routings[0].boundary_prob)
     assert grad.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_the_entropy_term_is_its_equation() -> None:
+    """The two unsure positions are those of nearly equal logits; the one without a target is the least sure of all."""
+    logits = torch.zeros(5, 256, dtype=torch.float64)
+    for position, largest in enumerate([9.0, 0.1, 9.5, 0.2, 0.0]):
+        logits[position, 3] = largest
+    given = inputs([0.2, 0.3, 0.4, 0.9, 0.7], logits, [3, 8, 3, 3, IGNORE])
+    term = EntropyBoundaries(target_ratio=2.0)
+    assert term.new_memory() == {"fraction": 0.5}
+    value = term.values(replace(given, memory={"fraction": 0.5}))["stage0/entropy"]
+    errors = [-0.2, 0.7, -0.4, 0.1]
+    assert value.item() == pytest.approx(sum(e * e for e in errors) / 4, rel=1e-9)
+    (grad,) = torch.autograd.grad(value, given.routings[0].boundary_prob)
+    assert grad.tolist() == pytest.approx([-2 * e / 4 for e in errors] + [0.0], rel=1e-9)
+    nowhere = replace(given, targets=torch.full((5,), IGNORE), memory={"fraction": 0.5})
+    assert term.values(nowhere)["stage0/entropy"].item() == 0.0
+
+
+def test_the_entropy_term_asks_for_more_boundaries_where_there_are_too_few() -> None:
+    term = EntropyBoundaries(target_ratio=4.0, gain=0.5)
+    found = []
+    memory = term.new_memory()
+    for fraction in (0.125, 0.25, 0.5, 1.0, 1.0, 1.0, 1.0):
+        memory = term.remember(memory, [fraction])
+        found.append(memory["fraction"])
+    e = torch.tensor(0.25).exp().item()
+    assert found[:3] == pytest.approx([0.25 * e, 0.25 * e, 0.25 / e])
+    assert found[-1] == 0.0625
 
 
 def test_the_controlled_weight_rises_and_falls_within_its_bounds() -> None:
@@ -127,6 +157,8 @@ def test_what_a_term_carries_is_resumed_exactly(tmp_path: Path) -> None:
         ({"weight": 1.0}, r"loss.terms\[0\]: must be an object with a name"),
         ({"name": "hinge"}, "'target_ratio' is missing"),
         ({"name": "hinge", "target_ratio": 0.5}, "target_ratio of 'hinge' must be above 1"),
+        ({"name": "entropy", "target_ratio": 1}, "target_ratio of 'entropy' must be above 1"),
+        ({"name": "entropy", "target_ratio": 6, "gain": 2}, "gain of 'entropy' must lie in 0 .. 1"),
         ({"name": "cab", "weight": "much"}, "weight: must be a number"),
         ({"name": "cab", "stage": 1}, "unknown key 'stage'"),
         ({"name": "rate_control", "target_ratio": 3, "start": 9}, "must start within its bounds"),
@@ -148,6 +180,6 @@ def test_a_stage_that_is_not_there_is_said_before_the_run_begins(stage: int, say
 
 
 def test_a_stage_that_a_rule_cuts_is_not_to_be_steered() -> None:
-    config = dataclasses.replace(make_model(1).config, chunkers=(PoolChunkerConfig(3),))
+    config = replace(make_model(1).config, chunkers=(PoolChunkerConfig(3),))
     with pytest.raises(ConfigError, match="'cab' is for stage 0, which a rule cuts"):
         ConfidenceAlignment().check(config)

@@ -86,6 +86,7 @@ LOSS_TERMS: Kind[LossTerm] = Kind(
     {
         "ratio": "hnet_lm.losses.ratio:RatioLoss",
         "cab": "hnet_lm.losses.cab:ConfidenceAlignment",
+        "entropy": "hnet_lm.losses.entropy:EntropyBoundaries",
         "hinge": "hnet_lm.losses.hinge:Hinge",
         "rate_control": "hnet_lm.losses.rate_control:RateControl",
     },

@@ -110,7 +110,7 @@ class HNet(nn.Module):
     def _run_main_network(
         self, inner: Float[Tensor, "c d_inner"], inner_seqs: Sequences, state: State | None
     ) -> tuple[Float[Tensor, "c d_inner"], State | None, tuple[Routing, ...]]:
-        num = num_copies(len(inner)) if state is None else 0
+        num = num_copies(inner) if state is None else 0
         if not num:
             return run_network(self.main_network, inner, inner_seqs, state)
         y, _, routings = run_network(self.main_network, with_copies(inner, num), inner_seqs.lengthened(num), None)

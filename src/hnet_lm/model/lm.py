@@ -87,7 +87,7 @@ class HNetLM(nn.Module):
             raise ValueError(f"input_ids must be (t,) or (b, l), with an attention_mask only for (b, l); got {shape}")
         x, seqs = self._embed(input_ids, seqs, state)
         # A batch has a fixed number of bytes, but not of tokens.
-        num = num_copies(len(x)) if state is None and isinstance(self.network, Isotropic) else 0
+        num = num_copies(x) if state is None and isinstance(self.network, Isotropic) else 0
         y, state, routings = run_network(self.network, with_copies(x, num), seqs.lengthened(num), state)
         logits = linear(y, self.embedding.weight) if self.lm_head is None else self.lm_head(y)
         if num:

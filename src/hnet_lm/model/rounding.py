@@ -5,7 +5,8 @@ size they meet (oneDNN: up to a megabyte and several milliseconds each), so rows
 sequence goes on with copies of its last row. Models are causal, so no row before them changes; what comes of the copies
 is dropped, and no gradient flows from them.
 
-Only without a state, which the copies would enter. Compilers have shapes of their own, and see none of this.
+Only without a state, which the copies would enter, and only on a CPU: libraries for GPUs build nothing for a size, and
+the copies would cost a wait for the device. Compilers have shapes of their own, and see none of this.
 """
 
 from dataclasses import replace
@@ -24,9 +25,10 @@ SIZES_PER_OCTAVE = 16
 """Sizes between a number of rows and its double: at most 6 % are copies, 3 % on average."""
 
 
-def num_copies(num_rows: int) -> int:
+def num_copies(x: Shaped[Tensor, "t *d"]) -> int:
     """How many rows to add."""
-    if num_rows < FEWEST or torch.compiler.is_compiling():
+    num_rows = len(x)
+    if num_rows < FEWEST or x.device.type != "cpu" or torch.compiler.is_compiling():
         return 0
     return -num_rows % ((1 << num_rows.bit_length()) // (2 * SIZES_PER_OCTAVE))
 

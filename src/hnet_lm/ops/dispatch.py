@@ -2,8 +2,8 @@
 
 Each op is a folder, and each of its backends a file there that defines a function of the op's name and, where it cannot
 do everything, `supports(...)` with the same arguments: None, or why not. `reference` is slow, obvious and
-differentiable in float64; `eager` is made of torch's operations and runs on any device; `cpu` is a compiled loop. A
-call takes the first backend of its device's preferences that supports it. Another is named by argument
+differentiable in float64; `eager` is made of torch's operations and runs on any device; `cpu` is a compiled loop,
+`triton` a kernel for a GPU, `varlen` torch's own attention of packed sequences there. A call takes the first backend of its device's preferences that supports it. Another is named by argument
 (`ssd(..., backend="reference")`) or for a block of code, down to the last op of a whole model:
 
     with use_backend("reference"):            # every op that has it
@@ -26,11 +26,14 @@ from typing import Any
 
 import torch
 
+from hnet_lm.extras import is_installed
 from hnet_lm.registry import imported_module
 
 PREFERENCES: Mapping[str, tuple[str, ...]] = {"cpu": ("cpu", "eager"), "cuda": ("triton", "varlen", "eager")}
 """By type of device, best first. A plain dictionary: compilers do not follow a mapping proxy."""
 ANY_DEVICE = ("eager",)
+LIBRARIES = {"triton": "triton", "varlen": "torch.nn.attention.varlen"}
+"""By backend: a module that not every installation has. Without it the backend is passed over."""
 ENTRY_POINTS = "hnet_lm.op_backends"
 
 OPS_PACKAGE = __name__.rpartition(".")[0]
@@ -106,7 +109,7 @@ def load_preferred(device: torch.device) -> None:
     """
     for op in (Op(f"{OPS_PACKAGE}.{name}") for name in op_names()):
         for backend in PREFERENCES.get(device.type, ANY_DEVICE):
-            if backend in op.available():
+            if backend in op.available() and op.missing(backend) is None:
                 op.load(backend)
 
 
@@ -130,6 +133,11 @@ class Op:
         self.package = package
         self.name = package.rpartition(".")[2]
         self._available = self._listed()
+        self._missing = {
+            name: library
+            for name, library in LIBRARIES.items()
+            if name in self._available and not is_installed(library)
+        }
         self._loaded: dict[str, ModuleType] = {}
 
     def run(self, backend: str | None, device: torch.device, *arguments: Any) -> Any:
@@ -146,14 +154,15 @@ class Op:
                 raise ValueError(f"op {self.name}: the backend {name!r} cannot do this: {reason}")
             return module
         for name in PREFERENCES.get(device.type, ANY_DEVICE):
-            if name in self._available:
+            if name in self._available and self.missing(name) is None:
                 module = self.load(name)
                 if _why_not(module, arguments) is None:
                     return module
         raise ValueError(f"op {self.name}: no backend can do this on a device of type {device.type!r}")
 
     def load(self, name: str) -> ModuleType:
-        """Raises ValueError for a backend that does not exist. One whose file has come since is found."""
+        """Raises ValueError for a backend that does not exist or whose library is not installed. One whose file has
+        come since is found."""
         if name not in self._loaded:
             if name not in self._available:
                 own = _defines(self.name, sys.modules.get(name))
@@ -167,6 +176,8 @@ class Op:
                 )
             if found not in self._available:
                 return sys.modules[found]
+            if (library := self.missing(name)) is not None:
+                raise ValueError(f"op {self.name}: the backend {name!r} needs {library}, which is not installed")
             self._loaded[name] = _imported(f"{self.package}.{name}")
         return self._loaded[name]
 
@@ -178,6 +189,10 @@ class Op:
             return name
         own = _defines(self.name, imported_module(name, ENTRY_POINTS))
         return None if own is None else own.__name__
+
+    def missing(self, name: str) -> str | None:
+        """The library that a backend of the op's folder needs and this installation does not have."""
+        return self._missing.get(name)
 
     def available(self) -> list[str]:
         """Names of all backends in the op's folder, whether or not they can run on this machine."""

@@ -64,4 +64,4 @@ class _RepeatRows(torch.autograd.Function):
         if grad.device.type == "cpu":  # where index_add_ is sequential, and the faster one
             return grad.new_zeros(ctx.num_rows, grad.shape[1]).index_add_(0, rows, grad), None
         ends = torch.searchsorted(rows, torch.arange(ctx.num_rows + 1, device=rows.device))
-        return torch.segment_reduce(grad.contiguous(), "sum", offsets=ends, axis=0), None
+        return torch.segment_reduce(grad.contiguous(), "sum", offsets=ends, axis=0, unsafe=True), None

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
+from prometheus_client import Gauge
+
 from hnet_lm.generation import Engine, EngineLimits, Event, Request
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.errors import ApiError, internal_error, overloaded, shown
@@ -49,11 +51,15 @@ class ModelRunner:
         self._num_numbers = 0
         self._num_calls = 0
         self._metrics = metrics
-        metrics.active.labels(name).set_function(lambda: self._engine.num_active)
-        metrics.queued.labels(name).set_function(lambda: self._engine.num_queued)
-        metrics.calls.labels(name).set_function(lambda: self._num_calls)
-        metrics.state_bytes.labels(name).set_function(lambda: self._engine.state_bytes)
-        # of the model's thread alone, but for the three figures above:
+        self._gauges: dict[Gauge, Callable[[], float]] = {
+            metrics.active: lambda: self._engine.num_active,
+            metrics.queued: lambda: self._engine.num_queued,
+            metrics.calls: lambda: self._num_calls,
+            metrics.state_bytes: lambda: self._engine.state_bytes,
+        }
+        for gauge, value in self._gauges.items():
+            gauge.labels(name).set_function(value)
+        # of the model's thread alone, but for three of the figures above:
         self._engine = Engine(model, limits)
         self._waits = Waits()
         self._owners: dict[int, tuple[GenerationHandle, int]] = {}
@@ -75,6 +81,8 @@ class ModelRunner:
         self._mailbox.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._calls.shutdown, cancel_futures=True)
+        for gauge in self._gauges:
+            gauge.remove(self.name)
 
     async def submit(self, requests: Sequence[Request], deadline: float) -> GenerationHandle:
         """All of these, or none: raises RequestError for one that can never be served, ApiError when too many wait."""
@@ -216,6 +224,10 @@ class Runners:
 
     def __iter__(self) -> Iterator[ModelRunner]:
         return iter(self._by_name.values())
+
+    def forget(self) -> None:
+        """After the last request: FastAPI keeps routes for as long as the process lives, and they keep this object."""
+        self._by_name.clear()
 
     def find(self, name: str | None) -> ModelRunner:
         """Raises ApiError with 404 for a name that is not served."""

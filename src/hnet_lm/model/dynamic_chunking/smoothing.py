@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hnet_lm.model.dynamic_chunking.chunker import Routing
 from hnet_lm.ops.ema_scan import ema_scan
+from hnet_lm.ops.rows import gather_rows
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State, consumed
 
@@ -39,7 +40,7 @@ class SmoothingModule(nn.Module):
     ) -> tuple[Float[Tensor, "c d"], SmoothingState | None]:
         state = consumed(state, SmoothingState)
         inner = inner.to(torch.promote_types(inner.dtype, torch.float32))
-        p = routing.boundary_prob[routing.is_boundary].clamp(MIN_PROB, 1 - MIN_PROB)
+        p = gather_rows(routing.boundary_prob, inner_seqs.rows_of(routing.is_boundary)).clamp(MIN_PROB, 1 - MIN_PROB)
         z, final = ema_scan(inner, p, inner_seqs, state and state.z)
         return z, None if final is None else SmoothingState(final)
 

@@ -1,4 +1,7 @@
-"""One gather; the new lengths are differences of a running count. Waits for the device once, to learn the count."""
+"""One gather; the new lengths are differences of a running count. Waits for the device once, to learn those lengths.
+
+Which rows are kept needs no second look at the device: each boundary writes its own row where its count says.
+"""
 
 from itertools import accumulate
 
@@ -13,9 +16,13 @@ from hnet_lm.sequences import Sequences
 def select_chunks(x: Tensor, is_boundary: Tensor, seqs: Sequences) -> tuple[Tensor, Sequences]:
     if seqs.max_length <= 1:
         return _of_single_positions(x, is_boundary, seqs)
-    rows = is_boundary.nonzero().squeeze(1)
     count = pad(is_boundary.cumsum(0), (1, 0))  # t+1: boundaries before each position
-    return gather_rows(x, rows), seqs.inner(count[seqs.cu_seqlens])
+    inner = seqs.inner(count[seqs.cu_seqlens])
+    num_chunks = inner.num_positions
+    to = torch.where(is_boundary, count[:-1], num_chunks)  # what is no boundary goes into one more row
+    rows = to.new_empty(num_chunks + 1).scatter_(0, to, torch.arange(len(x), device=x.device))[:num_chunks]
+    inner.keep_rows(rows)
+    return gather_rows(x, rows), inner
 
 
 def _of_single_positions(x: Tensor, is_boundary: Tensor, seqs: Sequences) -> tuple[Tensor, Sequences]:
