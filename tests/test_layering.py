@@ -121,6 +121,13 @@ def test_nobody_imports_the_command_line(hnet_lm: Package) -> None:
     assert {name.removeprefix("hnet_lm.").split(".")[0] for name in importers} <= {"cli", "__main__"}
 
 
+def test_only_commands_change_the_memory_of_the_process(hnet_lm: Package) -> None:
+    """Who calls `train` from a program of their own keeps the allocator as they have it."""
+    importers = {edge.importer for edge in hnet_lm.own() if edge.imported == "hnet_lm.training.memory"}
+    assert importers
+    assert all(name.startswith("hnet_lm.cli.") for name in importers)
+
+
 def test_no_import_hides_in_a_function(hnet_lm: Package) -> None:
     assert not [str(edge) for edge in imports_in_functions(hnet_lm)]
 
