@@ -6,7 +6,7 @@ the model keeps (norms, routing, chunking, head and loss) is counted in a real p
 over a few positions. The ops are those of the CPU; others save about as much.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,6 +24,8 @@ from hnet_lm.weights import meta_model
 
 POSITIONS = 256
 """Of the shorter of the two passes whose difference counts."""
+SEQUENCE_LENGTHS = (1, 2, 4, 64)
+"""The shorter sequences are, the longer are the inner stages: each begins with a chunk."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,10 @@ def _block_cost(config: HNetConfig, stage: int, kind: BlockKind, precision: torc
     )
 
 
-def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> float:
-    """Of a position of the outermost stage, for all that is no block. The chunks of this pass are short."""
+def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> list[float]:
+    """Of a position of each stage, for all that is no block: what is saved depends linearly on the lengths of the
+    stages, and so follows from passes in which these differ.
+    """
     model = meta_model(config)
     for module in model.modules():
         if isinstance(module, Isotropic):
@@ -93,29 +97,36 @@ def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> float:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(generator=generator)
-
-    def run(num_positions: int) -> Tensor:
-        ids = torch.randint(97, 123, (num_positions,), generator=generator)
-        out = model(ids, Sequences.from_lengths([num_positions]))
-        return next_byte_loss(out.logits, ids)
-
-    return _slope(run, precision)
+    lengths, sizes = [], []
+    for num_positions in (POSITIONS, 2 * POSITIONS):
+        for sequence_length in SEQUENCE_LENGTHS:
+            ids = torch.randint(97, 123, (num_positions,), generator=generator)
+            num_sequences = num_positions // sequence_length
+            seqs = Sequences.from_lengths([sequence_length] * num_sequences)
+            with storages_saved() as saved, torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                out = model(ids, seqs)
+                next_byte_loss(out.logits, ids)
+            sizes.append(_bytes_of(saved))
+            inner = [int(routing.is_boundary.sum()) for routing in out.routings]
+            lengths.append([num_positions, *inner, num_sequences, 1])
+    equations = torch.tensor(lengths, dtype=torch.float64), torch.tensor(sizes, dtype=torch.float64).unsqueeze(1)
+    return torch.linalg.lstsq(*equations).solution.squeeze(1)[: len(config.stages)].tolist()
 
 
 def _slope(run: Callable[[int], Tensor], precision: torch.dtype) -> float:
     """Bytes saved for each further position."""
     sizes = []
     for num_positions in (POSITIONS, 2 * POSITIONS):
-        saved: dict[int, torch.UntypedStorage] = {}
-        with _saved_into(saved), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        with storages_saved() as saved, torch.autocast("cpu", precision, enabled=precision != torch.float32):
             run(num_positions)
-        sizes.append(sum(storage.nbytes() for storage in saved.values()))
+        sizes.append(_bytes_of(saved))
     return (sizes[1] - sizes[0]) / POSITIONS
 
 
 @contextmanager
-def _saved_into(saved: dict[int, torch.UntypedStorage]) -> Iterator[None]:
-    """Storages that autograd saves, each once."""
+def storages_saved() -> Iterator[dict[int, torch.UntypedStorage]]:
+    """Storages that autograd saves within the block, each once."""
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -123,4 +134,8 @@ def _saved_into(saved: dict[int, torch.UntypedStorage]) -> Iterator[None]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield
+        yield saved
+
+
+def _bytes_of(saved: Mapping[int, torch.UntypedStorage]) -> int:
+    return sum(storage.nbytes() for storage in saved.values())

@@ -72,7 +72,7 @@ def footprint(
     sizes = _sizes(run, config, num_ranks if is_sharded else 1)
     blocks = block_costs(config, precision)
     rows = [run.data.tokens_per_batch / size for size in (1.0, *bytes_per_chunk)]
-    around = bytes_around_blocks(config, precision) * rows[0]
+    around = sum(size * num for size, num in zip(bytes_around_blocks(config, precision), rows, strict=True))
     accumulates = run.run.accumulation > 1
     is_rounded = precision != torch.float32
     rounded = precision.itemsize * sum(block.num_rounded for block in blocks) if is_rounded else 0
