@@ -6,7 +6,7 @@ the model keeps (norms, routing, chunking, head and loss) is counted in a real p
 over a few positions. The ops are those of the CPU; others save about as much.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from hnet_lm.sequences import Sequences
 from hnet_lm.weights import meta_model
 
 POSITIONS = 256
-"""Of the shorter of the two passes whose difference counts."""
+"""Of the shorter of two passes whose difference counts, about."""
 SEQUENCE_LENGTHS = (1, 2, 4, 64)
 """The shorter sequences are, the longer are the inner stages: each begins with a chunk."""
 
@@ -42,14 +42,15 @@ class BlockCost:
     """Of a position of its input: what is kept where blocks are recomputed."""
 
 
-def block_costs(config: HNetConfig, precision: torch.dtype) -> list[BlockCost]:
-    """Every block, in the order of a forward pass."""
+def block_costs(config: HNetConfig, precision: torch.dtype, sequence_lengths: Sequence[float]) -> list[BlockCost]:
+    """Every block, in the order of a forward pass. What attention keeps depends on how long the sequences of its stage
+    are."""
     known: dict[tuple[int, BlockKind], BlockCost] = {}
 
     def of_layout(stage: int, layout: str | None) -> Iterator[BlockCost]:
         for kind in parse_layout(layout) if layout else ():
             if (stage, kind) not in known:
-                known[stage, kind] = _block_cost(config, stage, kind, precision)
+                known[stage, kind] = _block_cost(config, stage, kind, precision, max(1, round(sequence_lengths[stage])))
             yield known[stage, kind]
 
     def of_stage(stage: int) -> Iterator[BlockCost]:
@@ -64,16 +65,19 @@ def block_costs(config: HNetConfig, precision: torch.dtype) -> list[BlockCost]:
     return list(of_stage(0))
 
 
-def _block_cost(config: HNetConfig, stage: int, kind: BlockKind, precision: torch.dtype) -> BlockCost:
+def _block_cost(
+    config: HNetConfig, stage: int, kind: BlockKind, precision: torch.dtype, sequence_length: int
+) -> BlockCost:
     with FakeTensorMode(allow_non_fake_inputs=True):
         block = Block(kind, config.stages[stage], config.mamba2)
         width = config.stages[stage].d_model
 
-        def run(num_positions: int) -> Tensor:
-            x = torch.randn(num_positions, width, requires_grad=True)
-            return block(x, Sequences.from_lengths([num_positions]))[0]
+        def run(num_sequences: int) -> Tensor:
+            x = torch.randn(num_sequences * sequence_length, width, requires_grad=True)
+            return block(x, Sequences.from_lengths([sequence_length] * num_sequences))[0]
 
-        saved = _slope(run, precision)
+        num = max(1, POSITIONS // sequence_length)
+        saved = (_bytes_kept(run, 2 * num, precision) - _bytes_kept(run, num, precision)) / (num * sequence_length)
     maps = [module for module in block.modules() if isinstance(module, nn.Linear)]
     return BlockCost(
         stage,
@@ -113,14 +117,11 @@ def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> list[floa
     return torch.linalg.lstsq(*equations).solution.squeeze(1)[: len(config.stages)].tolist()
 
 
-def _slope(run: Callable[[int], Tensor], precision: torch.dtype) -> float:
-    """Bytes saved for each further position."""
-    sizes = []
-    for num_positions in (POSITIONS, 2 * POSITIONS):
-        with storages_saved() as saved, torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            run(num_positions)
-        sizes.append(_bytes_of(saved))
-    return (sizes[1] - sizes[0]) / POSITIONS
+def _bytes_kept(run: Callable[[int], Tensor], size: int, precision: torch.dtype) -> int:
+    """What is saved in `run(size)`."""
+    with storages_saved() as saved, torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        run(size)
+    return _bytes_of(saved)
 
 
 @contextmanager
