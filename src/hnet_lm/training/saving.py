@@ -162,16 +162,16 @@ class BackgroundSave:
         failure = None
         try:
             self._done.result()
-        except CannotWrite as error:
+        except Exception as error:  # of any kind: the other ranks wait, and hear of it first
             failure = error
         finally:
             self._thread.shutdown()
         ranks = self._staged.ranks
         self.is_whole = ranks.from_first(self.is_whole)
-        failure = next((error for error in ranks.gathered(failure) if error is not None), None)
-        if failure is not None:
+        heard = ranks.gathered(None if failure is None else CannotWrite(str(failure)))
+        if any(heard):
             self._staged.give_up()
-            raise failure
+            raise failure or next(error for error in heard if error is not None)
 
     def abandon(self) -> None:
         """Wait for this rank's thread alone, whatever comes of it: the run has failed."""
