@@ -112,7 +112,7 @@ class Host:
         ]
         own = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{HOSTS['a']}:29417", "--local-addr", HOSTS[host]]
         self._command[-2:-2] = own
-        self._environment = environment(GLOO_SOCKET_IFNAME=f"hnet-{host}")
+        self._environment = environment(GLOO_SOCKET_IFNAME=f"hnet-{host}", TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
         self.log = log
         self.start()
 

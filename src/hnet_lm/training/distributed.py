@@ -94,7 +94,9 @@ def ranks() -> Iterator[Ranks]:
         yield Ranks(0, 1, device)
         return
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        store = _store_of_attempt(num_ranks)
+        where = {} if store is None else {"store": store, "rank": _from_environment("RANK", 0), "world_size": num_ranks}
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **where)
     except (ValueError, dist.DistError) as error:
         first_line = str(error).partition("\n")[0]
         raise TrainingError(f"the {num_ranks} ranks could not meet; start them with torchrun: {first_line}") from error
@@ -105,6 +107,19 @@ def ranks() -> Iterator[Ranks]:
         # held, which they may want. Its hooks are reference cycles, so going takes a collection.
         gc.collect()
         dist.destroy_process_group()
+
+
+def _store_of_attempt(num_ranks: int) -> dist.Store | None:
+    """Where ranks of one host meet, in each attempt anew. None: where torch lets them meet.
+
+    torchrun may keep one store for all attempts, and a rank would take the address of a dead one from it. Hosts count
+    their attempts differently, so several need a store for each (`TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` for torchrun).
+    """
+    environment = os.environ
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or environment.get("GROUP_WORLD_SIZE") != "1":
+        return None
+    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), num_ranks, is_master=False)
+    return dist.PrefixStore(f"attempt {environment['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 def _from_environment(name: str, default: int) -> int:
