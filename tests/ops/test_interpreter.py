@@ -9,7 +9,9 @@ import pytest
 
 FOLDER = Path(__file__).parent / "interpreted"
 
-pytest.importorskip("triton", reason="Triton is not installed: it comes with torch's CUDA and ROCm builds, and for Linux")
+pytest.importorskip(
+    "triton", reason="Triton is not installed: it comes with torch's CUDA and ROCm builds, and for Linux"
+)
 
 
 @pytest.mark.slow

@@ -66,5 +66,7 @@ def test_split_causal_and_empty() -> None:
 def test_bfloat16_is_refused() -> None:
     x = torch.zeros(2, 1, 4, dtype=torch.bfloat16)
     B, one = torch.zeros(2, 4, dtype=torch.bfloat16), torch.ones(1)
-    with pytest.raises(ValueError, match="the backend 'triton' cannot do this: Triton's interpreter multiplies bfloat16"):
+    with pytest.raises(
+        ValueError, match="the backend 'triton' cannot do this: Triton's interpreter multiplies bfloat16"
+    ):
         ssd(x, torch.ones(2, 1), -one, B, B, one, Sequences.from_lengths([2]), backend="triton")

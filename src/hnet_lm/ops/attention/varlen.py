@@ -18,9 +18,7 @@ MAX_HEAD_DIM = 256
 _PARAMETERS = inspect.signature(varlen_attn).parameters
 
 
-def supports(
-    q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: AttentionState | None
-) -> str | None:
+def supports(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, state: AttentionState | None) -> str | None:
     if q.device.type != "cuda":
         return f"it runs on a GPU, not on {q.device.type}"
     if q.dtype not in TYPES:

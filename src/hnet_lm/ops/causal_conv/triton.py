@@ -156,9 +156,7 @@ def _grid(x: Tensor) -> tuple[int, int]:
 
 
 @torch.library.custom_op("hnet_lm::causal_conv_triton", mutates_args=())
-def _conv(
-    x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor
-) -> Tensor:
+def _conv(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor) -> Tensor:
     x, taps, bias = unit_stride(x), taps.contiguous(), bias.contiguous()
     carried = bias if past is None else past.contiguous()
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)

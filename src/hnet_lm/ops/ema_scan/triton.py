@@ -110,7 +110,13 @@ def _positions(
 
 
 def _before(
-    x: Tensor, p: Tensor, initial: Tensor | None, first_row: Tensor, num_rows: Tensor, first_block: Tensor, reverse: bool
+    x: Tensor,
+    p: Tensor,
+    initial: Tensor | None,
+    first_row: Tensor,
+    num_rows: Tensor,
+    first_block: Tensor,
+    reverse: bool,
 ) -> tuple[Tensor, Tensor]:
     """The state before each block and behind each sequence; in reverse, the gradient behind a block and before it."""
     num_blocks, num_columns = len(first_row), x.shape[1]

@@ -109,7 +109,12 @@ def _rms_norm_backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, gate: Tensor | None, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to x, weight and gate; without a gate the last is empty."""
-    x, other, weight, grad_y = unit_stride(x), unit_stride(x if gate is None else gate), weight.contiguous(), unit_stride(grad_y)
+    x, other, weight, grad_y = (
+        unit_stride(x),
+        unit_stride(x if gate is None else gate),
+        weight.contiguous(),
+        unit_stride(grad_y),
+    )
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     grad_gate = torch.empty((0,) if gate is None else x.shape, dtype=other.dtype, device=x.device)
     options = tile(x.shape[1])
@@ -125,9 +130,7 @@ def _rms_norm_backward(
 
 
 @_rms_norm_backward.register_fake
-def _(
-    grad_y: Tensor, x: Tensor, weight: Tensor, gate: Tensor | None, scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad_y: Tensor, x: Tensor, weight: Tensor, gate: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     grad_gate = x.new_empty(0) if gate is None else gate.new_empty(gate.shape)
     return x.new_empty(x.shape), weight.new_empty(weight.shape), grad_gate
 
