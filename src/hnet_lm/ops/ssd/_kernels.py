@@ -193,7 +193,7 @@ def score_gradients(
     total = tl.zeros([TILE, TILE], dtype=wide)
     for head in range(num_heads):
         A = tl.load(A_ptr + head)
-        dt, until, _ = _log_decays(dt_ptr, A, first, i, num_rows, head, num_heads, TILE)
+        _, until, _ = _log_decays(dt_ptr, A, first, i, num_rows, head, num_heads, TILE)
         other_dt, other_until, other_after = _log_decays(dt_ptr, A, first, j, num_rows, head, num_heads, TILE)
         if i == j:
             span = until[:, None] - other_until[None, :]

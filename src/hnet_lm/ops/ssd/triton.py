@@ -82,7 +82,7 @@ def _ssd(
     """y, the final states (empty without initial ones), the states before each block, and the log decay of each tile
     and the decay of each block. The heads of x and y are side by side."""
     x, B, C, dt, A, D = unit_stride(x), unit_stride(B), unit_stride(C), dt.contiguous(), A.contiguous(), D.contiguous()
-    (t, h), n, k = dt.shape, B.shape[1], len(first_row)
+    h, n, k = dt.shape[1], B.shape[1], len(first_row)
     sizes = _sizes(x, h, n, block_size)
     p = x.shape[1] // h
     states, decay = dt.new_empty(k, h, n * p), dt.new_empty(k, h)
@@ -159,8 +159,8 @@ def _ssd_backward(
 
     grad_x, direct, grad_D = x.new_empty(x.shape), dt.new_empty(t, h), dt.new_empty(k * num_tiles, h)
     launch(
-        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, totals, behind, x, first_row, num_rows, grad_x, direct, grad_D,
-        *dims, B.stride(0), C.stride(0), *strides, REVERSE=True, **sizes,
+        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, totals, behind, x, first_row, num_rows, grad_x, direct,
+        grad_D, *dims, B.stride(0), C.stride(0), *strides, REVERSE=True, **sizes,
     )  # fmt: skip
     grad_scores = x.new_empty(k, num_tiles * TILE, num_tiles * TILE)
     row_sums, column_sums = dt.new_empty(num_tiles, t, h), dt.new_empty(num_tiles, t, h)
