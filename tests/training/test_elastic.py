@@ -20,7 +20,7 @@ from hnet_lm.training.loop import train
 
 DRIVER = Path(__file__).with_name("elastic_driver.py")
 NUM_STEPS = 6
-TIMEOUT = 240.0
+TIMEOUT = 900.0
 HOSTS = {"a": "10.231.17.1", "b": "10.231.17.2"}
 CUT = 10.0
 """Seconds for which the link between the hosts is down."""

@@ -11,7 +11,7 @@ from training_runs import architecture, make_batch, make_model, run_config
 
 from hnet_lm.cli.main import main
 from hnet_lm.losses import next_byte_loss
-from hnet_lm.training.activations import _saved_into
+from hnet_lm.training.activations import storages_saved
 from hnet_lm.training.footprint import Footprint, footprint
 from hnet_lm.training.sharding import shard
 from hnet_lm.weights import meta_model
@@ -29,8 +29,7 @@ def plan_of(folder: Path, num_stages: int, chunks: list[float], num_ranks: int =
 def test_activations_are_what_a_model_saves(tmp_path: Path, num_stages: int) -> None:
     """Chunks are as long as this model makes them."""
     model, batch = make_model(num_stages), make_batch([64] * (POSITIONS // 64))
-    saved: dict[int, torch.UntypedStorage] = {}
-    with _saved_into(saved):
+    with storages_saved() as saved:
         out = model(batch.input_ids, batch.sequences)
         next_byte_loss(out.logits, batch.targets)
     parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -75,7 +74,7 @@ def test_the_command_warns_of_what_does_not_fit(capsys: pytest.CaptureFixture[st
     assert main(arguments) == 2
     large = ["plan", "large_1stage", "--gpus", "12", "--gpu", "rtx4090", "--distributed.strategy", "ddp", "--json"]
     capsys.readouterr()
-    assert main([*large, "--run.activation-checkpointing", "False"]) == 0
+    assert main([*large, "--run.no-activation-checkpointing"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["positions_per_step"] == 12 * 2 * 65536
     assert found["weights"] == 4 * 679_405_312

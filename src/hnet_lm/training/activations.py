@@ -6,7 +6,7 @@ the model keeps (norms, routing, chunking, head and loss) is counted in a real p
 over a few positions. The ops are those of the CPU; others save about as much.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,9 @@ from hnet_lm.sequences import Sequences
 from hnet_lm.weights import meta_model
 
 POSITIONS = 256
-"""Of the shorter of the two passes whose difference counts."""
+"""Of the shorter of two passes whose difference counts, about."""
+SEQUENCE_LENGTHS = (1, 2, 4, 64)
+"""The shorter sequences are, the longer are the inner stages: each begins with a chunk."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,15 @@ class BlockCost:
     """Of a position of its input: what is kept where blocks are recomputed."""
 
 
-def block_costs(config: HNetConfig, precision: torch.dtype) -> list[BlockCost]:
-    """Every block, in the order of a forward pass."""
+def block_costs(config: HNetConfig, precision: torch.dtype, sequence_lengths: Sequence[float]) -> list[BlockCost]:
+    """Every block, in the order of a forward pass. What attention keeps depends on how long the sequences of its stage
+    are."""
     known: dict[tuple[int, BlockKind], BlockCost] = {}
 
     def of_layout(stage: int, layout: str | None) -> Iterator[BlockCost]:
         for kind in parse_layout(layout) if layout else ():
             if (stage, kind) not in known:
-                known[stage, kind] = _block_cost(config, stage, kind, precision)
+                known[stage, kind] = _block_cost(config, stage, kind, precision, max(1, round(sequence_lengths[stage])))
             yield known[stage, kind]
 
     def of_stage(stage: int) -> Iterator[BlockCost]:
@@ -62,16 +65,19 @@ def block_costs(config: HNetConfig, precision: torch.dtype) -> list[BlockCost]:
     return list(of_stage(0))
 
 
-def _block_cost(config: HNetConfig, stage: int, kind: BlockKind, precision: torch.dtype) -> BlockCost:
+def _block_cost(
+    config: HNetConfig, stage: int, kind: BlockKind, precision: torch.dtype, sequence_length: int
+) -> BlockCost:
     with FakeTensorMode(allow_non_fake_inputs=True):
         block = Block(kind, config.stages[stage], config.mamba2)
         width = config.stages[stage].d_model
 
-        def run(num_positions: int) -> Tensor:
-            x = torch.randn(num_positions, width, requires_grad=True)
-            return block(x, Sequences.from_lengths([num_positions]))[0]
+        def run(num_sequences: int) -> Tensor:
+            x = torch.randn(num_sequences * sequence_length, width, requires_grad=True)
+            return block(x, Sequences.from_lengths([sequence_length] * num_sequences))[0]
 
-        saved = _slope(run, precision)
+        num = max(1, POSITIONS // sequence_length)
+        saved = (_bytes_kept(run, 2 * num, precision) - _bytes_kept(run, num, precision)) / (num * sequence_length)
     maps = [module for module in block.modules() if isinstance(module, nn.Linear)]
     return BlockCost(
         stage,
@@ -82,8 +88,10 @@ def _block_cost(config: HNetConfig, stage: int, kind: BlockKind, precision: torc
     )
 
 
-def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> float:
-    """Of a position of the outermost stage, for all that is no block. The chunks of this pass are short."""
+def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> list[float]:
+    """Of a position of each stage, for all that is no block: what is saved depends linearly on the lengths of the
+    stages, and so follows from passes in which these differ.
+    """
     model = meta_model(config)
     for module in model.modules():
         if isinstance(module, Isotropic):
@@ -93,29 +101,33 @@ def bytes_around_blocks(config: HNetConfig, precision: torch.dtype) -> float:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(generator=generator)
-
-    def run(num_positions: int) -> Tensor:
-        ids = torch.randint(97, 123, (num_positions,), generator=generator)
-        out = model(ids, Sequences.from_lengths([num_positions]))
-        return next_byte_loss(out.logits, ids)
-
-    return _slope(run, precision)
-
-
-def _slope(run: Callable[[int], Tensor], precision: torch.dtype) -> float:
-    """Bytes saved for each further position."""
-    sizes = []
+    lengths, sizes = [], []
     for num_positions in (POSITIONS, 2 * POSITIONS):
-        saved: dict[int, torch.UntypedStorage] = {}
-        with _saved_into(saved), torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            run(num_positions)
-        sizes.append(sum(storage.nbytes() for storage in saved.values()))
-    return (sizes[1] - sizes[0]) / POSITIONS
+        for sequence_length in SEQUENCE_LENGTHS:
+            ids = torch.randint(97, 123, (num_positions,), generator=generator)
+            num_sequences = num_positions // sequence_length
+            seqs = Sequences.from_lengths([sequence_length] * num_sequences)
+            with storages_saved() as saved, torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                out = model(ids, seqs)
+                next_byte_loss(out.logits, ids)
+            sizes.append(_bytes_of(saved))
+            inner = [int(routing.is_boundary.sum()) for routing in out.routings]
+            lengths.append([num_positions, *inner, num_sequences, 1])
+    equations = torch.tensor(lengths, dtype=torch.float64), torch.tensor(sizes, dtype=torch.float64).unsqueeze(1)
+    return torch.linalg.lstsq(*equations).solution.squeeze(1)[: len(config.stages)].tolist()
+
+
+def _bytes_kept(run: Callable[[int], Tensor], size: int, precision: torch.dtype) -> int:
+    """What is saved in `run(size)`."""
+    with storages_saved() as saved, torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        run(size)
+    return _bytes_of(saved)
 
 
 @contextmanager
-def _saved_into(saved: dict[int, torch.UntypedStorage]) -> Iterator[None]:
-    """Storages that autograd saves, each once."""
+def storages_saved() -> Iterator[dict[int, torch.UntypedStorage]]:
+    """Storages that autograd saves within the block, each once."""
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -123,4 +135,8 @@ def _saved_into(saved: dict[int, torch.UntypedStorage]) -> Iterator[None]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield
+        yield saved
+
+
+def _bytes_of(saved: Mapping[int, torch.UntypedStorage]) -> int:
+    return sum(storage.nbytes() for storage in saved.values())

@@ -222,7 +222,7 @@ def save(run: Run) -> Path:
     }
     parts = (run.state.step, run.model.config, run.model, run.optimizer, trainer, run.averages)
     kept = (run.state.best_step, run.state.decay_step)
-    if run.config.checkpoints.background:
+    if run.config.checkpoints.background and run.asked.run.minutes is None:  # whose plan counts how long a save takes
 
         def then() -> None:
             publish(path, run.directory)
