@@ -180,8 +180,12 @@ class Sequences:
         return self.memo("nonempty_only", self._drop_empty)
 
     def _drop_empty(self) -> "Sequences":
-        kept = torch.tensor([i for i, n in enumerate(self.host_lengths) if n], dtype=torch.int64, device=self.device)
-        lengths = [n for n in self.host_lengths if n]
+        return self.only([i for i, n in enumerate(self.host_lengths) if n])
+
+    def only(self, members: Sequence[int]) -> "Sequences":
+        """Some of these sequences, as if their rows followed one another; they keep the slots they own."""
+        kept = torch.tensor(members, dtype=torch.int64, device=self.device)
+        lengths = [self.host_lengths[i] for i in members]
         cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device=self.device)
         slots = kept if self.slots is None else self.slots[kept]
         return Sequences(cu_seqlens, slots, _memo={"host_lengths": lengths}, _is_checked=True)

@@ -19,9 +19,9 @@ pytest.importorskip("triton", reason="Triton is not installed")
 from torch._library.custom_ops import OPDEFS
 
 from hnet_lm.config import HNetConfig
+from hnet_lm.layout import parse_layout
 from hnet_lm.model import HNetLM
 from hnet_lm.model.block import Block
-from hnet_lm.layout import parse_layout
 from hnet_lm.ops.dispatch import use_backend
 from hnet_lm.ops.kernels.launch import recorded
 from hnet_lm.sequences import Sequences
@@ -30,7 +30,16 @@ LENGTHS = [40, 0, 1, 59]
 ATEN = torch.ops.aten
 WAITS = {ATEN._local_scalar_dense, ATEN.nonzero, ATEN.masked_select, ATEN._unique2, ATEN.unique_dim}
 READERS = {Tensor.tolist, Tensor.numpy, Tensor.cpu}
-NO_LAUNCH = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "detach", "alias"}
+NO_LAUNCH = {
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "_unsafe_view",
+    "detach",
+    "alias",
+}
 
 
 class Counter(TorchDispatchMode):
@@ -105,7 +114,7 @@ def waits(run: Callable[[], Any]) -> tuple[Any, list[str]]:
 
 @pytest.mark.parametrize(
     ("layout", "widths", "stages"),
-    [(["m1T1"], [32], 0), (["m1", ["T1"], "m1"], [32, 48], 1), (["m1", ["T1", ["m1T1"], "m1"], "m1"], [32, 48, 64], 2)],
+    [(["m1T1"], [32], 0), (["m1", ["T1"], "m1"], [32, 48], 1), (["m1", ["T1", ["m1T1"], "m1"], "m1"], [32, 64, 96], 2)],
 )
 def test_one_wait_per_stage_and_none_in_the_backward_pass(layout: list[Any], widths: list[int], stages: int) -> None:
     model = HNetLM(config(layout, widths))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hnet_lm.ops import dispatch
 from hnet_lm.ops.dispatch import PREFERENCES, Op, op_names, remember_backends, use_backend
 from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.sequences import Sequences
@@ -166,3 +167,25 @@ def test_a_backend_added_while_the_program_runs_is_found(tmp_path: Path, monkeyp
     with use_backend(ema_scan="nothing"):
         y, _ = ema_scan(torch.ones(2, 1), torch.full((2,), 0.5), Sequences.from_lengths([2]))
     assert y.flatten().tolist() == [7, 7]
+
+
+def test_a_backend_whose_library_is_not_installed_is_passed_over_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "is_installed", lambda library: library != "triton")
+    without = op("ema_scan")
+    assert without.missing("triton") == "triton"
+    with pytest.raises(ValueError, match="op ema_scan: the backend 'triton' needs triton, which is not installed"):
+        without.choose("triton", CPU, *EMA)
+    with (
+        pytest.raises(ValueError, match="op ssd: the backend 'triton' needs triton, which is not installed"),
+        use_backend(ssd="triton"),
+    ):
+        pass
+    assert without.choose(None, torch.device("cuda"), *EMA).__name__ == "hnet_lm.ops.ema_scan.eager"
+    dispatch.load_preferred(torch.device("cuda"))
+
+
+def test_a_backend_for_gpus_says_that_it_is() -> None:
+    if op("ema_scan").missing("triton") is not None:
+        pytest.skip("Triton is not installed")
+    with pytest.raises(ValueError, match="the backend 'triton' cannot do this: it runs on a GPU, not on cpu"):
+        op("ema_scan").choose("triton", CPU, *EMA)

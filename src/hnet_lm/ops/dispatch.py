@@ -3,8 +3,9 @@
 Each op is a folder, and each of its backends a file there that defines a function of the op's name and, where it cannot
 do everything, `supports(...)` with the same arguments: None, or why not. `reference` is slow, obvious and
 differentiable in float64; `eager` is made of torch's operations and runs on any device; `cpu` is a compiled loop,
-`triton` a kernel for a GPU, `varlen` torch's own attention of packed sequences there. A call takes the first backend of its device's preferences that supports it. Another is named by argument
-(`ssd(..., backend="reference")`) or for a block of code, down to the last op of a whole model:
+`triton` a kernel for a GPU, `varlen` torch's own attention of packed sequences there. A call takes the first backend of
+its device's preferences that supports it. Another is named by argument (`ssd(..., backend="reference")`) or for a block
+of code, down to the last op of a whole model:
 
     with use_backend("reference"):            # every op that has it
     with use_backend(ssd="reference"):        # one op

@@ -9,6 +9,7 @@ are read from the result. Nothing here says how fast it is.
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from triton.compiler import ASTSource
 from triton.runtime import Autotuner
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, StageConfig
+from hnet_lm.layout import parse_layout
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import use_backend
@@ -85,49 +87,83 @@ def launches_of(run: Callable[[], Any]) -> list[Launch]:
     """The kernels that `run` would launch, one for each of their variants. It may use tensors of the CPU."""
     with recorded() as launches:
         run()
-    by_variant = {(name(each), str(_signature(each))): each for each in launches}
-    return list(by_variant.values())
+    return list({_variant(each): each for each in launches}.values())
 
 
 def model_launches(config: HNetConfig, num_positions: int = 4096) -> list[Launch]:
     """Every kernel of a training step in bfloat16, one for each of its variants."""
+    found = [
+        each
+        for stage in config.stages
+        for part in PARTS
+        if parts_of(stage)[part]
+        for each in part_launches(config, stage, part, num_positions)
+    ]
+    return list({_variant(each): each for each in found}.values())
 
-    def run() -> None:
-        with use_backend("triton"):
-            for i, stage in enumerate(config.stages):
-                _stage(config, stage, is_innermost=i == len(config.stages) - 1, num_positions=num_positions)
 
-    return launches_of(run)
+def part_launches(config: HNetConfig, stage: StageConfig, part: str, num_positions: int) -> list[Launch]:
+    """The kernels of one of the parts of a stage, forward and backward in bfloat16, in their order."""
+    with use_backend("triton"), recorded() as launches:
+        for output in PARTS[part](config, stage, Sequences.from_lengths([num_positions])):
+            output.backward(torch.zeros_like(output))
+    return launches
 
 
-def _stage(config: HNetConfig, stage: StageConfig, *, is_innermost: bool, num_positions: int) -> None:
-    """The ops of a stage, forward and backward."""
-    d, sizes, mamba2, seqs = stage.d_model, stage.attention, config.mamba2, Sequences.from_lengths([num_positions])
-    letters = "".join(filter(None, (stage.encoder, stage.main_network, stage.decoder)))
-    outputs = [rms_norm(_leaf(num_positions, d, wide=True), _leaf(d, wide=True), 1e-5, dtype=torch.bfloat16)]
-    if not is_innermost:
-        outputs.append(boundary_prob(_leaf(num_positions, d), _leaf(num_positions, d), seqs)[0])
-        outputs.append(ema_scan(_leaf(num_positions, d, wide=True), _leaf(num_positions, wide=True), seqs)[0])
-    if "m" in letters.lower():
-        width, n = mamba2.expand * d, mamba2.d_state
-        h, channels = width // MAMBA2_HEAD_DIM, width + 2 * n
-        z, xBC, dt = _leaf(num_positions, width + channels + h).split([width, channels, h], dim=1)
-        xBC, _ = causal_conv(xBC, _leaf(channels, mamba2.d_conv, wide=True), _leaf(channels, wide=True), seqs)
-        x, B, C = xBC.split([width, n, n], dim=1)
-        A, D = _leaf(h, wide=True), _leaf(h, wide=True)
-        y, _ = ssd(x.unflatten(1, (h, -1)), dt.float(), A, B, C, D, seqs)
-        outputs.append(rms_norm(y.flatten(1), _leaf(width, wide=True), 1e-5, z, dtype=torch.bfloat16))
-    if "t" in letters.lower():
-        qk = _leaf(num_positions, 3 * sizes.num_heads, d // sizes.num_heads)[:, : 2 * sizes.num_heads]
-        outputs.append(rotary(qk, seqs.positions, sizes.rotary_emb_dim))
-    if stage.d_intermediate:
-        outputs.append(swiglu(*_leaf(num_positions, 2 * stage.d_intermediate).chunk(2, dim=1)))
-    for each in outputs:
-        each.backward(torch.zeros_like(each))
+def parts_of(stage: StageConfig) -> Counter[str]:
+    """How often a stage has each part. A mixer and an MLP are counted with the norm before them."""
+    blocks = [block for layout in stage.layouts.values() for block in parse_layout(layout)]
+    is_cut = stage.encoder is not None
+    mixers = Counter(block.mixer for block in blocks)
+    return Counter(mixers | {"mlp": sum(block.has_mlp for block in blocks), "routing": is_cut, "smoothing": is_cut})
+
+
+def _mamba2(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
+    t, width, n = seqs.num_positions, config.mamba2.expand * stage.d_model, config.mamba2.d_state
+    h, channels = width // MAMBA2_HEAD_DIM, width + 2 * n
+    z, xBC, dt = _leaf(t, width + channels + h).split([width, channels, h], dim=1)
+    xBC, _ = causal_conv(xBC, _leaf(channels, config.mamba2.d_conv, wide=True), _leaf(channels, wide=True), seqs)
+    x, B, C = xBC.split([width, n, n], dim=1)
+    A, D = _leaf(h, wide=True), _leaf(h, wide=True)
+    y, _ = ssd(x.unflatten(1, (h, -1)), dt.float(), A, B, C, D, seqs)
+    return [_norm(stage, t), rms_norm(y.flatten(1), _leaf(width, wide=True), 1e-5, z, dtype=torch.bfloat16)]
+
+
+def _attention(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
+    t, h = seqs.num_positions, stage.attention.num_heads
+    qk = _leaf(t, 3 * h, stage.d_model // h)[:, : 2 * h]
+    return [_norm(stage, t), rotary(qk, seqs.positions, stage.attention.rotary_emb_dim)]
+
+
+def _mlp(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
+    t = seqs.num_positions
+    return [_norm(stage, t), swiglu(*_leaf(t, 2 * stage.d_intermediate).chunk(2, dim=1))]
+
+
+def _routing(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
+    t, d = seqs.num_positions, stage.d_model
+    return [boundary_prob(_leaf(t, d), _leaf(t, d), seqs)[0]]
+
+
+def _smoothing(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
+    """Its positions are the chunks of the stage."""
+    t = seqs.num_positions
+    return [ema_scan(_leaf(t, stage.d_model, wide=True), _leaf(t, wide=True), seqs)[0]]
+
+
+PARTS = {"mamba2": _mamba2, "attention": _attention, "mlp": _mlp, "routing": _routing, "smoothing": _smoothing}
+
+
+def _norm(stage: StageConfig, t: int) -> Tensor:
+    return rms_norm(_leaf(t, stage.d_model, wide=True), _leaf(stage.d_model, wide=True), 1e-5, dtype=torch.bfloat16)
 
 
 def _leaf(*shape: int, wide: bool = False) -> Tensor:
     return torch.zeros(shape, dtype=torch.float32 if wide else torch.bfloat16, requires_grad=True)
+
+
+def _variant(launch: Launch) -> str:
+    return f"{name(launch)} {_signature(launch)}"
 
 
 def num_bytes(launch: Launch) -> int:

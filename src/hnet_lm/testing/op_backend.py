@@ -64,7 +64,7 @@ def run(
     results = {"y": y} | {f"final {key}": value for key, value in tensors.items()}
     weights = torch.Generator().manual_seed(1)
     terms = [
-        (value.double() * torch.randn(value.shape, generator=weights, dtype=torch.float64)).sum()
+        (value.cpu().double() * torch.randn(value.shape, generator=weights, dtype=torch.float64)).sum()
         for value in results.values()
         if value.is_floating_point()
     ]
@@ -83,5 +83,9 @@ def assert_same(actual: Tensors, expected: Tensors, atol: float) -> None:
     for key, value in expected.items():
         scale = max(1.0, value.abs().max().item()) if value.numel() else 1.0
         torch.testing.assert_close(
-            actual[key].double(), value.double(), rtol=0, atol=atol * scale, msg=lambda text, key=key: f"{key}: {text}"
+            actual[key].cpu().double(),
+            value.double(),
+            rtol=0,
+            atol=atol * scale,
+            msg=lambda text, key=key: f"{key}: {text}",
         )

@@ -60,6 +60,10 @@ def _uniform(low: float, high: float, *shape: int) -> Tensor:
     return torch.empty(*shape).uniform_(low, high)
 
 
+def _indices(x: Tensor) -> Tensor:
+    return torch.arange(len(x), device=x.device)
+
+
 def ema_case(low: float = 0.05, high: float = 0.95, d: int = 3) -> OpCase:
     return OpCase(
         f"ema_scan p {low:g}..{high:g}",
@@ -124,7 +128,7 @@ def _kv_states(window: int, h: int, p: int, entries: int) -> dict[str, Any]:
     def as_state(tensors: Tensors) -> KVState:
         """Slots that have seen nothing, some, and more than a window; entries never written to hold noise."""
         is_ring = entries == window + 1
-        seen = torch.arange(len(tensors["keys"])) * 5
+        seen = _indices(tensors["keys"]) * 5
         return KVState(tensors["keys"], tensors["values"], seen * 3 if is_ring else seen % (entries + 1))
 
     return {
@@ -156,7 +160,7 @@ def boundary_prob_case(d: int = 5) -> OpCase:
         per_position=lambda t: {"q": torch.randn(t, d), "k": torch.randn(t, d)},
         apply=apply,
         new_state=lambda s: {"last_q": torch.randn(s, d)},
-        as_state=lambda tensors: (tensors["last_q"], torch.arange(len(tensors["last_q"])) % 3 > 0),
+        as_state=lambda tensors: (tensors["last_q"], _indices(tensors["last_q"]) % 3 > 0),
         as_tensors=lambda state: {"last_q": state[0], "has_seen": state[1].long()},
     )
 

@@ -87,6 +87,15 @@ def test_ssd(
     check(ssd_case(h=2, p=8, n=4), lengths, dtype, with_state=with_state)
 
 
+@torch.no_grad()
+def test_ssd_of_one_position_per_sequence() -> None:
+    case, seqs = ssd_case(h=2, p=8, n=5), Sequences.from_lengths([1, 0, 1, 1], torch.tensor([3, 1, 0, 4]))
+    inputs, state = case.inputs(3), case.new_state(5)
+    results = [case.apply(inputs, seqs, state["h"].clone(), backend) for backend in ("triton", "reference")]
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
 def test_ssd_of_twenty_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssd_backend, "TILE", 16)
     monkeypatch.setattr(ssd_backend, "SMALL_BLOCK_SIZE", 16)

@@ -1,15 +1,16 @@
 """torch's scaled_dot_product_attention, in bands where there is a window.
 
-Sequences of one length are one batch, so nothing is padded. Time and memory grow with length times the visible span.
-Only positions that continue a state are padded, to the longest of the call, and masked.
+Sequences of one length are one batch, so no position is padded; only what a state holds is, to its longest sequence.
+Time and memory grow with length times the visible span.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from hnet_lm.ops.attention._paged_kv_state import AttentionState
-from hnet_lm.ops.rows import gather_rows, spread_rows
 from hnet_lm.sequences import Sequences
 
 MIN_BAND = 256
@@ -25,26 +26,28 @@ def attention(
         return q, state
     num_held = 0 if state is None else state.num_held(window, seqs)
     if state is None or num_held == 0:
-        y = _by_length(q, k, v, window, seqs)
+        y = _by_length(q, k, v, window, seqs, _Past(None, 0))
         return y, None if state is None else state.write(k, v, window, seqs)
     active = seqs.nonempty_only()
     if active.max_length == 1:
         return _decode(q, k, v, window, active, state)
-    rows, keys, values = (_to_rows(x, active) for x in (q, k, v))
-    span = num_held if window < 0 else min(num_held, window)
-    past_keys, past_values, exists = state.visible(active.owned(state.num_seen), span, window, active)
-    keys, values = torch.cat([past_keys.to(k.dtype), keys], 1), torch.cat([past_values.to(v.dtype), values], 1)
-    valid = pad(exists, (0, rows.shape[1]), value=True)
-    y = _from_rows(_causal(rows, keys, values, window, valid), active)
+    y = _by_length(q, k, v, window, active, _Past(state, num_held if window < 0 else min(num_held, window)))
     return y, state.write(k, v, window, active)
 
 
-def _by_length(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences) -> Tensor:
-    """Sequences that begin here: those of one length side by side."""
+class _Past(NamedTuple):
+    """Positions of a state that come before those of the call, as many of each sequence; some may not exist."""
+
+    state: AttentionState | None
+    span: int
+
+
+def _by_length(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, past: _Past) -> Tensor:
+    """Sequences of one length side by side, so that no position is padded."""
     if seqs.is_equal:
         rows = (seqs.num_sequences, seqs.max_length)
         q, k, v = (x.unflatten(0, rows) for x in (q, k, v))  # b l h p
-        return _causal(q, k, v, window).flatten(0, 1)
+        return _after(past, q, k, v, window, seqs).flatten(0, 1)
     by_length: dict[int, list[int]] = {}
     for sequence, length in enumerate(seqs.host_lengths):
         if length:
@@ -54,9 +57,20 @@ def _by_length(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences) ->
     outputs: list[Tensor] = [q[:0]] * seqs.num_sequences
     for members in by_length.values():
         queries, keys, values = (torch.stack([part[i] for i in members]) for part in parts)
-        for sequence, y in zip(members, _causal(queries, keys, values, window).unbind(0), strict=True):
+        rows = _after(past, queries, keys, values, window, seqs.only(members) if past.span else seqs)
+        for sequence, y in zip(members, rows.unbind(0), strict=True):
             outputs[sequence] = y
     return torch.cat(outputs)
+
+
+def _after(past: _Past, q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences) -> Tensor:
+    """Rows (b, l, h, p) of sequences that begin here, or that go on from what the state holds of each."""
+    if past.state is None or not past.span:
+        return _causal(q, k, v, window)
+    first = seqs.owned(past.state.num_seen)
+    past_keys, past_values, exists = past.state.visible(first, past.span, window, seqs)
+    k, v = torch.cat([past_keys.to(k.dtype), k], 1), torch.cat([past_values.to(v.dtype), v], 1)
+    return _causal(q, k, v, window, pad(exists, (0, q.shape[1]), value=True))
 
 
 def _decode(
@@ -99,19 +113,3 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None =
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b h l p
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
-
-
-def _to_rows(x: Tensor, seqs: Sequences) -> Tensor:
-    """Packed (t, h, p) as right-padded (b, l, h, p)."""
-    if not seqs.is_equal:
-        x = spread_rows(x, _row_index(seqs), seqs.num_sequences * seqs.max_length)
-    return x.unflatten(0, (seqs.num_sequences, seqs.max_length))
-
-
-def _from_rows(y: Tensor, seqs: Sequences) -> Tensor:
-    y = y.flatten(0, 1)
-    return y if seqs.is_equal else gather_rows(y, _row_index(seqs))
-
-
-def _row_index(seqs: Sequences) -> Tensor:
-    return seqs.memo("padded rows", lambda: seqs.sequence_ids * seqs.max_length + seqs.positions)

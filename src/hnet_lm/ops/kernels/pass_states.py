@@ -55,7 +55,7 @@ def pass_states(
 ) -> tuple[Float[Tensor, "k h width"], Float[Tensor, "b h width"] | None, Float[Tensor, "k h parts"] | None]:
     """The state before each block, in the direction of time that is asked for, and the one behind each sequence.
 
-    Without an initial state none comes out. With `other`, also parts of decay * (before . other) of each block and head.
+    Without an initial state none comes out. With `other`, also parts of decay * (before . other), per block and head.
     """
     _, num_heads, width = update.shape
     columns = min(COLUMNS, triton.next_power_of_2(max(width, 1)))

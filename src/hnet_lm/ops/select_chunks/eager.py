@@ -30,8 +30,11 @@ def _of_single_positions(x: Tensor, is_boundary: Tensor, seqs: Sequences) -> tup
     kept = is_boundary.tolist()
     rows = [row for row, is_kept in enumerate(kept) if is_kept]
     if len(rows) == len(kept):
-        return x, seqs.inner(seqs.cu_seqlens, seqs.host_lengths)
+        inner = seqs.inner(seqs.cu_seqlens, seqs.host_lengths)
+        inner.keep_rows(torch.arange(len(rows), device=x.device))
+        return x, inner
     each = iter(kept)
     lengths = [int(length and next(each)) for length in seqs.host_lengths]
     inner = seqs.inner(torch.tensor([0, *accumulate(lengths)], device=x.device), lengths)
-    return gather_rows(x, torch.tensor(rows, dtype=torch.int64, device=x.device)) if rows else x[:0], inner
+    inner.keep_rows(torch.tensor(rows, dtype=torch.int64, device=x.device))
+    return gather_rows(x, inner.rows_of(is_boundary)) if rows else x[:0], inner

@@ -170,13 +170,14 @@ def outputs(
 @triton.jit
 def score_gradients(
     C_ptr, B_ptr, grad_ptr, x_ptr, dt_ptr, A_ptr, totals_ptr, first_row_ptr, num_rows_ptr,
-    grad_scores_ptr, row_sums_ptr, column_sums_ptr, num_positions, num_heads, head_dim, num_states,
+    grad_scores_ptr, from_tile_ptr, to_later_ptr, num_positions, num_heads, head_dim, num_states,
     C_stride, B_stride, grad_stride, x_stride,
     TILE: tl.constexpr, TILES: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """K for a pair of tiles i >= j, summed over heads; and of each head the sums over rows and columns of K (C_i B_j).
+    """K for a pair of tiles i >= j, summed over heads; and of each head what passes its positions, made of K (C_i B_j).
 
-    These, of all pairs that are not one position, are what the gradient to the decay is made of.
+    What passes a position of tile i comes from tile j and goes to it or a later one; of tile j, it comes from an earlier
+    one. Where nothing passes, a sum of zeros says so, and not a difference, which a large dt would multiply.
     """
     block, pair = tl.program_id(0).to(tl.int64) // (TILES * TILES), tl.program_id(0) % (TILES * TILES)
     i, j = pair // TILES, pair % TILES
@@ -193,7 +194,7 @@ def score_gradients(
     total = tl.zeros([TILE, TILE], dtype=wide)
     for head in range(num_heads):
         A = tl.load(A_ptr + head)
-        dt, until, _ = _log_decays(dt_ptr, A, first, i, num_rows, head, num_heads, TILE)
+        _, until, _ = _log_decays(dt_ptr, A, first, i, num_rows, head, num_heads, TILE)
         other_dt, other_until, other_after = _log_decays(dt_ptr, A, first, j, num_rows, head, num_heads, TILE)
         if i == j:
             span = until[:, None] - other_until[None, :]
@@ -206,10 +207,15 @@ def score_gradients(
         K = tl.dot(grad, tl.trans(x), input_precision=PRECISION, out_dtype=wide) * decay * other_dt[None, :]
         total += K
         K = tl.where(differs > 0, K * scores, 0)
-        at = row_sums_ptr + (j.to(tl.int64) * num_positions + first + row) * num_heads + head
-        tl.store(at, tl.sum(K, 1), mask=row < num_rows)
-        at = column_sums_ptr + (i.to(tl.int64) * num_positions + first + column) * num_heads + head
-        tl.store(at, tl.sum(K, 0), mask=column < num_rows)
+        if i == j:
+            passes = tl.sum(tl.where(differs > 0, tl.cumsum(K, 0, reverse=True), 0), 1)
+        else:
+            passes = tl.cumsum(tl.sum(K, 1), 0, reverse=True)
+            sums = tl.sum(K, 0)
+            at = to_later_ptr + (i.to(tl.int64) * num_positions + first + column) * num_heads + head
+            tl.store(at, tl.cumsum(sums, 0) - sums, mask=column < num_rows)
+        at = from_tile_ptr + (j.to(tl.int64) * num_positions + first + row) * num_heads + head
+        tl.store(at, passes, mask=row < num_rows)
     at = grad_scores_ptr + (block * TILES * TILE + row[:, None]) * TILES * TILE + column[None, :]
     tl.store(at, total.to(C.dtype))
 
@@ -264,7 +270,7 @@ def projection_gradients(
 @no_type_check
 @triton.jit
 def decay_gradients(
-    row_sums_ptr, column_sums_ptr, from_start_ptr, to_end_ptr, through_ptr, dt_ptr, A_ptr, first_row_ptr, num_rows_ptr,
+    from_tile_ptr, to_later_ptr, from_start_ptr, to_end_ptr, through_ptr, dt_ptr, A_ptr, first_row_ptr, num_rows_ptr,
     direct_ptr, grad_dt_ptr, grad_A_ptr, num_positions, num_heads, num_parts,
     TILE: tl.constexpr, TILES: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
@@ -280,22 +286,50 @@ def decay_gradients(
     is_head = head < num_heads
     exists = (index < num_rows) & is_head
     at = (first + index) * num_heads + head
-    # Summed in float64: where a position forgets everything nothing passes, and a large dt multiplies what is left.
-    ends = tl.load(from_start_ptr + at, mask=exists, other=0).to(tl.float64)
+    own = index // TILE
+    passes = tl.cumsum(tl.load(from_start_ptr + at, mask=exists, other=0), 0, reverse=True)
+    begins = tl.load(to_end_ptr + at, mask=exists, other=0)
+    passes += tl.cumsum(begins, 0) - begins
     for tile in range(TILES):
-        beside = tile * num_positions.to(tl.int64) * num_heads + at
-        ends += tl.load(row_sums_ptr + beside, mask=exists & (tile <= index // TILE), other=0)
-        behind = exists & (tile >= index // TILE) & (tile * TILE + index * 0 < num_rows)
-        ends -= tl.load(column_sums_ptr + beside, mask=behind, other=0)
-    begins = tl.load(to_end_ptr + at, mask=exists, other=0).to(tl.float64)
-    passes = tl.cumsum(ends, 0, reverse=True) + tl.cumsum(begins, 0) - begins
+        of_tile = tile * num_positions.to(tl.int64) * num_heads
+        passes += tl.load(from_tile_ptr + of_tile + at, mask=exists & (tile <= own), other=0)
+        is_later = exists & (tile > own) & (tile * TILE + index * 0 < num_rows)
+        passes += tl.load(to_later_ptr + of_tile + at, mask=is_later, other=0)
+        for later in range(tile + 2, TILES):  # all that goes from this tile to that one passes the tiles between
+            there = of_tile + (first + later * TILE) * num_heads + head
+            total = tl.load(from_tile_ptr + there, mask=is_head & (later * TILE + head * 0 < num_rows), other=0)
+            passes += tl.where((own > tile) & (own < later), total, 0)
     for part in range(num_parts):
         through = through_ptr + (block * num_heads + head) * num_parts + part
         passes += tl.load(through, mask=is_head & (index * 0 < num_rows), other=0)
     dt = tl.load(dt_ptr + at, mask=exists, other=0)
-    passes = passes.to(dt.dtype)
     A = tl.load(A_ptr + head, mask=is_head, other=0)
     direct = tl.load(direct_ptr + at, mask=exists, other=0)
     tl.store(grad_dt_ptr + at, direct + A * passes, mask=exists)
     grad_A = tl.sum(tl.where(exists, dt * passes, 0), 0)
     tl.store(grad_A_ptr + block * num_heads + head, grad_A[None, :], mask=is_head)
+
+
+@no_type_check
+@triton.jit
+def step(
+    x_ptr, dt_ptr, A_ptr, B_ptr, C_ptr, D_ptr, cu_seqlens_ptr, initial_ptr, y_ptr, final_ptr,
+    num_heads, head_dim, num_states, x_stride, B_stride, C_stride, N: tl.constexpr, P: tl.constexpr,
+):  # fmt: skip
+    """The recurrence itself, for a sequence of one position or none and a head; its state is (n, h, p)."""
+    sequence, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    row = tl.load(cu_seqlens_ptr + sequence)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    at = (sequence * num_states + n[:, None]) * num_heads * head_dim + head * head_dim + p[None, :]
+    inside = (n < num_states)[:, None] & (p < head_dim)[None, :]
+    state = tl.load(initial_ptr + at, mask=inside, other=0)
+    if tl.load(cu_seqlens_ptr + sequence + 1) > row:
+        dt = tl.load(dt_ptr + row * num_heads + head)
+        x = tl.load(x_ptr + row * x_stride + head * head_dim + p, mask=p < head_dim, other=0).to(dt.dtype)
+        B = tl.load(B_ptr + row * B_stride + n, mask=n < num_states, other=0).to(dt.dtype)
+        C = tl.load(C_ptr + row * C_stride + n, mask=n < num_states, other=0).to(dt.dtype)
+        state = tl.exp(dt * tl.load(A_ptr + head)) * state + B[:, None] * (dt * x)[None, :]
+        y = tl.sum(C[:, None] * state, 0) + tl.load(D_ptr + head) * x
+        y_at = y_ptr + row * num_heads * head_dim + head * head_dim + p
+        tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=p < head_dim)
+    tl.store(final_ptr + at, state, mask=inside)

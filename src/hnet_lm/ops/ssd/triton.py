@@ -22,6 +22,7 @@ from hnet_lm.ops.ssd._kernels import (
     outputs,
     projection_gradients,
     score_gradients,
+    step,
 )
 from hnet_lm.sequences import Sequences
 
@@ -46,11 +47,37 @@ def supports(
 def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, seqs: Sequences, state: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
+    if state is not None and seqs.max_length <= 1 and not torch.is_grad_enabled():
+        y, final = _step(x.flatten(1), dt, A, B, C, D, seqs.owned(state).to(dt.dtype), seqs.cu_seqlens)
+        return y.view(x.shape), seqs.replaced(state, final)
     size = SMALL_BLOCK_SIZE if len(x) < FEW_POSITIONS else BLOCK_SIZE
     # The heads of a state are side by side in the kernels: (b, h, n, p).
     initial = None if state is None else seqs.owned(state).to(dt.dtype).transpose(1, 2)
     y, final, *_ = _ssd(x.flatten(1), dt, A, B, C, D, initial, *block_table(seqs, size), size)
     return y.view(x.shape), None if state is None else seqs.replaced(state, final.transpose(1, 2).contiguous())
+
+
+@torch.library.custom_op("hnet_lm::ssd_triton_step", mutates_args=())
+def _step(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial: Tensor, cu_seqlens: Tensor
+) -> tuple[Tensor, Tensor]:
+    """y and the states after at most one position of each sequence, without gradients."""
+    x, B, C, dt, initial = unit_stride(x), unit_stride(B), unit_stride(C), dt.contiguous(), initial.contiguous()
+    y, final = torch.empty(x.shape, dtype=x.dtype, device=x.device), torch.empty_like(initial)
+    _, n, h, p = initial.shape
+    sizes = _sizes(x, h, n, TILE)
+    launch(
+        step, (len(initial), h), x, dt, A.contiguous(), B, C, D.contiguous(), cu_seqlens, initial, y, final, h, p, n,
+        x.stride(0), B.stride(0), C.stride(0), N=sizes["N"], P=sizes["P"],
+    )  # fmt: skip
+    return y, final
+
+
+@_step.register_fake
+def _(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial: Tensor, cu_seqlens: Tensor
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), torch.empty_like(initial)
 
 
 def _sizes(x: Tensor, h: int, n: int, block_size: int) -> dict[str, Any]:
@@ -82,7 +109,7 @@ def _ssd(
     """y, the final states (empty without initial ones), the states before each block, and the log decay of each tile
     and the decay of each block. The heads of x and y are side by side."""
     x, B, C, dt, A, D = unit_stride(x), unit_stride(B), unit_stride(C), dt.contiguous(), A.contiguous(), D.contiguous()
-    (t, h), n, k = dt.shape, B.shape[1], len(first_row)
+    h, n, k = dt.shape[1], B.shape[1], len(first_row)
     sizes = _sizes(x, h, n, block_size)
     p = x.shape[1] // h
     states, decay = dt.new_empty(k, h, n * p), dt.new_empty(k, h)
@@ -159,14 +186,14 @@ def _ssd_backward(
 
     grad_x, direct, grad_D = x.new_empty(x.shape), dt.new_empty(t, h), dt.new_empty(k * num_tiles, h)
     launch(
-        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, totals, behind, x, first_row, num_rows, grad_x, direct, grad_D,
-        *dims, B.stride(0), C.stride(0), *strides, REVERSE=True, **sizes,
+        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, totals, behind, x, first_row, num_rows, grad_x, direct,
+        grad_D, *dims, B.stride(0), C.stride(0), *strides, REVERSE=True, **sizes,
     )  # fmt: skip
     grad_scores = x.new_empty(k, num_tiles * TILE, num_tiles * TILE)
-    row_sums, column_sums = dt.new_empty(num_tiles, t, h), dt.new_empty(num_tiles, t, h)
+    from_tile, to_later = dt.new_empty(num_tiles, t, h), dt.new_empty(num_tiles, t, h)
     launch(
         score_gradients, (k * num_tiles**2,), C, B, grad_y, x, dt, A, totals, first_row, num_rows, grad_scores,
-        row_sums, column_sums, t, *dims, C.stride(0), B.stride(0), *strides, **sizes,
+        from_tile, to_later, t, *dims, C.stride(0), B.stride(0), *strides, **sizes,
     )  # fmt: skip
     grads, sums = [], []
     for rows, own, other, state, reverse in ((grad_y, C, B, before, False), (x, B, C, behind, True)):
@@ -179,7 +206,7 @@ def _ssd_backward(
         )  # fmt: skip
     grad_dt, grad_A = dt.new_empty(t, h), dt.new_empty(k, h)
     launch(
-        decay_gradients, (k, ceil_div(h, HEADS)), row_sums, column_sums, *sums, through, dt, A, first_row, num_rows,
+        decay_gradients, (k, ceil_div(h, HEADS)), from_tile, to_later, *sums, through, dt, A, first_row, num_rows,
         direct, grad_dt, grad_A, t, h, through.shape[2], TILE=TILE, TILES=num_tiles, HEADS=HEADS,
     )  # fmt: skip
     grad_C, grad_B = grads
