@@ -67,7 +67,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "generation": ("model", *BASE),
     "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
     "evaluation": ("figures", "model", "losses", "data", "generation", "genome", "inspect", *READING),
-    "training": ("figures", "model", "losses", "data", "checkpoint", "evaluation", "named_configs", *READING),
+    "training": (
+        "figures",
+        "model",
+        "losses",
+        "data",
+        "checkpoint",
+        "evaluation",
+        "named_configs",
+        "weights",
+        *READING,
+    ),
     "testing": ("model", "ops", "losses", "data", "checkpoint", "generation", *READING),
     "inspect": ("figures", "model", "genome", *READING),
     "serving": ("generation", "inspect", "model", *READING),
@@ -109,6 +119,13 @@ def test_every_part_of_the_model_has_its_place(hnet_lm: Package) -> None:
 def test_nobody_imports_the_command_line(hnet_lm: Package) -> None:
     importers = {edge.importer for edge in hnet_lm.own() if edge.imported.startswith("hnet_lm.cli")}
     assert {name.removeprefix("hnet_lm.").split(".")[0] for name in importers} <= {"cli", "__main__"}
+
+
+def test_only_commands_change_the_memory_of_the_process(hnet_lm: Package) -> None:
+    """Who calls `train` from a program of their own keeps the allocator as they have it."""
+    importers = {edge.importer for edge in hnet_lm.own() if edge.imported == "hnet_lm.training.memory"}
+    assert importers
+    assert all(name.startswith("hnet_lm.cli.") for name in importers)
 
 
 def test_no_import_hides_in_a_function(hnet_lm: Package) -> None:

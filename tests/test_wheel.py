@@ -124,7 +124,7 @@ def test_a_first_hour(installed: Installed) -> None:
         ["chunks", "runs/mine", "It was the best of times.", "--html", "chunks.html", "--png", "chunks.png"],
         ["evaluate", "bpb", "runs/mine", "mine.txt"],
     )
-    for shown in ("H-Net, trained", "xz", "gzip", "bytes a chunk", "runs/short/chunks.html"):
+    for shown in ("H-Net, trained", "xz", "gzip", "bytes per chunk", "runs/short/chunks.html"):
         assert shown in demo
     written = {path.name for path in (installed.folder / "runs/short").iterdir()}
     assert {"config.json", "model.safetensors", "metrics.jsonl", "loss.png", "chunks.html"} <= written

@@ -97,12 +97,12 @@ def test_a_run_file_says_what_its_training_is(tmp_path: Path, capsys: pytest.Cap
     facts = json.loads(info(capsys, str(path), "--json"))
     assert (facts["sequence_length"], facts["bytes_per_chunk"]) == (1024, [6.0])
     training = facts["training"]
-    assert (training["num_steps"], training["bytes_per_step_and_rank"]) == (330, 4096)
-    assert training["flops_per_rank"] == pytest.approx(330 * 4096 * facts["total"]["training_flops_per_byte"])
+    assert (training["num_steps"], training["bytes_per_step_and_rank"]) == (376, 4096)
+    assert training["flops_per_rank"] == pytest.approx(376 * 4096 * facts["total"]["training_flops_per_byte"])
     assert training["learning_rates"] == pytest.approx([4e-3, 3e-3])
     out = info(capsys, str(path))
     assert "6 bytes per chunk (assumed, the loss.target_ratios of its run file)" in out
-    assert "330 updates of 4,096 bytes = 1,351,680 bytes" in out
+    assert "376 updates of 4,096 bytes = 1,540,096 bytes" in out
 
 
 def test_what_is_no_model_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

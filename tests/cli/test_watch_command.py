@@ -40,7 +40,7 @@ def test_over_a_pipe_there_is_a_line_for_each_record(tmp_path: Path, capsys: pyt
     records += [{"step": 2, "warning": "all alike"}, {"step": 3, "loss": None, "skipped": True}]
     assert main(["watch", str(write_run(tmp_path / "run", records))]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "step 1  2.000 bits/byte  3.1 bytes/chunk  2.0 kB/s  25% of peak",
+        "step 1  2.000 bits/byte  3.1 bytes/chunk  2.0 kB/s  25% of data sheet",
         "step 1  2.250 bits/byte on held-out text",
         "step 2  router health, all alike",
         "step 3  not finite, skipped",

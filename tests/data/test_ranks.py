@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from data_corpora import is_same, targets_by_document
 
-from hnet_lm.data import DataConfig, DataLoader, SourceConfig
+from hnet_lm.data import DataConfig, DataLoader, SourceConfig, whole_state
 from hnet_lm.errors import ConfigError
 
 
@@ -43,7 +43,7 @@ def test_any_number_of_ranks_goes_on_with_the_next_batch(config: DataConfig) -> 
         for _ in range(5):
             for rank in resumed:
                 assert is_same(next(rank), next(single))
-        state = resumed[0].state_dict()
+        state = whole_state([rank.state_dict() for rank in resumed])
 
 
 def test_ranks_with_workers(config: DataConfig) -> None:

@@ -15,8 +15,8 @@ import torch
 from hnet_lm.config import HNetConfig
 from hnet_lm.generation import EngineLimits
 from hnet_lm.model import HNetLM
+from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.app import create_app
-from hnet_lm.serving.auth import ApiKeys
 from hnet_lm.serving.limits import RateLimits, RequestLimits
 from hnet_lm.serving.server import listen, make_server, url
 

@@ -11,7 +11,7 @@ import schemathesis_hooks
 from running_server import MODEL, Running, running
 
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.auth import ApiKeys
+from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RequestLimits
 from thoroughness import examples
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from running_server import MODEL, Running, running, tiny_model
 
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.auth import ApiKeys
+from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RequestLimits
 
 CHROMIUM = shutil.which("chromium")
@@ -86,7 +86,8 @@ def test_chunks_appear_while_typing(server: Running, open_page: OpenPage):
     expect(page.locator(".strip.stage-0 .segment.prob")).to_have_count(7)
     expect(page.locator(".stages li")).to_have_count(2)
     starts = page.locator(".strip.stage-0 .segment.starts").count()
-    assert page.locator(".stages li").first.text_content() == f"Stage 0{starts} chunks, {7 / starts:.2f} bytes a chunk"
+    figures = f"Stage 0{starts} chunks, {7 / starts:.2f} bytes per chunk"
+    assert page.locator(".stages li").first.text_content() == figures
 
 
 def test_characters_are_whole_whatever_the_boundaries(server: Running, open_page: OpenPage):

@@ -10,7 +10,7 @@ from running_server import MODEL, running
 from hnet_lm.errors import UserError
 from hnet_lm.model import HNetLM
 from hnet_lm.serving import observe
-from hnet_lm.serving.auth import ApiKeys
+from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RateLimits
 from hnet_lm.serving.rates import Bucket, Meter, address_of
 

@@ -19,17 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from training_runs import make_batch, make_model
 
 from hnet_lm.losses import RatioLoss
 from hnet_lm.model.block import Block
 from hnet_lm.tables import from_table
+from hnet_lm.training import checkpoints, records, start, validation
+from hnet_lm.training.checkpoints import CheckpointStore
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.distributed import Ranks, distribute, ranks
+from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.loop import train
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
+from hnet_lm.training.restoring import read_share
 from hnet_lm.training.sections import DistributedConfig
+from hnet_lm.training.sharding import distribute
 from hnet_lm.training.step import StepFigures, update
+from hnet_lm.training.validation import Validator
+from hnet_lm.weights import read_safetensors
 
 HANGS_AFTER = 120  # seconds an item may take; then every rank prints where it is
 
@@ -95,7 +102,78 @@ def _whole(parameter: Any) -> torch.Tensor:
     return (parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter).detach().clone()
 
 
-ACTIONS: dict[str, Callable[..., None]] = {"run": run, "one_update": one_update, "types_in_blocks": types_in_blocks}
+def start_and_validate(table: dict[str, Any], output: str) -> None:
+    """The weights that a run starts with, which only the first rank draws, and its validation."""
+    config = from_table(RunConfig, table)
+    with ranks() as group:
+        found = _start_and_validate(config, group)
+        if group.is_first:
+            torch.save(found, output)
+
+
+def _start_and_validate(config: RunConfig, group: Ranks) -> dict[str, Any]:
+    is_sharded = config.distributed.strategy == "fsdp" and group.num_ranks > 1
+    drawn, score, generate = start._make_model, Validator._score, validation.generate
+    if is_sharded and not group.is_first:
+        start._make_model = _only_on_the_first
+    if not group.is_first:
+        validation.generate = _only_on_the_first
+        Validator._score = lambda self, number, texts: (score(self, number, texts), score(self, number, texts))[0]
+    try:
+        model, _, precision = start.open_model(config, group)
+        shares = sum(_local(weight).numel() for weight in model.parameters())
+        weights = {name: _whole(weight) for name, weight in model.named_parameters()}
+        measured = Validator(model, config.for_model(model.config), group, precision).measure()
+        after = [_whole(weight) for weight in model.parameters()]
+    finally:
+        start._make_model, Validator._score, validation.generate = drawn, score, generate
+    return {
+        "weights": weights,
+        "share": shares / sum(weight.numel() for weight in weights.values()),
+        "random": torch.get_rng_state(),
+        "measured": measured.record(),
+        "unchanged": all(a.equal(b) for a, b in zip(weights.values(), after, strict=True)),
+    }
+
+
+def _only_on_the_first(*_: Any, **options: Any) -> Any:
+    raise AssertionError("this is the first rank's to do")
+
+
+def restore_shares(checkpoint: str) -> None:
+    """Each rank reads a file in which all but its own share of the weights is damaged; only the first checks files."""
+    with ranks() as group:
+        _restore_shares(Path(checkpoint), group)
+
+
+def _restore_shares(path: Path, group: Ranks) -> None:
+    model = make_model(1, seed=1)
+    distribute(model, DistributedConfig("fsdp"), group, torch.float32)
+    whole = read_safetensors(path / "model.safetensors")
+    own = {}
+    for name, weight in whole.items():
+        size = -(-len(weight) // group.num_ranks)
+        own[name] = torch.full_like(weight, torch.nan)
+        rows = slice(group.rank * size, (group.rank + 1) * size)
+        own[name][rows] = weight[rows]
+    damaged = path.parent / f"of_{group.rank}.safetensors"
+    save_file(own, damaged)
+    read_share(damaged, model)
+    assert all(_whole(weight).equal(whole[name]) for name, weight in model.named_parameters())
+    find_damage = checkpoints.find_damage
+    if not group.is_first:
+        checkpoints.find_damage = _only_on_the_first
+    assert CheckpointStore(path.parent, group).newest() == (path, [])
+    checkpoints.find_damage = find_damage
+
+
+def _local(parameter: Any) -> torch.Tensor:
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    action.__name__: action for action in (run, one_update, types_in_blocks, start_and_validate, restore_shares)
+}
 
 
 def be_rank(rank: int, items: list[dict[str, Any]]) -> None:
@@ -125,6 +203,7 @@ def fork(rank: int, items: list[dict[str, Any]]) -> int:
 
 def main(items: list[dict[str, Any]]) -> int:
     torch.set_num_threads(1)
+    records.matmul_peak = lambda *_: 1e9  # measured for seconds in bfloat16 where the CPU has no instructions for it
     children = {fork(rank, items) for rank in range(max(item["num_ranks"] for item in items))}
     while children:
         pid, status = os.wait()

@@ -135,5 +135,5 @@ def test_the_same_run_gives_the_same_bits_beside_busy_processes(tmp_path: Path) 
 
 def numbers(run: Path) -> list[dict[str, Any]]:
     """The records without what depends on the clock."""
-    timed = ("bytes_per_second", "mfu")
+    timed = ("bytes_per_second", "matmul_utilization")
     return [{key: value for key, value in record.items() if key not in timed} for record in updates(run)]

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 DRIVER = Path(__file__).with_name("rank_driver.py")
 ALONE = Ranks(0, 1, torch.device("cpu"))
 STRATEGIES = ("ddp", "fsdp")
-NUM_STEPS, RESUMED_STEPS = 3, 5
+NUM_STEPS, RESUMED_STEPS, LONG_STEPS = 3, 5, 12
 # Of the ranks' sequences, equally many positions; in `uneven` one rank sees bytes without a neighbour, all boundaries.
 LENGTHS = {"mixed": [[30, 2, 1], [9, 24]], "uneven": [[1] * 33, [33]]}
 
@@ -68,6 +68,22 @@ class Plan:
         arguments |= {"num_stages": num_stages, "ratios": TARGET_RATIOS[num_stages], "over_all_ranks": over_all_ranks}
         output = str(self.folder / f"{name}.pt")
         self.add("one_update", 2, output=output, strategy=strategy, lengths=LENGTHS[lengths], **arguments)
+
+    def start(self, name: str, num_ranks: int, strategy: str, precision: str) -> None:
+        """A run that only starts and validates, written to `name.pt`."""
+        table = run_table(
+            self.folder,
+            name="unused",
+            run={"precision": precision},
+            distributed={"strategy": strategy},
+            validation={
+                "sources": [{"path": str(self.folder / "corpus.jsonl")}],
+                "context": 32,
+                "sample_prompt": "a",
+                "sample_bytes": 4,
+            },
+        )
+        self.add("start_and_validate", num_ranks, table=table, output=str(self.folder / f"{name}.pt"))
 
     def add(self, action: str, num_ranks: int, **arguments: Any) -> None:
         self.items.append({"action": action, "num_ranks": num_ranks, **arguments})
@@ -137,8 +153,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, num_ranks in (("alone", 1), ("ddp", 2)):
         run = {"accumulation": 3 - num_ranks}
         plan.run(f"{name}_muon", num_ranks, "ddp", run=run, optimizer={"name": "muon", "lr": 2e-3, "eps": 1e-4})
+    in_background = {"every": 1, "background": True}
+    for strategy in STRATEGIES:
+        plan.run(f"{strategy}_background", 2, strategy, checkpoints=in_background)
+        plan.run(f"{strategy}_background_to_1", 1, "ddp", copy_from=f"{strategy}_background")
     plan.run("ddp_minutes", 2, "ddp", run={"num_steps": None, "minutes": 0.01})
     plan.add("types_in_blocks", 2, output=str(folder / "types.json"))
+    in_bfloat16 = {"num_steps": LONG_STEPS, "precision": "bfloat16"}
+    plan.run("alone_rounded", 1, "ddp", run={**in_bfloat16, "accumulation": 3})
+    for strategy in STRATEGIES:
+        plan.run(f"{strategy}_rounded", 3, strategy, run=in_bfloat16)
+        for precision in ("float32", "bfloat16"):
+            for num_ranks in (1, 2, 3):
+                plan.start(f"{strategy}_{precision}_{num_ranks}_start", num_ranks, strategy, precision)
+    plan.add("restore_shares", 2, checkpoint=str(folder / "fsdp_1_2" / "checkpoints" / f"step_{NUM_STEPS:08d}"))
     plan.carry_out()
     return folder
 
@@ -173,6 +201,13 @@ def test_saved_with_two_ranks_and_resumed_with_others(folder: Path, change: str,
     run = folder / f"{change}_{num_ranks}"
     assert list(losses(run)) == list(range(1, RESUMED_STEPS + 1))
     assert_same_run(run, folder / f"alone_to_{num_ranks}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_checkpoints_of_ranks_written_in_the_background(folder: Path, strategy: str) -> None:
+    """One for each step, written while the next one is made; the last one is as good as any to go on from."""
+    assert_same_run(folder / f"{strategy}_background", folder / "alone_1_2")
+    assert_same_run(folder / f"{strategy}_background_to_1", folder / "alone_to_1")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -222,6 +257,42 @@ def test_bfloat16(folder: Path) -> None:
         assert {weight.dtype for weight in rounded["weights"].values()} == {torch.float32}
     types = json.loads((folder / "types.json").read_text())
     assert types == {"stream": ["torch.float32"], "mixer": ["torch.bfloat16"], "logits": ["torch.bfloat16"]}
+
+
+def test_sharded_and_copied_models_train_alike_in_bfloat16(folder: Path) -> None:
+    """What one update sees is the same to the bit. Later losses differ no more than those of one rank and of three."""
+    one, other = (torch.load(folder / f"{strategy}_bfloat16.pt")["figures"] for strategy in STRATEGIES)
+    assert one["cross_entropy"] == other["cross_entropy"]
+    assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-6)
+    alone, ddp, fsdp = (list(losses(folder / f"{name}_rounded").values()) for name in ("alone", *STRATEGIES))
+    assert len(ddp) == LONG_STEPS
+    noise = max(abs(a - b) for a, b in zip(alone, ddp, strict=True))
+    assert max(abs(a - b) for a, b in zip(fsdp, ddp, strict=True)) <= max(2 * noise, 1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("num_ranks", [2, 3])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_start_of_ranks_is_that_of_one_process(folder: Path, strategy: str, num_ranks: int, precision: str) -> None:
+    """Weights and random state to the bit. Under FSDP only the first rank draws, and each keeps its share."""
+    found, alone = (torch.load(folder / f"{strategy}_{precision}_{n}_start.pt") for n in (num_ranks, 1))
+    assert all(weight.equal(alone["weights"][name]) for name, weight in found["weights"].items())
+    assert found["random"].equal(alone["random"])
+    assert found["share"] == pytest.approx(1 / num_ranks if strategy == "fsdp" else 1, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("num_ranks", [2, 3])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_validation_of_ranks_is_that_of_one_process(
+    folder: Path, strategy: str, num_ranks: int, precision: str
+) -> None:
+    """Though all ranks but the first call the model twice as often, and write no sample: none waits for another."""
+    found, alone = (torch.load(folder / f"{strategy}_{precision}_{n}_start.pt") for n in (num_ranks, 1))
+    assert found["measured"]["validation/num_bytes"] == alone["measured"]["validation/num_bytes"]
+    for key, value in alone["measured"].items():
+        assert found["measured"][key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-9)), key
+    assert found["unchanged"]
 
 
 def update_alone(num_stages: int, lengths: str) -> tuple[HNetLM, StepResult]:

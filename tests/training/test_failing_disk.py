@@ -22,7 +22,8 @@ from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.loop import train
-from hnet_lm.training.run import Run, build, resume, save
+from hnet_lm.training.resuming import resume
+from hnet_lm.training.run import Run, build, save
 from hnet_lm.training.step import StepResult
 
 ALONE = Ranks(0, 1, torch.device("cpu"))

@@ -16,6 +16,7 @@ from hnet_lm.losses import RatioLoss
 from hnet_lm.model.flops import forward_flops_per_byte
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
+from hnet_lm.training.gpus import known_gpu
 from hnet_lm.training.loop import train
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker, read_metrics, tracker_module
 from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
@@ -213,7 +214,39 @@ def test_speed_and_utilisation_are_those_of_training_alone(monkeypatch: pytest.M
         assert record["bytes_per_second"] == pytest.approx(50.0)
         bytes_per_chunk = [record["stage0/bytes_per_chunk"]]
         forward = sum(forward_flops_per_byte(model.config, bytes_per_chunk, 48).values())
-        assert record["mfu"] == pytest.approx(3 * forward * 50.0 / peak)
+        assert record["matmul_utilization"] == pytest.approx(3 * forward * 50.0 / peak)
+        assert "mfu" not in record, "no data sheet tells of this machine"
+
+
+def test_mfu_is_of_the_data_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the share of what a product was measured at, which is lower than what is printed."""
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr("hnet_lm.training.records.matmul_peak", lambda *_: 1e9)
+    monkeypatch.setattr("hnet_lm.training.records.data_sheet_peak", lambda *_: 4e9)
+    model, alone = make_model(1), Ranks(0, 1, torch.device("cpu"))
+    optimizer = build_optimizer(model, OptimizerConfig(), [3.0])
+    result = update(model, optimizer, [make_batch([40])], [RatioLoss((3.0,))], 1.0, torch.float32, alone)
+    recorder = Recorder(model.config, 48, torch.float32, alone)
+    recorder.count(100)
+    clock.now += 2.0
+    record, _ = recorder.record(result, 1, 100, 1e-3)
+    assert record["mfu"] == pytest.approx(record["matmul_utilization"] / 4)
+
+
+@pytest.mark.parametrize(
+    ("device_name", "gpu", "bfloat16"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100", 989e12),
+        ("NVIDIA H100 PCIe", "h100-pcie", 756e12),
+        ("NVIDIA A100-SXM4-40GB", "a100-40", 312e12),
+        ("NVIDIA GeForce RTX 4090", "rtx4090", 165e12),
+        ("Tesla T4", None, None),
+    ],
+)
+def test_known_gpus(device_name: str, gpu: str | None, bfloat16: float | None) -> None:
+    found = known_gpu(device_name)
+    assert (None if found is None else found.name) == gpu
+    assert (None if found is None else found.peak(torch.bfloat16)) == bfloat16
 
 
 @pytest.mark.parametrize(

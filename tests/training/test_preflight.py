@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import Listener, losses, run_config, weights
+from training_runs import Listener, losses, make_batch, run_config, weights
 
 from hnet_lm.errors import ConfigError, DataError, UserError
 from hnet_lm.training import preflight
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.loop import train
-from hnet_lm.training.machine import choose_precision
+from hnet_lm.training.machine import choose_precision, describe_products, float32_products
 from hnet_lm.training.metrics import read_metrics
 from hnet_lm.training.run import build
 from hnet_lm.training.validation import Validator
@@ -53,7 +53,7 @@ def test_every_source_is_rehearsed_even_where_the_first_fills_the_measure(tmp_pa
     (tmp_path / "more.jsonl").write_text('{"text": ""}\n{"text": "second"}\n')
     sources = [{"path": str(held_out)}, {"path": str(tmp_path / "more.jsonl")}]
     config = run_config(tmp_path, validation=validated(tmp_path, sources=sources, max_bytes=5))
-    validator = Validator(build(config, ALONE).model, config, ALONE.device, torch.float32)
+    validator = Validator(build(config, ALONE).model, config, ALONE, torch.float32)
     measured = validator._measure
     validator._measure = lambda texts: measured([seen.append(text) or text for text in texts])
     validator.rehearse()
@@ -215,3 +215,37 @@ def test_the_precision_of_auto_is_that_of_the_machines_instructions(monkeypatch:
 def test_config_and_init_from_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model: give either config .* or init_from .*, not both"):
         run_config(tmp_path, model={"init_from": "base"})
+
+
+def test_what_decides_the_precision_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hnet_lm.training.records.matmul_peak", lambda *_: 1e9)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    listener = Listener()
+    train(run_config(tmp_path, run={"num_steps": 1, "precision": "auto"}), listener)
+    assert "matrix products in float32 (auto: the CPU has neither amx_bf16 nor avx512_bf16)" in listener.messages
+    gpu = torch.device("cuda")
+    assert describe_products("auto", torch.bfloat16, gpu, True).endswith("those that stay in float32 in TF32")
+
+
+def test_tf32_is_the_run_s_alone() -> None:
+    before = torch.backends.cuda.matmul.fp32_precision
+    with float32_products(True):
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    with float32_products(False):
+        assert torch.backends.cuda.matmul.fp32_precision == before
+    assert torch.backends.cuda.matmul.fp32_precision == before
+
+
+def test_ids_travel_to_cuda_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the copy would wait for the device."""
+    copied = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 0)
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, device, **options: copied.append((tensor, options)) or tensor
+    )
+    monkeypatch.setattr("hnet_lm.data.batch.Sequences.from_lengths", lambda lengths, device: make_batch([5]).sequences)
+    batch = make_batch([5])
+    batch.to("cuda")
+    assert [options for _, options in copied] == [{"non_blocking": True}] * 2
+    assert not any(tensor is batch.input_ids or tensor is batch.targets for tensor, _ in copied)

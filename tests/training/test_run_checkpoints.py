@@ -235,7 +235,7 @@ def test_allowed_changes_count(finished: Path, copy: Path) -> None:
 def test_a_chosen_precision_stays_and_a_named_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another machine "auto" may mean the other type."""
     chosen = {"auto": torch.bfloat16, "float32": torch.float32, "bfloat16": torch.bfloat16}
-    monkeypatch.setattr("hnet_lm.training.run.choose_precision", lambda name, device: chosen[name])
+    monkeypatch.setattr("hnet_lm.training.start.choose_precision", lambda name, device: chosen[name])
     monkeypatch.setattr("hnet_lm.training.records.matmul_peak", lambda *_: 1e9)  # slow in bfloat16 on some CPUs
     train(run_config(tmp_path, run={"num_steps": 1, "precision": "auto"}))
     chosen["auto"] = torch.float32

@@ -21,7 +21,7 @@ def test_the_record_has_b_and_its_null(tmp_path: Path) -> None:
     held_out = {"sources": [{"path": str(tmp_path / "held_out.txt")}], "sample_bytes": 0}
     config = run_config(tmp_path, validation=held_out)
     model = build(config, ALONE).model
-    validator = Validator(model, config, ALONE.device, torch.float32)
+    validator = Validator(model, config, ALONE, torch.float32)
     for name, parameter in model.named_parameters():
         if "routing" in name:
             torch.nn.init.normal_(parameter, 0.0, 0.3)

@@ -1,6 +1,6 @@
 """Layer counts and widths with which a family costs as many FLOPs a byte as a given model.
 
-The cost is `model/flops.py`'s, at the bytes a chunk (or a token) that the family really makes. Of all widths and layer
+The cost is `model/flops.py`'s, at the bytes per chunk or token that the family really makes. Of all widths and layer
 counts within the tolerance the one is taken whose width is nearest to the model's own; among those the nearest in cost.
 Where none is near enough, which happens to small models, the width of the MLPs may differ as well, and then the outer
 networks may be half as deep.

@@ -1,10 +1,12 @@
 """`hnet-lm demo`: train a small model on the bundled English in a few minutes, and show what came of it."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -14,8 +16,10 @@ from hnet_lm import checkpoint
 from hnet_lm.cli.sources import say
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
-from hnet_lm.evaluation.boundaries import BoundaryStatistics
+from hnet_lm.evaluation.boundaries import StageBoundaries
+from hnet_lm.evaluation.boundary_report import BoundaryReport
 from hnet_lm.evaluation.compressors import installed_compressors
+from hnet_lm.evaluation.scorer import PassageScore
 from hnet_lm.generation import generate
 from hnet_lm.inspect import chunks, render_html
 from hnet_lm.inspect.terminal import render
@@ -70,7 +74,7 @@ def show(config: RunConfig, console: Console) -> None:
     data = b"".join(document.data for document in validation_documents(config.validation, config.data))
     data = data[: config.validation.max_bytes]
     console.rule("bits per byte")
-    boundaries = _compare(model, config, data, console)
+    report = _compare(model, config, data, console)
     console.rule("a sample")
     prompt = config.validation.sample_prompt
     (text,) = generate(model, [prompt], max_new_bytes=400, temperature=0.7, seed=1, valid_utf8=True)
@@ -80,12 +84,8 @@ def show(config: RunConfig, console: Console) -> None:
     shown = chunks(model, data[:SHOWN_BYTES].decode("utf-8", "ignore"))
     for line in render(shown, min(console.width, 100), encoding=console.encoding):
         console.print(line)
-    for number, stage in enumerate(boundaries.domains[HELD_OUT] if boundaries.domains else []):
-        console.print(
-            f"stage {number}: {stage.bytes_per_chunk:.2f} bytes a chunk; of the chunk starts "
-            f"{stage.word_share:.0%} are first letters of words, {stage.space_share:.0%} the space before one",
-            highlight=False,
-        )
+    for line in _judged(report, data):
+        console.print(line, highlight=False)
     console.rule("written")
     _write_pictures(model, config, data, directory)
     has_figure = (directory / FIGURE).exists()
@@ -99,11 +99,11 @@ def show(config: RunConfig, console: Console) -> None:
     )
 
 
-def _compare(model: HNetLM, config: RunConfig, data: bytes, console: Console) -> BoundaryStatistics:
-    boundaries = BoundaryStatistics()
+def _compare(model: HNetLM, config: RunConfig, data: bytes, console: Console) -> BoundaryReport:
+    report = BoundaryReport()
     torch.manual_seed(config.run.seed)
     rows = {
-        "H-Net, trained": _measure(model, data, boundaries),
+        "H-Net, trained": _measure(model, data, report),
         "H-Net, untrained": _measure(HNetLM(model.config), data),
     }
     rows |= {name: compressor_bits_per_byte(data, name) for name in installed_compressors()}
@@ -111,13 +111,39 @@ def _compare(model: HNetLM, config: RunConfig, data: bytes, console: Console) ->
     for name, value in sorted(rows.items(), key=lambda row: row[1]):
         table.add_row(name, f"{value:.3f}", style="bold" if name == "H-Net, trained" else None)
     console.print(table)
-    return boundaries
+    return report
 
 
-def _measure(model: HNetLM, data: bytes, boundaries: BoundaryStatistics | None = None) -> float:
-    scorer = ByteScorer(model, unit_starts=boundaries is not None, on_positions=Meter("bytes scored", say).advance)
+def _measure(model: HNetLM, data: bytes, report: BoundaryReport | None = None) -> float:
+    is_judged = report is not None
+    meter = Meter("bytes scored", say)
+    scorer = ByteScorer(model, unit_starts=is_judged, byte_logprobs=is_judged, on_positions=meter.advance)
+
+    def judge(domain: str, document: bytes, score: PassageScore) -> None:
+        if report is not None:
+            report.add(domain, document, score, references={})
+
     with torch.no_grad():
-        return bits_per_byte(scorer, {HELD_OUT: [data]}, boundaries.add if boundaries is not None else None).value
+        return bits_per_byte(scorer, {HELD_OUT: [data]}, judge).value
+
+
+def _judged(report: BoundaryReport, data: bytes) -> Iterator[str]:
+    """Whether the chunks of each stage mean something, beside chance."""
+    anywhere = StageBoundaries()
+    anywhere.add(data, np.arange(len(data)))
+    for found in report.domains.values():
+        for number, (stage, enriched) in enumerate(zip(found.stages, found.enrichments, strict=True)):
+            cuts = stage.boundaries
+            yield (
+                f"stage {number}: {cuts.bytes_per_chunk:.2f} bytes per chunk. "
+                f"{cuts.space_share + cuts.word_share:.0%} of the chunks start at a word "
+                f"({cuts.space_share:.0%} at the space before one, {cuts.word_share:.0%} at its first letter); "
+                f"{anywhere.space_share + anywhere.word_share:.0%} of all bytes are such places."
+            )
+            yield (
+                f"stage {number}: the byte behind a chunk start takes {enriched.value:.2f} times the bits of the mean "
+                f"byte (boundary enrichment B; {enriched.null_low:.2f} to {enriched.null_high:.2f} by chance)."
+            )
 
 
 def _write_pictures(model: HNetLM, config: RunConfig, data: bytes, directory: Path) -> None:

@@ -43,7 +43,7 @@ class Command:
         server = import_leaf("hnet_lm.serving.server", "serve", "hnet-lm serve")
         create_app = import_leaf("hnet_lm.serving.app", "serve", "hnet-lm serve").create_app
         origins = [checked_origin(origin) for origin in self.allow_origin]
-        auth = import_leaf("hnet_lm.serving.auth", "serve", "hnet-lm serve")
+        auth = import_leaf("hnet_lm.serving.api_keys", "serve", "hnet-lm serve")
         keys = None if self.api_key_file is None else auth.ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
         models = {name: load_model(source, self.device, self.precision).eval() for name, source in sources.items()}

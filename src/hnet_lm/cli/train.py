@@ -47,14 +47,19 @@ class Command:
 
 def parse(arguments: Sequence[str], cli: Callable[..., Any]) -> Command:
     """The run file gives the defaults that the other arguments change."""
+    return parse_with_run(Command, arguments, cli, USAGE)
+
+
+def parse_with_run(kind: Any, arguments: Sequence[str], cli: Callable[..., Any], usage: str) -> Any:
+    """A command whose first two fields are a run file and its configuration, any key of which may be given."""
     first = [argument for argument in arguments[:1] if not argument.startswith("-")]
     files = first or [argument for argument in arguments if argument.endswith(".toml")]
     if not files and {"-h", "--help"} & set(arguments):
-        return cli(Command, args=arguments, default=Command(Path("RUN.toml"), EXAMPLE))
+        return cli(kind, args=arguments, default=kind(Path("RUN.toml"), EXAMPLE))
     if len(files) != 1:
-        raise UserError(USAGE)
+        raise UserError(usage)
     given = _keys(arguments)
-    command = cli(Command, args=arguments, default=Command(Path(files[0]), RunConfig.load(files[0], given)))
+    command = cli(kind, args=arguments, default=kind(Path(files[0]), RunConfig.load(files[0], given)))
     return dataclasses.replace(command, config=_fitted(command.config, given))
 
 

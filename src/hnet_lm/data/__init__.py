@@ -11,14 +11,14 @@ What needs torch is imported on first use: worker processes and command lines th
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hnet_lm.data.config import DATA_FORMATS, DataConfig, FastaConfig, SourceConfig
+from hnet_lm.data.config import DATA_FORMATS, CurriculumConfig, DataConfig, FastaConfig, SourceConfig
 from hnet_lm.data.formats.format import DataFormat
 from hnet_lm.data.packed import ORIGIN_COLUMNS
 from hnet_lm.data.parts import Document, FileRequest, Part, Position
 
 if TYPE_CHECKING:
     from hnet_lm.data.batch import IGNORE_INDEX, Batch
-    from hnet_lm.data.loader import DataLoader
+    from hnet_lm.data.loader import DataLoader, whole_state
     from hnet_lm.data.tokenized import open_byte_pairs, open_loader
     from hnet_lm.data.validation import documents, one_pass
 
@@ -27,6 +27,7 @@ __all__ = [
     "IGNORE_INDEX",
     "ORIGIN_COLUMNS",
     "Batch",
+    "CurriculumConfig",
     "DataConfig",
     "DataFormat",
     "DataLoader",
@@ -40,6 +41,7 @@ __all__ = [
     "one_pass",
     "open_byte_pairs",
     "open_loader",
+    "whole_state",
 ]
 
 _MODULE_OF = {
@@ -50,6 +52,7 @@ _MODULE_OF = {
     "open_byte_pairs": "tokenized",
     "open_loader": "tokenized",
     "one_pass": "validation",
+    "whole_state": "loader",
 }
 
 

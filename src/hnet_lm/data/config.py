@@ -117,6 +117,25 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class CurriculumConfig:
+    """Other weights of the sources, from some place in the run on.
+
+    Attributes:
+        from_positions: The place: so many positions of all ranks together have been given.
+        weights: One for each source, in their order; 0 leaves a source out.
+    """
+
+    from_positions: int
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))
+        _require_at_least("data.curriculum", self, from_positions=1)
+        if not all(0 <= weight < float("inf") for weight in self.weights) or not any(self.weights):
+            raise ConfigError(f"data.curriculum.weights must be 0 or more, and one above 0; got {list(self.weights)}")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Sources, and how their documents become batches.
 
@@ -131,6 +150,7 @@ class DataConfig:
         tokenizer: A `tokenizer.json`: the batches come as its tokens (the BPE baseline), cut where they would be as
             bytes; `tokens_per_batch` and `max_length` still count bytes. Empty: bytes.
         on_error: `raise` stops at a damaged file or record, `skip` counts it and goes on.
+        curriculum: Weights in place of those of the sources, each from some place on, in rising order.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -142,9 +162,11 @@ class DataConfig:
     num_workers: int = 0
     tokenizer: str = ""
     on_error: OnError = "raise"
+    curriculum: tuple[CurriculumConfig, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "curriculum", tuple(self.curriculum))
         if self.tokenizer and any(source.prompt_field for source in self.sources):
             raise ConfigError("data.sources.prompt_field: goes with models of bytes, not with data.tokenizer")
         if not self.sources:
@@ -158,3 +180,12 @@ class DataConfig:
                 f"data.max_length ({self.max_length}) is above data.tokens_per_batch ({self.tokens_per_batch}); "
                 "a sequence must fit into a batch"
             )
+        places = [phase.from_positions for phase in self.curriculum]
+        if places != sorted(set(places)):
+            raise ConfigError(f"data.curriculum.from_positions must rise from one to the next; got {places}")
+        for phase in self.curriculum:
+            if len(phase.weights) != len(self.sources):
+                raise ConfigError(
+                    f"data.curriculum.weights must be one for each source; got {len(phase.weights)} for "
+                    f"{len(self.sources)} sources"
+                )

@@ -5,6 +5,7 @@ import os
 
 from hnet_lm.data.config import SourceConfig
 from hnet_lm.data.formats import HUB_PREFIX
+from hnet_lm.data.formats.format import num_shards
 from hnet_lm.data.samples import SAMPLE_PREFIX, sample_path
 from hnet_lm.errors import DataError
 from hnet_lm.inputs import READ_ERRORS, expand, fingerprint
@@ -12,20 +13,29 @@ from hnet_lm.inputs import READ_ERRORS, expand, fingerprint
 WHOLE_BYTES = 256 << 20
 """Of a source, divided among its files: one within its share is known by all of its bytes, a larger one by samples."""
 UNREADABLE = "unreadable"
+SHARDS = "shards"
 
 
 def paths_of(config: SourceConfig) -> list[str]:
     """The files of a source, in the order in which their numbers count. Raises DataError."""
     if config.path.startswith(SAMPLE_PREFIX):
         return [sample_path(config.path.removeprefix(SAMPLE_PREFIX), config.split)]
-    if config.path.startswith(HUB_PREFIX):
-        return [config.path]
+    if is_hub(config):
+        return [config.path] * num_shards(config)
     return expand(config.path)
 
 
+def is_hub(config: SourceConfig) -> bool:
+    """Whether the datasets library reads the source: its shards, one after the other, are what files are for others."""
+    return config.path.startswith(HUB_PREFIX)
+
+
 def fingerprints(source: SourceConfig) -> list[str]:
-    """One for each file of a source, in order. A dataset that is on the hub has none. Raises DataError for a pipe."""
+    """One for each file of a source, in order; of a dataset on the hub the number of its shards. Raises DataError for a
+    pipe."""
     paths = _known_paths(source)
+    if not paths:
+        return [f"{num_shards(source)}:{SHARDS}"]
     return [_fingerprint(path, WHOLE_BYTES // len(paths)) for path in paths]
 
 
@@ -39,12 +49,13 @@ def require_same_files(source: SourceConfig, saved: list[str], now: list[str]) -
     for number, (before, after) in enumerate(zip(saved, now, strict=True)):
         if before != after:
             how = _difference(before, after)
-            raise DataError(f"{_known_paths(source)[number]} changed since the run was saved ({how}); {advice}")
+            path = source.path if before.endswith(SHARDS) else _known_paths(source)[number]
+            raise DataError(f"{path} changed since the run was saved ({how}); {advice}")
 
 
 def _known_paths(source: SourceConfig) -> list[str]:
     """The files that are here: of a local directory that the datasets library reads, all that it holds."""
-    if not source.path.startswith(HUB_PREFIX):
+    if not is_hub(source):
         return paths_of(source)
     directory = source.path.removeprefix(HUB_PREFIX)
     return expand(os.path.join(glob.escape(directory), "**")) if os.path.isdir(directory) else []
@@ -62,5 +73,6 @@ def _difference(before: str, after: str) -> str:
         return "it can be read now, and could not before" if before == UNREADABLE else "it can no longer be read"
     old_size, new_size = before.partition(":")[0], after.partition(":")[0]
     if old_size != new_size:
-        return f"it had {old_size} bytes and has {new_size}"
+        unit = SHARDS if before.endswith(SHARDS) else "bytes"
+        return f"it had {old_size} {unit} and has {new_size}"
     return "it has as many bytes as before, but other ones"

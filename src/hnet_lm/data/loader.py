@@ -2,23 +2,28 @@
 
 The order of the data is one sequence of batches, fixed by the `DataConfig` alone. A step takes the next R
 batches for its R ranks. `state_dict` describes the sequence after the last step that was *consumed*, never what was
-read ahead; it is the same on every rank, and any number of ranks and workers goes on from it.
+read ahead. A rank reads only the streams that it meets, and knows the state of no others: `whole_state` puts together
+those of all ranks after the same step, and any number of ranks and workers goes on from it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hnet_lm.data.batch import Batch
 from hnet_lm.data.config import DataConfig
-from hnet_lm.data.files import fingerprints, require_same_files
+from hnet_lm.data.files import fingerprints, is_hub, require_same_files
 from hnet_lm.data.split import Split
 from hnet_lm.data.workers import InProcess, ReadPlan, StreamReader, Workers
 from hnet_lm.errors import ConfigError, DataError
 
 NOT_OF_THE_ORDER = ("num_workers", "on_error")
 HOLD_OUT = "hold_out"
-STATE_VERSION = 2
+STATE_VERSION = 3
+OF_WHOLE_DATASETS = 2
+"""In states of this version a dataset of the hub is one file, and not one for each of its shards."""
+SHARE = "rank"
+"""In the state of one rank that does not know all streams: which rank it is, of how many."""
 
 
 class DataLoader:
@@ -39,6 +44,7 @@ class DataLoader:
         self._split = Split(hold_out)
         self._next_batch = 0  # of the sequence that all ranks share
         self._states: list[dict[str, Any] | None] = [None] * config.streams
+        self._knows_all = True  # of streams as well that other ranks read
         self._reader: StreamReader | None = None
         self._files: list[list[str]] | None = None  # fingerprints, of each source
 
@@ -50,7 +56,8 @@ class DataLoader:
         if self._reader is None:
             self._reader = self._open()
         arrays = None
-        for batch in range(self._next_batch, self._next_batch + self.num_ranks):
+        plan = self._plan()
+        for batch in filter(plan.is_read, range(self._next_batch, self._next_batch + self.num_ranks)):
             item = self._reader.receive(batch)
             self._states[batch % self.config.streams] = item.state
             arrays = item.arrays if item.arrays is not None else arrays
@@ -64,13 +71,15 @@ class DataLoader:
         return sum(state["num_skipped"] for state in self._states if state is not None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Small and JSON-able; the same on all ranks after the same number of steps."""
+        """Small and JSON-able. Of a rank that does not read all streams, a share: see `whole_state`."""
+        plan = self._plan()
         return {
             "version": STATE_VERSION,
             "order": self._order(),
             "files": self._known_files(),
             "next_batch": self._next_batch,
             "streams": list(self._states),
+            **({} if self._knows_all or plan.stride == 1 else {SHARE: [self.rank, self.num_ranks]}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -78,8 +87,14 @@ class DataLoader:
 
         Raises DataError if the configuration is of another order, or a file is not what it was.
         """
-        if state.get("version") != STATE_VERSION:
+        is_older = state.get("version") == OF_WHOLE_DATASETS and not any(map(is_hub, self.config.sources))
+        if state.get("version") != STATE_VERSION and not is_older:
             raise DataError("the data cannot go on where it stopped: the run was saved by another version of hnet-lm")
+        if SHARE in state:
+            raise DataError(
+                f"the data cannot go on where it stopped: this is the state of rank {state[SHARE][0]} of "
+                f"{state[SHARE][1]}; put those of all together with hnet_lm.data.whole_state"
+            )
         order = self._order()
         changed = [key for key in {**order, **state["order"]} if state["order"].get(key) != order.get(key)]
         if changed:
@@ -91,6 +106,7 @@ class DataLoader:
         self.close()
         self._next_batch = state["next_batch"]
         self._states = list(state["streams"])
+        self._knows_all = True
 
     def close(self) -> None:
         """Ends the workers. The loader can still be used: the next batch starts new ones."""
@@ -110,6 +126,9 @@ class DataLoader:
             {key: value for key, value in source.items() if value or key != "prompt_field"}
             for source in order["sources"]
         ]
+        order["curriculum"] = [[phase.from_positions, list(phase.weights)] for phase in self.config.curriculum]
+        if not self.config.curriculum:  # as in states of earlier versions
+            del order["curriculum"]
         held_out = {HOLD_OUT: self._split.fraction} if self._split.fraction else {}
         return {key: value for key, value in order.items() if key not in NOT_OF_THE_ORDER} | {
             "vocab_size": self.vocab_size,
@@ -121,9 +140,26 @@ class DataLoader:
             self._files = [fingerprints(source) for source in self.config.sources]
         return self._files
 
+    def _plan(self) -> ReadPlan:
+        states = tuple(self._states)
+        return ReadPlan(self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, states, self._split)
+
     def _open(self) -> StreamReader:
         self._known_files()  # as they are before anything is read from them
-        states = tuple(self._states)
-        plan = ReadPlan(self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, states, self._split)
-        num_workers = min(self.config.num_workers, self.config.streams)
+        plan = self._plan()
+        self._states = [state if index in plan.own_streams else None for index, state in enumerate(self._states)]
+        self._knows_all = False
+        num_workers = min(self.config.num_workers, len(plan.own_streams))
         return Workers(plan, num_workers) if num_workers else InProcess(plan)
+
+
+def whole_state(of_ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The state of the loaders of all ranks, from those of each after the same step. Raises ValueError."""
+    first = {key: value for key, value in of_ranks[0].items() if key != SHARE}
+    if any(state["next_batch"] != first["next_batch"] for state in of_ranks):
+        raise ValueError("the states are of different steps")
+    known = [
+        [state for state in states if state is not None]
+        for states in zip(*(s["streams"] for s in of_ranks), strict=True)
+    ]
+    return {**first, "streams": [states[0] if states else None for states in known]}

@@ -1,6 +1,8 @@
 """Sources read for ever, and mixed by their weights."""
 
-from collections.abc import Iterator, Mapping
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hnet_lm.data.runs import Run, run_of
@@ -57,13 +59,21 @@ class Mixture:
     """Gives the run of whichever source is furthest behind its weight's share of all positions given so far.
 
     The shares are met exactly in the long run, whatever the lengths of documents; no random choice is needed, since the
-    shuffle comes afterwards.
+    shuffle comes afterwards. Where the weights change, the shares begin anew.
     """
 
-    def __init__(self, sources: list[Source]) -> None:
+    def __init__(self, sources: list[Source], changes: Sequence[tuple[float, Sequence[float]]] = ()) -> None:
+        """`changes` are numbers of positions of this mixture, in rising order, and the weights from there on."""
         self._cursors = [Cursor(source) for source in sources]
-        self._weights = [source.config.weight for source in sources]
-        self._given = [0] * len(sources)
+        self._places = [place for place, _ in changes]
+        self._weights = [[source.config.weight for source in sources], *(list(weights) for _, weights in changes)]
+        self._given = [0] * len(sources)  # since the weights changed last
+        self._before = 0  # given until then
+
+    @property
+    def weights(self) -> list[float]:
+        """Of the sources, as they are now."""
+        return self._weights[bisect_right(self._places, self._before)]
 
     def peek(self) -> Run:
         """The next run, without taking it."""
@@ -74,17 +84,22 @@ class Mixture:
         source = self._behind()
         self._cursors[source].take(num_inputs)
         self._given[source] += num_inputs
+        total = self._before + sum(self._given)
+        if bisect_right(self._places, total) > bisect_right(self._places, self._before):
+            self._given, self._before = [0] * len(self._given), total
 
     def state_dict(self) -> dict[str, Any]:
-        return {"given": list(self._given), "sources": [cursor.state_dict() for cursor in self._cursors]}
+        before = {"before": self._before} if self._before else {}
+        return {"given": list(self._given), "sources": [cursor.state_dict() for cursor in self._cursors], **before}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._given = list(state["given"])
+        self._given, self._before = list(state["given"]), state.get("before", 0)
         for cursor, saved in zip(self._cursors, state["sources"], strict=True):
             cursor.load_state_dict(saved)
 
     def _behind(self) -> int:
         if len(self._given) == 1:
             return 0
-        filled = [given / weight for given, weight in zip(self._given, self._weights, strict=True)]
+        pairs = zip(self._given, self.weights, strict=True)
+        filled = [given / weight if weight else math.inf for given, weight in pairs]
         return filled.index(min(filled))

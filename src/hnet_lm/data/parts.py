@@ -50,6 +50,7 @@ class FileRequest:
     stream: int = 0  # of `num_streams`: records r with r % num_streams == stream are wanted
     num_streams: int = 1
     random_key: tuple[int, ...] = (0,)  # seeds this file's augmentation in this epoch
+    number: int = 0  # of the file among those of its source
 
     def wants(self, record: int) -> bool:
         return record % self.num_streams == self.stream

@@ -83,7 +83,7 @@ class Source:
         path = self.paths[file]
         stream, num_streams = (0, 1) if self._own_files else (self._stream, self._num_streams)
         key = (self._seed, self.index, epoch, file)
-        request = FileRequest(path, self.config, self._report, stream, num_streams, key)
+        request = FileRequest(path, self.config, self._report, stream, num_streams, key, file)
         read = reader_for(path, self.config)
         last_record = None
         is_taken = True  # of a document in the middle of which reading goes on

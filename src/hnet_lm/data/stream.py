@@ -45,7 +45,8 @@ class Stream:
                     split=split,
                 )
                 for number, source in enumerate(config.sources)
-            ]
+            ],
+            [(phase.from_positions / config.streams, phase.weights) for phase in config.curriculum],
         )
         self._block_number = 0
         self._next_batch = 0
@@ -92,7 +93,7 @@ class Stream:
             source, epoch = run.origin[:2]
             if epoch > first_epoch.setdefault(source, epoch) and source not in turned:
                 turned.add(source)
-                if len(turned) == len(config.sources):
+                if len(turned) >= sum(weight > 0 for weight in self._mixture.weights):
                     # Every source has come round: more would only be shuffled in twice. Fill the last batch and stop.
                     block.capacity = -(-block.num_positions // config.tokens_per_batch) * config.tokens_per_batch
                     if block.is_full:

@@ -1,12 +1,13 @@
 """Where the streams are read: in this process, or in background processes.
 
-Batches are numbered over all ranks and streams: batch g comes from stream g mod S, and the ranks take turns. A
-reader gives, for each g in turn, the batch (or None, where it is another rank's) and the state of its stream after it.
-Worker w of W owns the streams w, w + W, ...; each sends through a pipe of its own, which also holds it back: it works
-one batch ahead of what was received, a few where they are small. Since a batch's place is fixed by g, the number of
-workers changes nothing.
+Batches are numbered over all ranks and streams: batch g comes from stream g mod S, and the ranks take turns. So a rank
+of R meets only every gcd(R, S)-th stream, and reads no others. For each batch g of these streams a reader gives the
+batch (or None, where it is another rank's) and the state of its stream after it. Worker w of W owns the streams w,
+w + W, ... of them; each sends through a pipe of its own, which also holds it back: it works one batch ahead of what was
+received, a few where they are small. Since a batch's place is fixed by g, the number of workers changes nothing.
 """
 
+import math
 import multiprocessing
 import signal
 import traceback
@@ -45,6 +46,25 @@ class ReadPlan(NamedTuple):
             stream.load_state_dict(state)
         return stream
 
+    @property
+    def first_batch(self) -> int:
+        """The rank's own first batch."""
+        return self.next_batch + self.rank
+
+    @property
+    def stride(self) -> int:
+        """The rank reads the streams of every so many batches, counted from its first one."""
+        return math.gcd(self.num_ranks, self.config.streams)
+
+    @property
+    def own_streams(self) -> list[int]:
+        """The streams that the rank reads."""
+        return list(range(self.first_batch % self.stride, self.config.streams, self.stride))
+
+    def is_read(self, batch: int) -> bool:
+        """Whether the batch is of a stream that the rank reads."""
+        return (batch - self.first_batch) % self.stride == 0
+
     def is_own(self, batch: int) -> bool:
         return (batch - self.next_batch) % self.num_ranks == self.rank
 
@@ -59,7 +79,7 @@ class Item(NamedTuple):
 @runtime_checkable
 class StreamReader(Protocol):
     def receive(self, batch: int) -> Item:
-        """The item of a batch; to be asked in rising order, without gaps."""
+        """The item of a batch of a stream that the rank reads; to be asked for each of these in rising order."""
         ...
 
     def close(self) -> None: ...
@@ -70,10 +90,10 @@ class InProcess:
 
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan
-        self._streams = [plan.open_stream(index) for index in range(plan.config.streams)]
+        self._streams = {index: plan.open_stream(index) for index in plan.own_streams}
 
     def receive(self, batch: int) -> Item:
-        stream = self._streams[batch % len(self._streams)]
+        stream = self._streams[batch % self._plan.config.streams]
         return Item(stream.next(self._plan.is_own(batch)), stream.state_dict())
 
     def close(self) -> None:
@@ -87,6 +107,7 @@ class Workers:
         # Spawned processes inherit neither locks nor the other workers' pipes: one that dies is seen at once.
         context = multiprocessing.get_context("spawn")
         self._num_streams = plan.config.streams
+        self._worker_of = {stream: number % num_workers for number, stream in enumerate(plan.own_streams)}
         formats = [source.format_class for source in plan.config.sources]
         self._pipes: list[Connection] = []
         self._processes = []
@@ -102,7 +123,7 @@ class Workers:
             self._processes.append(process)
 
     def receive(self, batch: int) -> Item:
-        worker = batch % self._num_streams % len(self._pipes)
+        worker = self._worker_of[batch % self._num_streams]
         try:
             item = self._pipes[worker].recv()
         except (EOFError, ConnectionError) as error:
@@ -144,7 +165,7 @@ def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection, forma
         signal.signal(number, signal.SIG_IGN)
     try:
         num_streams = plan.config.streams
-        streams = {index: plan.open_stream(index) for index in range(worker, num_streams, num_workers)}
+        streams = {index: plan.open_stream(index) for index in plan.own_streams[worker::num_workers]}
         batch = plan.next_batch
         while True:
             stream = streams.get(batch % num_streams)

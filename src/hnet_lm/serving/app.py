@@ -9,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from hnet_lm.generation import EngineLimits
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.auth import ApiKeys, RequireKey
+from hnet_lm.serving.api_keys import ApiKeys, RequireKey
 from hnet_lm.serving.errors import install_error_handlers
 from hnet_lm.serving.guard import Guard, HeadIsGet
 from hnet_lm.serving.limits import RateLimits, RequestLimits

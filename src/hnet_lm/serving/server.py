@@ -4,6 +4,7 @@ At SIGTERM or SIGINT no new connection is taken; what runs may finish within the
 second SIGINT ends at once.
 """
 
+import asyncio
 import gc
 import logging
 import socket
@@ -23,6 +24,9 @@ _BACKLOG = 1024
 
 # An idle connection is kept longer than clients (5 s) and proxies (60 s) do, so that none sends into one just closed.
 _KEEP_ALIVE_SECONDS = 75
+
+# What a request that was cut off may take to let go of what it holds and to be logged.
+_CUT_OFF_SECONDS = 2
 
 # A step is a thousand short operations, each of which gives up the interpreter lock and has to get it back from the
 # event loop, which keeps it so many seconds (5 ms by default).
@@ -55,6 +59,12 @@ class _Server(uvicorn.Server):
         # asyncio accepts as many at once as the backlog that it sets, which is to be small, but the queue is not.
         for listener in sockets or []:
             listener.listen(_BACKLOG)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """The signal ends the process right behind this, so requests that were cut off come to their end here."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_CUT_OFF_SECONDS)
 
 
 def make_server(app: FastAPI, limits: RequestLimits, drain_seconds: int) -> uvicorn.Server:

@@ -1,42 +1,48 @@
 """A run keeps to its minutes: it measures what takes time, and revises its plan from that. All ranks plan alike."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import monotonic
 
 import torch
 
+from hnet_lm.data import Batch
+from hnet_lm.losses import RatioLoss, parse_terms
 from hnet_lm.training.optimizer import forget_updates, set_learning_rate
 from hnet_lm.training.plan import Pace, Plan
 from hnet_lm.training.run import Run, save
+from hnet_lm.training.step import update
 from hnet_lm.training.validation import Validator
 
 NUM_TRIALS = 3  # the first of them warms up
 
 
-def plan_length(run: Run, pace: Pace, try_update: Callable[[], object]) -> None:
-    """Make the first plan, from trial updates of which nothing stays. A run that goes on has its plan.
+def plan_length(run: Run, pace: Pace, batches: Sequence[Batch]) -> None:
+    """Make the first plan, from trial updates with these batches, of which nothing stays.
 
-    All ranks call this together, before the first update.
+    A run that goes on has its plan. All ranks call this together, before the first update.
     """
     if run.state.plan is not None:
         return
     if run.state.step:  # it was a run of another length until now
         pace.update_took(run.state.seconds / run.state.step, run.state.step)
     else:
-        _try_updates(run, pace, try_update)
+        _try_updates(run, pace, batches)
     num_steps = run.ranks.from_first(pace.num_steps(run.state.step, run.elapsed))
     run.follow(Plan.first(run.asked, num_steps, run.state.step))
 
 
-def _try_updates(run: Run, pace: Pace, try_update: Callable[[], object]) -> None:
-    """Updates at a rate of 0, which leaves the weights as they are to the bit."""
+def _try_updates(run: Run, pace: Pace, batches: Sequence[Batch]) -> None:
+    """Updates as those of the run will be, but at a rate of 0, which leaves the weights as they are to the bit."""
     set_learning_rate(run.optimizer, 0.0)
+    loss, max_grad_norm = run.config.loss, run.config.optimizer.max_grad_norm
+    ratio = RatioLoss(loss.target_ratios, loss.statistics == "global", weight=loss.ratio_loss_weight)
+    terms = [ratio, *parse_terms(loss.terms)]
     device = run.ranks.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for number in range(NUM_TRIALS):
             started = monotonic()
-            try_update()
+            update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks)
             if number:
                 pace.update_took(monotonic() - started, number)
     run.optimizer.zero_grad(set_to_none=True)

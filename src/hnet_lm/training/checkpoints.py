@@ -13,40 +13,23 @@ configuration.
 """
 
 import contextlib
-import io
 import json
 import shutil
-import warnings
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch import nn
 
 from hnet_lm import checkpoint
 from hnet_lm.config import HNetConfig
 from hnet_lm.training.averages import AVERAGES, AveragedWeights
 from hnet_lm.training.distributed import Ranks
-from hnet_lm.training.errors import CannotWrite, TrainingError
-from hnet_lm.training.muon import MuonWithAdamW, Optimizer, optimizers_of
+from hnet_lm.training.errors import TrainingError
+from hnet_lm.training.muon import Optimizer
 from hnet_lm.training.run_folder import STEP_FOLDERS
-
-MANIFEST = "manifest.json"
-REPLACED = "replaced"
+from hnet_lm.training.saving import MANIFEST, REPLACED, BackgroundSave, crc_of, staged, writing
 
 
 @dataclass(frozen=True)
@@ -71,62 +54,43 @@ class CheckpointStore:
         Raises CannotWrite on all of them; what was written of it is removed.
         """
         final = self.directory / f"step_{step:08d}"
-        partial, replaced = (self.directory / f".{final.name}.{state}" for state in ("partial", REPLACED))
+        return staged(final, self.ranks, config, model, optimizer, trainer, averages).write()
 
-        def make_room() -> None:
-            with _writing(final):
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
-
-        def finish() -> None:
-            with _writing(final):
-                checkpoint.write_files(config, cast(dict[str, Tensor], weights), partial)
-                if averaged:
-                    checkpoint.write_weights(cast(dict[str, Tensor], averaged), partial / AVERAGES)
-                random = io.BytesIO()
-                torch.save(_random_states(), random)  # to a file, torch would not say why it cannot
-                (partial / "random.pt").write_bytes(random.getvalue())
-                (partial / "trainer.json").write_text(json.dumps(trainer, indent=1))
-                _write_manifest(partial)
-                _flush(partial)
-                if final.exists():  # damaged, or saved when something kept its validation from being made
-                    shutil.rmtree(replaced, ignore_errors=True)
-                    final.rename(replaced)
-                partial.rename(final)
-                checkpoint.flush(self.directory)
-
-        try:
-            self.ranks.on_first(make_room)
-            whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-            weights, averaged = get_model_state_dict(model, options=whole), {}
-            if averages is not None:
-                # the weights may be the parameters themselves, which change within the block
-                weights = {name: weight.clone() for name, weight in cast(dict[str, Tensor], weights).items()}
-                with averages.in_place():
-                    averaged = get_model_state_dict(model, options=whole)
-                    averaged = {name: weight.clone() for name, weight in cast(dict[str, Tensor], averaged).items()}
-            moments = {"state": get_optimizer_state_dict(model, _for_torch(optimizer))["state"]}
-            with _writing(final), _no_warning_of_one_rank():
-                state_dict_saver.save(moments, checkpoint_id=partial / "optimizer", no_dist=self.ranks.num_ranks == 1)
-            self.ranks.on_first(finish)
-        except CannotWrite:
-            if self.ranks.is_first:
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
-        return final
+    def begin(
+        self,
+        step: int,
+        config: HNetConfig,
+        model: nn.Module,
+        optimizer: Optimizer,
+        trainer: dict[str, Any],
+        averages: AveragedWeights | None,
+        then: Callable[[], None],
+    ) -> BackgroundSave:
+        """Copy what the checkpoint of a step holds, and write it while the run goes on; the first rank does `then`
+        after it. All ranks call this together, and wait for one before they begin another.
+        """
+        final = self.directory / f"step_{step:08d}"
+        return BackgroundSave(staged(final, self.ranks, config, model, optimizer, trainer, averages, copies=True), then)
 
     def newest(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that is whole, and a line about each newer one that is not.
+        """The newest checkpoint that is whole, and a line about each newer one that is not. The first rank alone reads
+        them through; all ranks call this together.
 
         Raises TrainingError where a file cannot be read at all: it may be whole, and must not be taken for damaged.
         """
-        damaged = []
-        for path in reversed(self.all()):
-            fault = find_damage(path)
-            if fault is None:
-                return path, damaged
-            damaged.append(f"checkpoint {path} is damaged ({fault}); using the one before")
-        return None, damaged
+        damaged: list[str] = []
+        whole: list[Path] = []
+
+        def find() -> None:
+            for path in reversed(self.all()):
+                fault = find_damage(path)
+                if fault is None:
+                    whole.append(path)
+                    return
+                damaged.append(f"checkpoint {path} is damaged ({fault}); using the one before")
+
+        self.ranks.on_first(find)
+        return self.ranks.from_first((next(iter(whole), None), damaged))
 
     def all(self) -> list[Path]:
         return sorted(self.directory.glob(STEP_FOLDERS))
@@ -136,7 +100,7 @@ class CheckpointStore:
         for replaced in self.directory.glob(f".{STEP_FOLDERS}.{REPLACED}"):
             final = replaced.with_name(replaced.stem.removeprefix("."))
             if not final.exists():
-                with _writing(final):
+                with writing(final):
                     replaced.rename(final)
 
     def leftovers(self) -> list[Path]:
@@ -155,7 +119,7 @@ class CheckpointStore:
         for path in [path for path in paths if path not in kept]:
             doomed = path.with_name(f".{path.name}.removed")
             shutil.rmtree(doomed, ignore_errors=True)
-            with _writing(path, "removed"):
+            with writing(path, "removed"):
                 path.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
         for leftover in self.leftovers():
@@ -167,49 +131,6 @@ def read_trainer(path: Path) -> dict[str, Any]:
     return json.loads((path / "trainer.json").read_text())
 
 
-def restore(
-    path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks, averages: AveragedWeights | None = None
-) -> None:
-    """Load weights, optimizer and random states into what `distribute` made, for however many ranks there are.
-
-    Averages begin with the weights where the checkpoint has none.
-    """
-    if averages is not None and (path / AVERAGES).exists():
-        averaged = cast(dict[str, Any], checkpoint.read_weights(path, AVERAGES))
-        set_model_state_dict(model, averaged, options=StateDictOptions(full_state_dict=True))
-        averages.begin()
-    weights = cast(dict[str, Any], checkpoint.read_weights(path))
-    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
-    if averages is not None and not (path / AVERAGES).exists():
-        averages.begin()
-    _restore_moments(path / "optimizer", model, optimizer, ranks)
-    random = torch.load(path / "random.pt", weights_only=True)
-    torch.set_rng_state(random["cpu"])
-    if ranks.device.type == "cuda" and random["cuda"] is not None:
-        torch.cuda.set_rng_state(random["cuda"])
-
-
-def _restore_moments(path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks) -> None:
-    """Load the optimizer's moments. A parameter that had none, as a frozen one or of skipped updates, has none now."""
-    saved = FileSystemReader(path).read_metadata().state_dict_metadata
-    fresh = cast(dict[str, Any], get_optimizer_state_dict(model, _for_torch(optimizer)))
-    moments = {
-        name: values
-        for name, values in fresh["state"].items()
-        if all(f"state.{name}.{moment}" in saved for moment in values)
-    }
-    if moments:
-        with _no_warning_of_one_rank():
-            state_dict_loader.load({"state": moments}, checkpoint_id=path, no_dist=ranks.num_ranks == 1)
-    found = {"state": moments, "param_groups": fresh["param_groups"]}
-    set_optimizer_state_dict(model, _for_torch(optimizer), found, options=StateDictOptions(strict=False))
-
-
-def _for_torch(optimizer: Optimizer) -> Any:
-    """As torch.distributed.checkpoint takes it: one, or several that are iterated over."""
-    return optimizers_of(optimizer) if isinstance(optimizer, MuonWithAdamW) else optimizer
-
-
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint's files; None if they are all as they were written. Raises TrainingError."""
     try:
@@ -218,7 +139,7 @@ def find_damage(path: Path) -> str | None:
             file = path / name
             if not file.is_file():
                 return f"{name} is missing"
-            if file.stat().st_size != size or _crc(file) != crc:
+            if file.stat().st_size != size or crc_of(file) != crc:
                 return f"{name} has changed"
     except (FileNotFoundError, ValueError):
         return f"{MANIFEST} is missing or unreadable"
@@ -238,66 +159,12 @@ def publish(checkpoint_path: Path, run: Path) -> None:
         partial = run / f".{name}.partial"
         source = averaged if name == checkpoint.WEIGHTS and averaged.exists() else checkpoint_path / name
         try:
-            with _writing(run / name):
+            with writing(run / name):
                 shutil.copyfile(source, partial)
                 checkpoint.flush(partial)
                 partial.replace(run / name)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-    with _writing(run):
+    with writing(run):
         checkpoint.flush(run)
-
-
-@contextlib.contextmanager
-def _writing(path: Path, done: str = "written") -> Iterator[None]:
-    """What keeps files from being written becomes one line that names `path`."""
-    try:
-        yield
-    except CheckpointException as error:
-        (failure, _), *_ = error.failures.values()
-        system = _error_of_the_system(failure)
-        if system is None:
-            raise
-        raise CannotWrite(f"{path}: cannot be {done}: {checkpoint.reason(system)}") from error
-    except (OSError, SafetensorError) as error:
-        raise CannotWrite(f"{path}: cannot be {done}: {checkpoint.reason(error)}") from error
-
-
-def _error_of_the_system(error: BaseException | None) -> OSError | None:
-    """The OSError behind an error; torch raises one of its own while it handles that."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-@contextlib.contextmanager
-def _no_warning_of_one_rank() -> Iterator[None]:
-    """torch warns where there is no process group; a run of one rank means to have none."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-        yield
-
-
-def _random_states() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _write_manifest(path: Path) -> None:
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    manifest = {file.relative_to(path).as_posix(): (file.stat().st_size, _crc(file)) for file in files}
-    (path / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def _crc(file: Path) -> int:
-    crc = 0
-    with file.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            crc = zlib.crc32(block, crc)
-    return crc
-
-
-def _flush(path: Path) -> None:
-    for entry in [path, *path.rglob("*")]:
-        checkpoint.flush(entry)

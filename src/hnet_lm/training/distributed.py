@@ -1,7 +1,6 @@
-"""Many ranks: the process group that torchrun describes, and DDP or FSDP2 around the model; all parallelism is here.
+"""Many ranks: the process group that torchrun describes, and what ranks tell each other.
 
-Chunk counts differ between ranks, and nothing depends on them: every rank runs the same modules once a micro-batch,
-with as many rows as it has. A run without torchrun is one rank, and takes the same path.
+A run without torchrun is one rank, and takes the same path. How the model is divided among them is in `sharding.py`.
 """
 
 import contextlib
@@ -9,20 +8,14 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from hnet_lm.errors import UserError
-from hnet_lm.model import HNetLM
-from hnet_lm.model.block import Block
-from hnet_lm.model.layers import Float32Linear
 from hnet_lm.training.errors import TrainingError
-from hnet_lm.training.sections import DistributedConfig
 
 T = TypeVar("T")
 
@@ -34,6 +27,8 @@ class Ranks:
     rank: int
     num_ranks: int
     device: torch.device
+    background: dist.ProcessGroup | None = None
+    """In which threads of the ranks meet that write checkpoints."""
 
     @property
     def is_first(self) -> bool:
@@ -57,6 +52,22 @@ class Ranks:
         if self.num_ranks > 1:
             dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """Each rank's value, in the order of the ranks, on every rank."""
+        found: list[Any] = [value]
+        if self.num_ranks > 1:
+            found = [None] * self.num_ranks
+            dist.all_gather_object(found, value)
+        return found
+
+    def gathered_on_first(self, value: T) -> list[T]:
+        """Each rank's value on the first one; nothing on the others."""
+        if self.num_ranks == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.num_ranks if self.is_first else None
+        dist.gather_object(value, found, dst=0)
+        return found or []
 
     def on_first(self, action: Callable[[], None]) -> None:
         """Let the first rank do something that the others wait for; its UserError is raised on every rank."""
@@ -88,7 +99,7 @@ def ranks() -> Iterator[Ranks]:
         first_line = str(error).partition("\n")[0]
         raise TrainingError(f"the {num_ranks} ranks could not meet; start them with torchrun: {first_line}") from error
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, dist.new_group(backend="gloo"))
     finally:
         # DDP must go before the group: as its last holder it would wait for the group's threads with Python's lock
         # held, which they may want. Its hooks are reference cycles, so going takes a collection.
@@ -116,34 +127,3 @@ def _device_of(local_rank: int) -> torch.device:
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
-
-
-def distribute(model: HNetLM, config: DistributedConfig, ranks: Ranks, precision: torch.dtype) -> nn.Module:
-    """What to call instead of the model. FSDP2 shards the model itself in place, block by block; DDP wraps it."""
-    if ranks.num_ranks == 1:
-        return model
-    if config.strategy == "ddp":
-        return DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
-    # Inputs are not cast: the residual stream enters a block in float32 and leaves it so.
-    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for module in model.modules():
-        if isinstance(module, Float32Linear):
-            fully_shard(module)
-    for module in model.modules():
-        if isinstance(module, Block):
-            fully_shard(module, mp_policy=policy)
-    fully_shard(model, mp_policy=policy)
-    return model
-
-
-@contextlib.contextmanager
-def gradients_stay_local(model: nn.Module, stay: bool) -> Iterator[None]:
-    """While accumulating, all micro-batches but the last keep their gradients on their rank."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(not stay)
-        yield
-    elif isinstance(model, DistributedDataParallel) and stay:
-        with model.no_sync():
-            yield
-    else:
-        yield

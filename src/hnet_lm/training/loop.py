@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from hnet_lm.data import Batch
 from hnet_lm.data.tokenized import TOKENIZER
-from hnet_lm.losses import RatioLoss, parse_terms
+from hnet_lm.losses import parse_terms
 from hnet_lm.tables import to_table
 from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.checkpoints import publish
@@ -22,6 +22,7 @@ from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
+from hnet_lm.training.machine import float32_products
 from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker
 from hnet_lm.training.optimizer import set_learning_rate
 from hnet_lm.training.plan import Pace
@@ -29,7 +30,8 @@ from hnet_lm.training.preflight import check_run, check_sources_of_weights
 from hnet_lm.training.progress import Reporter, Silent, waiting
 from hnet_lm.training.records import Recorder
 from hnet_lm.training.report import write_report
-from hnet_lm.training.run import Run, TrainState, build, directory_of, resume, save
+from hnet_lm.training.resuming import resume
+from hnet_lm.training.run import Run, TrainState, build, directory_of, finish_saving, save
 from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
 from hnet_lm.training.signals import StopSignals
 from hnet_lm.training.step import StepResult, boundary_fractions, update
@@ -59,6 +61,7 @@ def train(
             at_work.enter_context(folder)
 
         group.on_first(enter)
+        at_work.enter_context(float32_products(config.run.tf32))
         for line in folder.history():
             reporter.say(line, "yellow")
         return _train(config, group, began, folder, reporter, signals, allow_changes)
@@ -78,7 +81,7 @@ def _train(
     try:
         with waiting("reading the newest checkpoint", reporter.say):
             resume(run, reporter, allow_changes)
-        validator = Validator(run.model, run.config, run.ranks.device, run.precision, reporter.say)
+        validator = Validator(run.model, run.config, run.ranks, run.precision, reporter.say)
         updates = run.micro_batches()
         pace = None if run.asked.run.minutes is None else Pace(run.asked)
         if not run.is_finished:
@@ -89,12 +92,13 @@ def _train(
             updates = itertools.chain([first], updates)
             if pace is not None:
                 with waiting("measuring updates", reporter.say):
-                    plan_length(run, pace, lambda: _try_update(run, first))
+                    plan_length(run, pace, first)
         log = _begin(run, folder, reporter)
         with contextlib.nullcontext() if log is None else log:
             reporter.start(run.state.step, run.config.num_steps)
             try:
                 stopped = _run(run, log, updates, validator, reporter, signals, pace)
+                finish_saving(run)
             finally:
                 reporter.close()
         if run.config.logging.report:
@@ -102,7 +106,7 @@ def _train(
     except CannotWrite as error:
         raise TrainingError(f"{error}; {run.standing()}") from error
     finally:
-        run.loader.close()
+        run.close()
     run.state.num_steps = run.config.num_steps
     if stopped:
         reporter.say(f"stopped and saved at step {run.state.step}; the same command goes on from there", "yellow")
@@ -148,7 +152,7 @@ def _run(
 ) -> bool:
     """The loop; whether a signal ended it, on this rank or another."""
     config, state = run.config, run.state
-    recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks)
+    recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks, tf32=config.run.tf32)
     added_terms = parse_terms(config.loss.terms)
     health = RouterHealth(config.target_ratios(run.model.config))
     if run.validation_is_due:  # something kept it from being made before this step was saved
@@ -214,30 +218,18 @@ def _run(
     return False
 
 
-def _try_update(run: Run, batches: list[Batch]) -> None:
-    """An update as those of the run will be, to see how long it takes."""
-    loss, max_grad_norm = run.config.loss, run.config.optimizer.max_grad_norm
-    ratio = RatioLoss(loss.target_ratios, loss.statistics == "global", weight=loss.ratio_loss_weight)
-    terms = [ratio, *parse_terms(loss.terms)]
-    update(run.network, run.optimizer, batches, terms, max_grad_norm, run.precision, run.ranks)
-
-
 def _timed(pace: Pace | None, what: Literal["validation", "checkpoint"]) -> AbstractContextManager[None]:
     return contextlib.nullcontext() if pace is None else pace.timed(what)
 
 
 def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: Reporter) -> None:
     """Measure held-out text. If that fails on any rank, all save this step before the error goes on."""
-    measured = failure = None
     try:
         with run.averaged():
             measured = validator.measure()
-    except Exception as error:  # of any kind: the other ranks wait, and hear of it first
-        failure = error
-    (num_failed,) = run.ranks.sum_of(failure is not None)
-    if measured is None or num_failed:
+    except Exception:  # of any kind, and on every rank
         _keep_step(run, reporter)
-        raise failure or TrainingError("the validation failed on another rank")
+        raise
     state = run.state
     if state.best_bits_per_byte is None or measured.bits_per_byte < state.best_bits_per_byte:
         state.best_bits_per_byte, state.best_step = measured.bits_per_byte, state.step
@@ -268,6 +260,7 @@ def _keep_step(run: Run, reporter: Reporter) -> None:
         return
     try:
         path = save(run)
+        finish_saving(run)
     except CannotWrite as error:
         reporter.say(f"step {run.state.step} could not be saved: {error}", "yellow")
     else:

@@ -13,6 +13,7 @@ from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.inputs import STANDARD_INPUT, is_pipe, is_remote
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.errors import TrainingError
+from hnet_lm.training.machine import describe_products
 from hnet_lm.training.metrics import tracker_module
 from hnet_lm.training.progress import Reporter
 from hnet_lm.training.run import Run, directory_of
@@ -49,6 +50,8 @@ def check_validation_sources(config: RunConfig) -> None:
 
 def check_run(run: Run, validator: Validator, reporter: Reporter) -> None:
     """Try what the run will need beyond its folder and its data. Raises a UserError; all ranks call this together."""
+    loop = run.config.run
+    reporter.say(describe_products(loop.precision, run.precision, run.ranks.device, loop.tf32))
     for name in run.config.logging.trackers:
         tracker_module(name)
     check_validation_sources(run.config)

@@ -147,6 +147,8 @@ def figures(record: Record) -> str:
     if lengths:
         parts.append(" > ".join(lengths) + " bytes/chunk")
     parts.append(f"{record['bytes_per_second'] / 1e3:.1f} kB/s")
-    if record.get("mfu") is not None:
-        parts.append(f"{record['mfu']:.0%} of peak")
+    for key, of in (("mfu", "data sheet"), ("matmul_utilization", "matmul peak")):
+        if record.get(key) is not None:
+            parts.append(f"{record[key]:.0%} of {of}")
+            break
     return "  ".join(parts)

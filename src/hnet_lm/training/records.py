@@ -13,6 +13,7 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.model.flops import forward_flops_per_byte
 from hnet_lm.training.chunk_statistics import ChunkStatistics
 from hnet_lm.training.distributed import Ranks
+from hnet_lm.training.gpus import data_sheet_peak
 from hnet_lm.training.machine import matmul_peak
 from hnet_lm.training.metrics import Record
 from hnet_lm.training.step import StepFigures, StepResult
@@ -23,11 +24,15 @@ BACKWARD = 2  # FLOPs of a backward pass for one of the forward pass
 class Recorder:
     """Makes records, and measures speed between them; the time spent on anything but training does not count."""
 
-    def __init__(self, config: HNetConfig, sequence_length: int, precision: torch.dtype, ranks: Ranks):
+    def __init__(
+        self, config: HNetConfig, sequence_length: int, precision: torch.dtype, ranks: Ranks, *, tf32: bool = False
+    ):
         self.config = config
         self.sequence_length = sequence_length
         self.ranks = ranks
         self._peak = matmul_peak(ranks.device, precision) * ranks.num_ranks
+        data_sheet = data_sheet_peak(ranks.device, precision, tf32)
+        self._data_sheet = None if data_sheet is None else data_sheet * ranks.num_ranks
         self._bytes = 0
         self._since = monotonic()
 
@@ -54,8 +59,10 @@ class Recorder:
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "skipped": not result.applied,
             "bytes_per_second": speed,
-            "mfu": (1 + BACKWARD) * forward * speed / self._peak,
+            "matmul_utilization": (1 + BACKWARD) * forward * speed / self._peak,
         }
+        if self._data_sheet is not None:
+            record["mfu"] = (1 + BACKWARD) * forward * speed / self._data_sheet
         record |= seen.terms
         for stage, (chunks, ratio_loss) in enumerate(zip(seen.chunks, seen.ratio_losses, strict=True)):
             record |= {

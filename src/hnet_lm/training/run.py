@@ -1,4 +1,4 @@
-"""A run on one rank: its live parts, how they are built, how they go on from a checkpoint, and how they are saved."""
+"""A run on one rank: its live parts, how they are built, and how they are saved."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,27 +11,20 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from hnet_lm import checkpoint
-from hnet_lm.config import HNetConfig
-from hnet_lm.data import Batch
+from hnet_lm.data import Batch, whole_state
 from hnet_lm.data.tokenized import Loader, open_loader
-from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.tables import to_table
-from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.averages import AveragedWeights
-from hnet_lm.training.changes import cannot_change, completed, differences
-from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer, restore
+from hnet_lm.training.checkpoints import CheckpointStore, publish, read_trainer
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.distributed import Ranks, distribute
-from hnet_lm.training.errors import TrainingError
-from hnet_lm.training.freezing import freeze
-from hnet_lm.training.machine import choose_precision
+from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.muon import Optimizer
 from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.plan import Plan
-from hnet_lm.training.progress import Reporter
 from hnet_lm.training.run_folder import CHECKPOINTS, STEP_FOLDERS
+from hnet_lm.training.saving import BackgroundSave
+from hnet_lm.training.start import open_model
 from hnet_lm.training.step import StepResult
 
 
@@ -101,11 +94,13 @@ class Run:
     store: CheckpointStore
     state: TrainState
     position: dict[str, Any]
-    """In the data, after the last update; the loader may have read further."""
+    """In the data, after the last update, as far as this rank knows it; the loader may have read further."""
     began: float
     """When this process began to work at it, by the monotonic clock."""
     last_good: Path | None = None
     """The newest checkpoint that is known to be whole."""
+    saving: BackgroundSave | None = None
+    """The checkpoint that is being written."""
     seconds_before: float = 0.0
     """Time that earlier processes took."""
 
@@ -115,8 +110,9 @@ class Run:
 
     @property
     def saved_step(self) -> int:
-        """The step of the last good checkpoint."""
-        return 0 if self.last_good is None else int(self.last_good.name.removeprefix("step_"))
+        """The step of the last checkpoint, which may still be on its way."""
+        path = self.last_good if self.saving is None else self.saving.path
+        return 0 if path is None else int(path.name.removeprefix("step_"))
 
     @property
     def validation_is_due(self) -> bool:
@@ -140,6 +136,12 @@ class Run:
     def elapsed(self) -> float:
         """Seconds that the run has taken, stops not counted."""
         return self.seconds_before + monotonic() - self.began
+
+    def close(self) -> None:
+        """End what works in the background."""
+        self.loader.close()
+        if self.saving is not None:
+            self.saving.abandon()
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the model has its averaged weights, if there are any."""
@@ -188,17 +190,8 @@ def directory_of(config: RunConfig) -> Path:
 def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
     """Model, optimizer and data of a run that has not begun; its time counts from `began`, or from now."""
     config = asked
-    precision = group.from_first(choose_precision(config.run.precision, group.device))
-    torch.manual_seed(config.run.seed)
-    model = _make_model(config)
+    model, network, precision = open_model(config, group)
     config = asked.for_model(model.config)
-    if config.optimizer.name == "muon" and config.distributed.strategy == "fsdp" and group.num_ranks > 1:
-        raise ConfigError("optimizer.name: 'muon' needs whole matrices; take distributed.strategy 'ddp'")
-    freeze(model, config.model.freeze)
-    if config.run.activation_checkpointing:
-        recompute_blocks(model)
-    model.to(group.device)
-    network = distribute(model, config.distributed, group, precision)
     loader = open_loader(
         config.data,
         vocab_size=model.config.vocab_size,
@@ -214,103 +207,48 @@ def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
     return Run(asked, config, group, *parts, TrainState(), position, monotonic() if began is None else began)
 
 
-def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
-    """Go on from the newest checkpoint that is whole, if the folder has one."""
-    run.ranks.on_first(run.store.recover)
-    newest, damaged = run.store.newest()
-    for line in damaged:
-        reporter.say(line, "yellow")
-    if newest is None:
-        if damaged:
-            raise TrainingError(f"{run.store.directory}: no checkpoint is whole; move the folder away to start anew")
-        return
-    saved = read_trainer(newest)
-    state = TrainState.from_saved(saved["state"])
-    _check_changes(run, _changes(run, saved["config"], state), allow_changes)
-    restore(newest, run.model, run.optimizer, run.ranks, run.averages)
-    run.loader.load_state_dict(saved["loader"])
-    if run.config.run.precision == "auto":  # the machine may be another one now
-        run.precision = getattr(torch, saved["precision"])
-    run.state, run.seconds_before = state, state.seconds
-    if run.asked.run.minutes is None or run.asked.run.minutes != saved["config"]["run"].get("minutes"):
-        state.plan = None
-    elif state.plan is not None:
-        run.follow(state.plan)
-    run.position = run.loader.state_dict()
-    run.last_good = newest
-    reporter.say(f"going on from step {run.state.step} of {newest}")
-    for leftover in run.store.leftovers():
-        if leftover.suffix == ".partial":
-            name = leftover.name.removeprefix(".").removesuffix(".partial")
-            reporter.say(f"{name} was being written when the run was killed; it is left out", "yellow")
-
-
 def save(run: Run) -> Path:
-    """Write a checkpoint, and make the run's folder itself a model directory with these weights. Raises CannotWrite."""
+    """Write a checkpoint, and make the run's folder itself a model directory with these weights; or begin to, where
+    that is done in the background. Raises CannotWrite, also for the one before."""
+    finish_saving(run)
     run.state.seconds, run.state.num_steps = run.elapsed, run.config.num_steps
     trainer = {
         "step": run.state.step,
         "best_step": run.state.best_step,
         "state": asdict(run.state),
-        "loader": run.position,
+        "loader": whole_state(run.ranks.gathered(run.position)),
         "precision": str(run.precision).removeprefix("torch."),
-        "config": _identity(run),
+        "config": identity(run),
     }
-    path = run.store.save(run.state.step, run.model.config, run.model, run.optimizer, trainer, run.averages)
-    run.last_good = path
+    parts = (run.state.step, run.model.config, run.model, run.optimizer, trainer, run.averages)
+    kept = (run.state.best_step, run.state.decay_step)
+    if run.config.checkpoints.background and run.asked.run.minutes is None:  # whose plan counts how long a save takes
+
+        def then() -> None:
+            publish(path, run.directory)
+            run.store.prune(path, kept)
+
+        path = run.store.directory / f"step_{run.state.step:08d}"
+        run.saving = run.store.begin(*parts, then)
+        return path
+    path = run.last_good = run.store.save(*parts)
     run.ranks.on_first(lambda: publish(path, run.directory))
-    run.ranks.on_first(lambda: run.store.prune(path, (run.state.best_step, run.state.decay_step)))
+    run.ranks.on_first(lambda: run.store.prune(path, kept))
     return path
 
 
-def _make_model(config: RunConfig) -> HNetLM:
-    if config.model.init_from:
-        return checkpoint.load(config.model.init_from, dtype=torch.float32)
-    model = HNetLM(HNetConfig.load(config.model.config))
-    if config.model.byte_model:
-        model.load_byte_model(checkpoint.load(config.model.byte_model, dtype=torch.float32))
-    return model
+def finish_saving(run: Run) -> None:
+    """Wait for the checkpoint that is being written in the background, if there is one. Raises CannotWrite."""
+    saving, run.saving = run.saving, None
+    if saving is not None:
+        try:
+            saving.wait()
+        finally:
+            run.last_good = saving.path if saving.is_whole else run.last_good
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def identity(run: Run) -> dict[str, Any]:
     """What must be the same for a resumed run to be the same run: its configuration, and the architecture itself."""
     table = to_table(run.asked.for_model(run.model.config))
     table["model"] = {"architecture": run.model.config.to_dict(), "freeze": table["model"]["freeze"]}
     return table
-
-
-def _changes(run: Run, saved: dict[str, Any], state: TrainState) -> list[str]:
-    """In what the run is another one than that of a checkpoint. A number of steps is the one that was planned."""
-    saved, now, plan = completed(saved), _identity(run), state.plan
-    if plan is not None and run.asked.run.num_steps is not None and saved["run"].get("minutes") is not None:
-        num_steps = run.asked.run.num_steps
-        schedule, loss = run.config.schedule, run.config.loss
-        warmup_steps = schedule.num_warmup(num_steps)
-        ramp_steps = loss.ramp * num_steps if loss.ramp_steps is None else loss.ramp_steps
-        is_open = not plan.is_final and state.step <= schedule.decay_start(num_steps)
-        planned = {"minutes": None, "num_steps": num_steps if is_open else plan.num_steps}
-        saved = {
-            **saved,
-            "run": {**saved["run"], **planned},
-            "schedule": {**saved["schedule"], "warmup_steps": plan.warmup_steps},
-            "loss": {**saved["loss"], "ramp_steps": plan.ramp_steps},
-        }
-        now["schedule"]["warmup_steps"], now["loss"]["ramp_steps"] = warmup_steps, ramp_steps
-        if not loss.ramps:
-            now["loss"]["ramp_steps"] = plan.ramp_steps
-    return differences(saved, now)
-
-
-def _check_changes(run: Run, changes: list[str], allow_changes: bool) -> None:
-    """Raises ConfigError where the folder holds another run. What cannot change is not offered to be allowed."""
-    fixed = [line for line in changes if cannot_change(line)]
-    if fixed:
-        raise ConfigError(
-            f"{run.directory} holds a run of another model or another order of the data ({'; '.join(fixed)}), "
-            "which cannot change within a run; take another run.directory"
-        )
-    if changes and not allow_changes:
-        raise ConfigError(
-            f"{run.directory} holds a run with another configuration ({'; '.join(changes)}); "
-            "take another run.directory, or allow it with --allow-changes"
-        )

@@ -86,6 +86,8 @@ class LoopConfig:
     """Of the weights; the order of the data has its own seed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16: autocast with float32 weights. auto: bfloat16 where the machine has instructions for its products."""
+    tf32: bool = False
+    """On CUDA, products that stay in float32 are made in TF32: 10 bits of mantissa, several times as fast."""
     accumulation: int = 1
     """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
     activation_checkpointing: bool = False
@@ -150,6 +152,8 @@ class CheckpointConfig:
     """Steps between two checkpoints; the last step, a new best validation, SIGTERM and Ctrl-C always write one."""
     keep: int = 2
     """The newest so many are kept, and the one of the best validation."""
+    background: bool = False
+    """Write them while the run goes on, from copies in the memory of the host."""
     before_decay: bool = True
     """Write one at the start of the decay as well (wsd) and keep it: a longer run can go on from it."""
 

@@ -12,8 +12,9 @@ from hnet_lm.data import IGNORE_INDEX, Batch
 from hnet_lm.losses import LossInputs, LossTerm, next_byte_loss, term_values
 from hnet_lm.model import HNetOutput
 from hnet_lm.training.chunk_statistics import ChunkStatistics, chunk_sums
-from hnet_lm.training.distributed import Ranks, gradients_stay_local
+from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.muon import Optimizer
+from hnet_lm.training.sharding import gradients_stay_local
 
 
 @dataclass(frozen=True)

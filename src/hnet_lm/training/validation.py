@@ -4,22 +4,36 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from hnet_lm.data import DataConfig, Document, SourceConfig, documents, open_byte_pairs
 from hnet_lm.errors import DataError
-from hnet_lm.evaluation import ByteScorer, CarriedState, Passage, PassageScore, TokenScorer, bits_per_byte
+from hnet_lm.evaluation import (
+    BitsPerByte,
+    ByteScorer,
+    CarriedState,
+    DocumentResult,
+    Passage,
+    PassageScore,
+    TokenScorer,
+    bits_per_byte,
+)
 from hnet_lm.evaluation.enrichment import Enrichment, EnrichmentCollector
 from hnet_lm.generation import generate
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
+from hnet_lm.training.distributed import Ranks
+from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.progress import Meter
 from hnet_lm.training.sections import ValidationConfig
+from hnet_lm.training.sharding import whole_weights
 
 SAMPLE_SEED = 0
 REHEARSED_BYTES = 256
+GROUP_BYTES = 1 << 16
+"""Documents are measured, and dealt out to ranks, in groups of so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +62,33 @@ def validation_documents(validation: ValidationConfig, data: DataConfig) -> Iter
     return documents(DataConfig(sources=validation.sources))
 
 
+class Share(NamedTuple):
+    """What one rank found in one group of documents."""
+
+    number: int
+    """Of the group."""
+    documents: tuple[DocumentResult, ...]
+    scores: list[PassageScore]
+    """Of each document, where the scorer tells of single bytes."""
+
+
 class Validator:
-    """Every rank measures the same documents with the same calls, so that sharded models can be measured too."""
+    """Documents are dealt out in groups that do not depend on the number of ranks, each measured by itself: so the
+    figure is the same to the last bit for any number of them. Only the first rank writes the sample.
+
+    Meanwhile every rank has the whole weights, under FSDP as well, and no call waits for another rank.
+    """
 
     def __init__(
         self,
         model: HNetLM,
         run: RunConfig,
-        device: torch.device,
+        ranks: Ranks,
         precision: torch.dtype,
         say: Callable[[str], None] = lambda message: None,
     ):
         self.model = model
+        self.ranks = ranks
         self.say = say
         self.config = run.validation
         self.data = run.data
@@ -68,7 +97,7 @@ class Validator:
             self.scorer = TokenScorer(model, open_byte_pairs(run.data.tokenizer), context)
         else:
             self.scorer = ByteScorer(model, context, unit_starts=True, byte_logprobs=True)
-        self.device = device
+        self.device = ranks.device
         self.precision = precision
 
     def rehearse(self) -> None:
@@ -117,24 +146,55 @@ class Validator:
         return of_text * num_bytes / limit + of_sample
 
     def measure(self) -> Measured:
-        """Raises DataError."""
-        self.scorer.on_positions = Meter("validation", self.say, self.config.max_bytes).advance
+        """All ranks call this together. Raises DataError; what fails on one rank is an error on all."""
+        total = self.config.max_bytes // self.ranks.num_ranks
+        self.scorer.on_positions = Meter("validation", self.say, total).advance
         return self._measure(self._documents(self.config.max_bytes))
 
     def _measure(self, texts: Iterable[bytes | Passage], *, has_sample: bool = True) -> Measured:
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        shares: list[Share] = []
+        sample = failure = None
+        with whole_weights(self.model):
+            self.model.eval()
+            try:
+                with torch.no_grad(), autocast:
+                    shares = [self._score(number, group) for number, group in self._own(texts)]
+                    writes = has_sample and self.config.sample_bytes and not self.model.config.reads_tokens
+                    sample = self._sample() if writes and self.ranks.is_first else None
+            except Exception as error:  # of any kind: the other ranks wait, and hear of it first
+                failure = error
+            self.model.train()
+        if failure is not None or self.ranks.sum_of(failure is not None)[0]:
+            raise failure or TrainingError("the validation failed on another rank")
+        return self._put_together(shares, sample)
+
+    def _own(self, texts: Iterable[bytes | Passage]) -> Iterator[tuple[int, list[bytes | Passage]]]:
+        """This rank's groups of the documents, with their numbers: each goes to the rank that has least so far."""
+        loads = [0] * self.ranks.num_ranks
+        for number, (group, size) in enumerate(_groups(texts)):
+            rank = loads.index(min(loads))
+            loads[rank] += size
+            if rank == self.ranks.rank:
+                yield number, group
+
+    def _score(self, number: int, texts: Iterable[bytes | Passage]) -> "Share":
+        scores: list[PassageScore] = []
+        result = bits_per_byte(self.scorer, {"validation": texts}, lambda domain, data, score: scores.append(score))
+        return Share(number, result.documents, [score for score in scores if score.byte_logprobs is not None])
+
+    def _put_together(self, shares: "list[Share]", sample: str | None) -> Measured:
+        """What all ranks found, in the order of the documents. Raises DataError if there is no byte at all."""
+        of_ranks = self.ranks.gathered([(share.number, share.documents) for share in shares])
+        groups = sorted(group for of_rank in of_ranks for group in of_rank)
+        result = BitsPerByte(tuple(document for _, documents in groups for document in documents))
+        if not result.documents:
+            raise DataError("no bytes to measure bits per byte on: validation is empty")
         collector = EnrichmentCollector()
-
-        def on_document(domain: str, data: bytes, score: PassageScore) -> None:
-            if score.byte_logprobs is not None:
+        scores = [share for of_rank in self.ranks.gathered_on_first(shares) for share in of_rank]
+        for share in sorted(scores, key=lambda share: share.number):
+            for score in share.scores:
                 collector.add(score)
-
-        self.model.eval()
-        with torch.no_grad(), autocast:
-            result = bits_per_byte(self.scorer, {"validation": texts}, on_document)
-            writes = has_sample and self.config.sample_bytes and not self.model.config.reads_tokens
-            sample = self._sample() if writes else None
-        self.model.train()
         return Measured(result.value, result.num_bytes, sample, tuple(collector.enrichments()))
 
     def _documents(self, max_bytes: int) -> Iterator[bytes | Passage]:
@@ -152,3 +212,20 @@ class Validator:
         options: dict[str, Any] = {"max_new_bytes": self.config.sample_bytes, "temperature": 0.8, "top_p": 0.95}
         (text,) = generate(self.model, [prompt], seed=SAMPLE_SEED, **options)
         return prompt + text
+
+
+def _groups(texts: Iterable[bytes | Passage]) -> Iterator[tuple[list[bytes | Passage], int]]:
+    """Consecutive documents that hold any byte, in groups of so many bytes or a little more, and their sizes."""
+    group: list[bytes | Passage] = []
+    size = 0
+    for text in texts:
+        passage = text if isinstance(text, Passage) else Passage(text)
+        if not passage.data:
+            continue
+        group.append(passage)
+        size += len(passage.data) + len(passage.prompt)
+        if size >= GROUP_BYTES:
+            yield group, size
+            group, size = [], 0
+    if group:
+        yield group, size

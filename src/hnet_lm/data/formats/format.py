@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
+from hnet_lm.data.config import SourceConfig
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 from hnet_lm.extras import import_leaf
@@ -35,5 +37,13 @@ class Hub(DataFormat):
     """A dataset of the Hugging Face hub, or a local dataset directory."""
 
     def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
-        leaf = import_leaf("hnet_lm.data.formats.hub", "hf", f"reading {request.path}", DataError)
-        return leaf.read_hub(request, position)
+        return _hub(request.path).read_hub(request, position)
+
+
+def num_shards(config: SourceConfig) -> int:
+    """Of a dataset of the hub: how many parts it is read in, each by itself. Raises DataError."""
+    return _hub(config.path).num_shards(config)
+
+
+def _hub(path: str) -> ModuleType:
+    return import_leaf("hnet_lm.data.formats.hub", "hf", f"reading {path}", DataError)

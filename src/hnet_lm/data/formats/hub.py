@@ -1,16 +1,21 @@
 """Hugging Face datasets, streamed: by name from the hub, or from a local dataset directory.
 
 A split may be a slice of its rows, as the datasets library writes it where it does not stream: `train[:95%]`,
-`train[1000:2000]`. The only file that needs the package `datasets`.
+`train[1000:2000]`.
+
+A dataset is read in its shards (usually its files), each by itself, so streams share them out; and only one column is
+read of formats that store columns apart. The only file that needs the package `datasets`.
 """
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import datasets
 import datasets.exceptions
 
+from hnet_lm.data.config import SourceConfig
 from hnet_lm.data.parts import FileRequest, Part, Position
 from hnet_lm.errors import DataError
 
@@ -42,6 +47,11 @@ class RowSlice(NamedTuple):
                 raise DataError(f"data.sources.split {text!r}: {bound[0]} % is more than there is")
         return cls(match["split"], *bounds)
 
+    @property
+    def is_slice(self) -> bool:
+        """Whether it may be less than the split."""
+        return self.start is not None or self.end is not None
+
     def bounds(self, path: str, rows: datasets.IterableDataset) -> tuple[int, int | None]:
         """How many rows are before it, and the number of its last row. Raises DataError."""
         needs_number = [bound for bound in (self.start, self.end) if bound and (bound[1] or bound[0] < 0)]
@@ -63,27 +73,55 @@ def _row(bound: tuple[int, bool], num_rows: int | None) -> int:
     return number if bound[0] >= 0 else max(0, total + number)
 
 
-def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
-    """The column's rows in the dataset's order; rows with an empty text are passed over."""
-    config = request.config
+def num_shards(config: SourceConfig) -> int:
+    """How many parts the split is read in; rows of a split, which are counted over all parts, are one.
+
+    One, too, where it cannot be opened: whoever reads it says why, or skips it.
+    """
     part = RowSlice.read(config.split)
     try:
-        rows = datasets.load_dataset(
-            request.path.partition(":")[2], config.subset or None, split=part.split, streaming=True
-        )
-    except LIBRARY_ERRORS as error:
-        raise DataError(f"{request.path}: the split {part.split!r} cannot be opened: {_reason(error)}") from error
+        return 1 if part.is_slice else _open(config.path, config.subset, part.split, config.field).num_shards
+    except DataError:
+        return 1
+
+
+def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
+    """The column's rows of one shard, in the dataset's order; rows with an empty text are passed over."""
+    config = request.config
+    part = RowSlice.read(config.split)
+    rows = _open(request.path, config.subset, part.split, config.field)
     first, last = part.bounds(request.path, rows)
-    for row, record, resume in _numbered(request.path, rows, position):
+    path, shards = request.path, 1 if part.is_slice else rows.num_shards
+    if shards > 1:
+        path += f": shard {request.number + 1} of {shards}"
+    rows = rows.shard(shards, request.number)
+    for row, record, resume in _numbered(path, rows, position):
         if last is not None and row > last:
             return
         if row <= first or not request.wants(row - 1):
             continue
         value = record.get(config.field)
         if not isinstance(value, str | bytes):
-            request.report(DataError(f"{request.path}: row {row}: {_problem(record, config.field)}"))
+            request.report(DataError(f"{path}: row {row}: {_problem(record, config.field)}"))
         elif value:
             yield Part(value.encode() if isinstance(value, str) else value, row - 1, 0, True, True, resume)
+
+
+@cache
+def _open(path: str, subset: str, split: str, column: str) -> datasets.IterableDataset:
+    """A split, of which only the column is read where its format stores columns apart. Iterate over its shards only.
+
+    Raises DataError.
+    """
+    try:
+        builder = datasets.load_dataset_builder(path.partition(":")[2], subset or None)
+        rows = builder.as_streaming_dataset(split)
+        if column in (rows.column_names or ()) and hasattr(builder.config, "columns"):
+            builder.config.columns = [column]
+            rows = builder.as_streaming_dataset(split)
+    except LIBRARY_ERRORS as error:
+        raise DataError(f"{path}: the split {split!r} cannot be opened: {_reason(error)}") from error
+    return rows
 
 
 def _num_rows(rows: datasets.IterableDataset) -> int | None:

@@ -91,7 +91,7 @@ export class Panel {
     const size = numChunks ? (this.chunking.numBytes / numChunks).toFixed(2) : "–";
     item.innerHTML = '<b class="swatch" aria-hidden="true"><i></i><i></i></b>';
     const figures = document.createElement("span");
-    figures.textContent = `${numChunks} chunks, ${size} bytes a chunk`;
+    figures.textContent = `${numChunks} chunks, ${size} bytes per chunk`;
     item.append(`Stage ${stage}`, figures);
     return item;
   }
