@@ -55,7 +55,7 @@ class CausalConv(nn.Conv1d):
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: Float[Tensor, "s w_minus_1 d"] | None = None
     ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "s w_minus_1 d"] | None]:
         assert self.bias is not None
-        return causal_conv(x, self.weight[:, 0], self.bias, seqs, state)
+        return causal_conv(x, self.weight.squeeze(1), self.bias, seqs, state)
 
 
 class Float32Linear(nn.Linear):

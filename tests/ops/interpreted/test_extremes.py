@@ -26,8 +26,8 @@ def test_ema_scan_forgets_exactly_where_p_is_one() -> None:
 @pytest.mark.parametrize(("low", "high"), [(50.0, 500.0), (1e-9, 1e-7)], ids=["all forgotten", "nothing forgotten"])
 def test_ssd(low: float, high: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssd_backend, "TILE", 16)
-    case, lengths = ssd_case(low, high, h=1, p=4, n=4), (70, 1)
-    inputs, state, seqs = case.inputs(71), case.new_state(2), Sequences.from_lengths(lengths)
+    case, lengths = ssd_case(low, high, h=1, p=4, n=4), (40, 1)
+    inputs, state, seqs = case.inputs(41), case.new_state(2), Sequences.from_lengths(lengths)
     actual = run(case, "triton", inputs, seqs, state)
     assert all(value.isfinite().all() for value in actual.values())
     assert_same(actual, run(case, "reference", inputs, seqs, state, lambda _, value: value.double()), 5e-5)
@@ -37,10 +37,10 @@ def test_ssd_remembers_after_it_forgot(monkeypatch: pytest.MonkeyPatch) -> None:
     """A position that forgets everything takes few digits of its own tile, and none of those behind."""
     monkeypatch.setattr(ssd_backend, "TILE", 16)
     case = ssd_case(h=1, p=4, n=4)
-    inputs = case.inputs(128)
-    inputs["dt"] = torch.empty(128, 1).uniform_(1e-3, 1e-2)
+    inputs = case.inputs(100)
+    inputs["dt"] = torch.empty(100, 1).uniform_(1e-3, 1e-2)
     inputs["dt"][::40] = 20.0
-    seqs = Sequences.from_lengths([128])
+    seqs = Sequences.from_lengths([100])
     actual = run(case, "triton", inputs, seqs, None)
     assert_same(actual, run(case, "reference", inputs, seqs, None, lambda _, value: value.double()), 1e-4)
 

@@ -52,7 +52,7 @@ class Mamba2(nn.Module):
         xBC, conv = self.conv(xBC, seqs, state and state.conv)
         x, B, C = xBC.split([d_inner, n, n], dim=-1)
         wide = torch.promote_types(dt.dtype, torch.float32)
-        dt = softplus(dt.to(wide) + self.dt_bias.to(wide))
+        dt = softplus(dt + self.dt_bias.to(wide))
         A = -self.A_log.to(wide).exp()
         y, ssm = ssd(x.unflatten(-1, (h, -1)), dt, A, B, C, self.D.to(wide), seqs, state and state.ssm)  # t h p
         out = self.out_proj(self.norm(y.flatten(1), gate=z))

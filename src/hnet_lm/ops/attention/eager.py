@@ -89,7 +89,7 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None =
     if valid is None and (window < 0 or window >= length - 1):
         return _attend(q, k, v, None, is_causal=True)
     band = length if window < 0 else max((window + 1) // BANDS_PER_WINDOW, MIN_BAND)
-    reach = -(-window // band)  # earlier bands that a window may touch
+    reach = max(0, -(-window // band))  # earlier bands that a window may touch
     queries = q.split(band, 1)
     # Split, then joined for each band: each slice would have a gradient as long as the whole.
     sizes = [past + queries[0].shape[1], *(part.shape[1] for part in queries[1:])]

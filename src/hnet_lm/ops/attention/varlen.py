@@ -5,6 +5,7 @@ function is called changes between versions of torch, so its signature is looked
 """
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,6 @@ def attention(
     if not len(q):
         return q, state
     ends = seqs.memo("cu_seqlens of 32 bits", lambda: seqs.cu_seqlens.to(torch.int32))
-    seen = {"window_size": (window, 0)} if "window_size" in _PARAMETERS else {"is_causal": True}
-    y = varlen_attn(q, k, v, ends, ends, seqs.max_length, seqs.max_length, **seen)
+    seen: dict[str, Any] = {"window_size": (window, 0)} if "window_size" in _PARAMETERS else {"is_causal": True}
+    y: Any = varlen_attn(q, k, v, ends, ends, seqs.max_length, seqs.max_length, **seen)
     return y, None if state is None else state.write(k, v, window, seqs)

@@ -173,11 +173,14 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     q, k, cu_seqlens, ids, past, _ = inputs
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(q, k, cu_seqlens, ids, past, output[1])
 
 
-def _grads(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+def _grads(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return None, None, None, None, None, None
     q, k, cu_seqlens, ids, past, lengths = ctx.saved_tensors
     grad_q, grad_k, grad_past = _boundary_prob_backward(grad, q, k, cu_seqlens, ids, past, lengths)
     return grad_q, grad_k, None, None, None if past is None else grad_past, None

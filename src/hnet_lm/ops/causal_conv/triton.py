@@ -173,8 +173,8 @@ def _(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Te
 @torch.library.custom_op("hnet_lm::causal_conv_triton_backward", mutates_args=())
 def _conv_backward(
     grad: Tensor, x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients to x, taps, bias and what is carried; where nothing is, the last is empty."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to x, to the taps and, in one more row, to the bias, and to what is carried; else that is empty."""
     x, taps, bias, grad = unit_stride(x), taps.contiguous(), bias.contiguous(), unit_stride(grad)
     carried = bias if past is None else past.contiguous()
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -186,22 +186,22 @@ def _conv_backward(
     )  # fmt: skip
     total = parts.sum(0)
     if past is None:
-        return grad_x, total[:-1].clone(), total[-1].clone(), taps.new_empty(0)
+        return grad_x, total, taps.new_empty(0)
     grad_past = torch.empty(past.shape, dtype=past.dtype, device=past.device)
     grid = len(past), ceil_div(x.shape[1], COLUMNS)
     launch(
         _backward_past, grid, grad, x, taps, bias, carried, cu_seqlens, grad_past, x.shape[1], grad.stride(0),
         x.stride(0), TAPS=len(taps), COLUMNS=COLUMNS,
     )  # fmt: skip
-    return grad_x, total[:-1].clone(), total[-1].clone(), grad_past
+    return grad_x, total, grad_past
 
 
 @_conv_backward.register_fake
 def _(
     grad: Tensor, x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     grad_past = taps.new_empty(0) if past is None else past.new_empty(past.shape)
-    return x.new_empty(x.shape), taps.new_empty(taps.shape), bias.new_empty(bias.shape), grad_past
+    return x.new_empty(x.shape), taps.new_empty(taps.shape[0] + 1, taps.shape[1]), grad_past
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -209,8 +209,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _grads(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grad_x, grad_taps, grad_bias, grad_past = _conv_backward(grad, *ctx.saved_tensors)
-    return grad_x, grad_taps, grad_bias, None if ctx.saved_tensors[3] is None else grad_past, None, None
+    grad_x, grad_taps, grad_past = _conv_backward(grad, *ctx.saved_tensors)
+    return grad_x, grad_taps[:-1], grad_taps[-1], None if ctx.saved_tensors[3] is None else grad_past, None, None
 
 
 _conv.register_autograd(_grads, setup_context=_setup_context)

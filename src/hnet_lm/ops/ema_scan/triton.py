@@ -198,15 +198,20 @@ def _(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     x, p, initial, *table = inputs
     z, _, before = output
-    ctx.has_state = initial is not None
+    ctx.set_materialize_grads(False)
+    ctx.state_shape = None if initial is None else initial.shape
     ctx.mark_non_differentiable(before)
     ctx.save_for_backward(x, p, *table, z, before)
 
 
-def _grads(ctx: Any, grad_z: Tensor, grad_final: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-    carried = grad_final if ctx.has_state else None
-    grad_x, grad_p, grad_initial = _ema_backward(grad_z, carried, *ctx.saved_tensors)
-    return grad_x, grad_p, grad_initial if ctx.has_state else None, None, None, None
+def _grads(ctx: Any, grad_z: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    x = ctx.saved_tensors[0]
+    if grad_z is None:
+        grad_z = torch.zeros_like(x)
+    if ctx.state_shape is not None and grad_final is None:
+        grad_final = x.new_zeros(ctx.state_shape)
+    grad_x, grad_p, grad_initial = _ema_backward(grad_z, grad_final, *ctx.saved_tensors)
+    return grad_x, grad_p, None if grad_final is None else grad_initial, None, None, None
 
 
 _ema.register_autograd(_grads, setup_context=_setup_context)

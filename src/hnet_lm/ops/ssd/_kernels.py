@@ -174,10 +174,10 @@ def score_gradients(
     C_stride, B_stride, grad_stride, x_stride,
     TILE: tl.constexpr, TILES: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """K for a pair of tiles i >= j, summed over heads; and of each head what passes its positions, made of K (C_i B_j).
+    """K for a pair of tiles i >= j, summed over heads; and of each head what passes positions, made of K (C_i B_j).
 
-    What passes a position of tile i comes from tile j and goes to it or a later one; of tile j, it comes from an earlier
-    one. Where nothing passes, a sum of zeros says so, and not a difference, which a large dt would multiply.
+    What passes a position of tile i comes from tile j and goes to it or to a later one; what passes one of tile j comes
+    from an earlier one. Where nothing passes, that is a sum of zeros, and no difference for a large dt to multiply.
     """
     block, pair = tl.program_id(0).to(tl.int64) // (TILES * TILES), tl.program_id(0) % (TILES * TILES)
     i, j = pair // TILES, pair % TILES

@@ -240,14 +240,19 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *given, initial, first_row, num_rows, first_block, _ = inputs
-    ctx.has_state = initial is not None
+    ctx.set_materialize_grads(False)
+    ctx.state_shape = None if initial is None else initial.shape
     ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(*given, first_row, num_rows, first_block, *output[2:])
 
 
-def _grads(ctx: Any, grad_y: Tensor, grad_final: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    *grads, grad_initial = _ssd_backward(grad_y, grad_final if ctx.has_state else None, *ctx.saved_tensors)
-    return *grads, grad_initial if ctx.has_state else None, None, None, None, None
+def _grads(ctx: Any, grad_y: Tensor | None, grad_final: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad_y is None:
+        grad_y = torch.zeros_like(ctx.saved_tensors[0])
+    if ctx.state_shape is not None and grad_final is None:
+        grad_final = ctx.saved_tensors[1].new_zeros(ctx.state_shape)
+    *grads, grad_initial = _ssd_backward(grad_y, grad_final, *ctx.saved_tensors)
+    return *grads, None if grad_final is None else grad_initial, None, None, None, None
 
 
 _ssd.register_autograd(_grads, setup_context=_setup_context)
