@@ -110,7 +110,17 @@ class Host:
             *("ip", "netns", "exec", name),
             *torchrun(file, "--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "3", "--rdzv-id", "test"),
         ]
-        own = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{HOSTS['a']}:29417", "--local-addr", HOSTS[host]]
+        keeps_store = "1" if host == "a" else "0"  # torch does not find the addresses of a namespace by itself
+        own = [
+            "--rdzv-conf",
+            f"is_host={keeps_store}",
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            f"{HOSTS['a']}:29417",
+            "--local-addr",
+            HOSTS[host],
+        ]
         self._command[-2:-2] = own
         self._environment = environment(GLOO_SOCKET_IFNAME=f"hnet-{host}", TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
         self.log = log

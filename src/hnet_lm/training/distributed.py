@@ -8,11 +8,12 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # as torch.distributed has them, with their types
 
 from hnet_lm.errors import UserError
 from hnet_lm.training.errors import TrainingError
@@ -95,13 +96,16 @@ def ranks() -> Iterator[Ranks]:
         return
     try:
         store = _store_of_attempt(num_ranks)
-        where = {} if store is None else {"store": store, "rank": _from_environment("RANK", 0), "world_size": num_ranks}
+        where: dict[str, Any] = (
+            {} if store is None else {"store": store, "rank": _from_environment("RANK", 0), "world_size": num_ranks}
+        )
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **where)
     except (ValueError, dist.DistError) as error:
         first_line = str(error).partition("\n")[0]
         raise TrainingError(f"the {num_ranks} ranks could not meet; start them with torchrun: {first_line}") from error
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device, dist.new_group(backend="gloo"))
+        background = cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, background)
     finally:
         # DDP must go before the group: as its last holder it would wait for the group's threads with Python's lock
         # held, which they may want. Its hooks are reference cycles, so going takes a collection.
@@ -109,7 +113,7 @@ def ranks() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def _store_of_attempt(num_ranks: int) -> dist.Store | None:
+def _store_of_attempt(num_ranks: int) -> Store | None:
     """Where ranks of one host meet, in each attempt anew. None: where torch lets them meet.
 
     torchrun may keep one store for all attempts, and a rank would take the address of a dead one from it. Hosts count
@@ -118,8 +122,8 @@ def _store_of_attempt(num_ranks: int) -> dist.Store | None:
     environment = os.environ
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or environment.get("GROUP_WORLD_SIZE") != "1":
         return None
-    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), num_ranks, is_master=False)
-    return dist.PrefixStore(f"attempt {environment['TORCHELASTIC_RESTART_COUNT']}", store)
+    store = TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), num_ranks, is_master=False)
+    return PrefixStore(f"attempt {environment['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 def _from_environment(name: str, default: int) -> int:

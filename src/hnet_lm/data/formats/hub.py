@@ -10,7 +10,7 @@ read of formats that store columns apart. The only file that needs the package `
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import datasets.exceptions
@@ -114,7 +114,7 @@ def _open(path: str, subset: str, split: str, column: str) -> datasets.IterableD
     Raises DataError.
     """
     try:
-        builder = datasets.load_dataset_builder(path.partition(":")[2], subset or None)
+        builder: Any = datasets.load_dataset_builder(path.partition(":")[2], subset or None)
         rows = builder.as_streaming_dataset(split)
         if column in (rows.column_names or ()) and hasattr(builder.config, "columns"):
             builder.config.columns = [column]
