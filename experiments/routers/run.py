@@ -1,7 +1,7 @@
 """Where a small H-Net cuts under different recipes: what steers the router, how hard, and how fast it learns.
 
     python experiments/routers/run.py demo                 # every recipe, one seed
-    python experiments/routers/run.py demo --recipes paper entropy-0.3 --seeds 0 1 2
+    python experiments/routers/run.py demo --recipes ramp entropy-0.1 --seeds 0 1 2
 
 Each cell is a run of hnet-lm with a few keys changed, followed by `hnet-lm evaluate boundaries` on its held-out text;
 both are printed before they begin. What is done already is not done again, and a stopped run goes on from its
