@@ -171,7 +171,7 @@ def training_step(block: Block, width: int, num_positions: int) -> tuple[int, in
     return len(launches) + len(counter.launches), sum(kept.values())
 
 
-@pytest.mark.parametrize(("kind", "most_launches"), [("m", 44), ("t", 30), ("T", 41)])
+@pytest.mark.parametrize(("kind", "most_launches"), [("m", 46), ("t", 22), ("T", 41)])
 def test_launches_of_a_block(kind: str, most_launches: int) -> None:
     """Forward and backward together, with the casts of autocast; `T` has an MLP."""
     block, width = block_of(kind)
