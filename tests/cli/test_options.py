@@ -21,7 +21,6 @@ OTHER_NAMES = {
     "random_seed": "seed",
     "limit_bytes": "max_bytes",
     "num_bytes": "max_bytes",
-    "gpu": "device",
 }
 
 

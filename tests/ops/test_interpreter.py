@@ -17,7 +17,7 @@ pytest.importorskip(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_interpreted() -> None:
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(FOLDER)]
+    command = [sys.executable, "-m", "pytest", "-x", "-v", "-p", "no:cacheprovider", str(FOLDER)]
     done = subprocess.run(
         command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
     )

@@ -138,7 +138,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(
     checkpoints = tmp_path / "run" / "checkpoints"
     assert same_weights(checkpoints / "step_00000003", checkpoints / "step_00000002")
     assert not same_weights(checkpoints / "step_00000004", checkpoints / "step_00000003")
-    assert listener.messages == [
+    assert [message for message in listener.messages if message.startswith("step ")] == [
         f"step {step}: loss or gradient is not finite; the update is skipped" for step in (3, 5)
     ]
     records = {record["step"]: record for record in updates(tmp_path / "run")}
@@ -207,7 +207,7 @@ def test_a_collapsing_router_is_reported_in_words(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("hnet_lm.training.health.PATIENCE", 2)
     listener = Listener()
     train(run_config(tmp_path, run={"num_steps": 3}, loss={"target_ratios": [40.0]}), listener)
-    (message,) = listener.messages
+    (message,) = [message for message in listener.messages if message.startswith("router health")]
     assert message.startswith("router health, stage 0: chunks of ")
     assert "far from the target of 40" in message
     (record,) = [record for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "warning" in record]

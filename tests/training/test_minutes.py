@@ -66,7 +66,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
             clock.now += measure * sum(map(len, texts)) / validator.config.max_bytes
             return plain_measure(validator, texts, **options) if learns else Measured(2.0, 1, None)
 
-        monkeypatch.setattr(loop, "update", slow_update)
+        for module in (budget, loop):
+            monkeypatch.setattr(module, "update", slow_update)
         monkeypatch.setattr(CheckpointStore, "save", slow_save)
         monkeypatch.setattr(Validator, "_measure", slow_measure)
         return clock

@@ -8,6 +8,7 @@ The mean is over positions that have a target.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ MIN_PROB = 1e-6
 class ConfidenceAlignment(LossTerm):
     """(1 - sg[P_{t+1}] - p_t)^2 of the outermost stage; the weight of the paper."""
 
+    reads_progress: ClassVar[bool] = False
     weight: float = field(default=0.01, kw_only=True)
 
     def check(self, model: HNetConfig) -> None:

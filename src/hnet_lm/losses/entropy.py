@@ -13,6 +13,7 @@ arrive at N. Set `loss.ratio_loss_weight` to 0 beside it. The mean is over posit
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,6 +29,7 @@ from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
 class EntropyBoundaries(LossTerm):
     """(1[H_t among the largest r] - p_t)^2 of the outermost stage. Memory: r."""
 
+    reads_progress: ClassVar[bool] = False
     target_ratio: float
     """N: bytes per chunk."""
     gain: float = 0.02

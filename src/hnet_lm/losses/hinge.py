@@ -8,6 +8,7 @@ so with G at the bound no more than 2/N of the positions are boundaries. Where t
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
 class Hinge(LossTerm):
     """max(0, G - 1/N) of one stage."""
 
+    reads_progress: ClassVar[bool] = False
     target_ratio: float
     """N: positions per chunk."""
     stage: int = 0

@@ -11,6 +11,7 @@ before, so it is as causal as the ratio loss. Set `loss.ratio_loss_weight` to 0 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
 class RateControl(LossTerm):
     """w_u ratio_loss(F, G; N) of one stage. Memory: w."""
 
+    reads_progress: ClassVar[bool] = False
     target_ratio: float
     """N: positions per chunk."""
     stage: int = 0

@@ -11,7 +11,7 @@ to the loss, and each is a key of the metrics.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -54,6 +54,9 @@ class LossInputs:
 @dataclass(frozen=True)
 class LossTerm(ABC):
     """A term of the training loss: its keys are the fields, and `values` computes it."""
+
+    reads_progress: ClassVar[bool] = True
+    """Whether it looks at `LossInputs.progress`. Then a run of `run.minutes` settles its length before it begins."""
 
     weight: float = field(default=1.0, kw_only=True)
     """What it is multiplied by, as it is added to the loss."""

@@ -81,7 +81,7 @@ def settle(run: Run, pace: Pace, validator: Validator) -> bool:
         plan = revise(run, run.ranks.from_first(propose(run, pace, step))) or plan
     if not plan.decays_from(run.asked, step):
         return False
-    run.follow(dataclasses.replace(plan, is_final=True))
+    run.follow(dataclasses.replace(plan, num_steps=max(plan.num_steps, step + 1), is_final=True))
     return True
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
+from hnet_lm.losses import parse_terms
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.schedule import ScheduleConfig
 
@@ -69,7 +70,8 @@ class Plan:
 
     def decays_from(self, config: RunConfig, step: int) -> bool:
         """Whether update `step` is one that depends on the number of steps; terms of the loss may from the start."""
-        return bool(config.loss.terms) or step >= self._schedule(config).decay_start(self.num_steps)
+        reads_progress = any(term.reads_progress for term in parse_terms(config.loss.terms))
+        return reads_progress or step >= self._schedule(config).decay_start(self.num_steps)
 
     def _schedule(self, config: RunConfig) -> ScheduleConfig:
         return dataclasses.replace(config.schedule, warmup_steps=self.warmup_steps)
