@@ -177,10 +177,14 @@ ACTIONS: dict[str, Callable[..., None]] = {
 
 
 def be_rank(rank: int, items: list[dict[str, Any]]) -> None:
+    """A rank that has no part in some items waits for the others at its next one."""
+    num_waited_for = 0
     for item in items:
         action, num_ranks, port = item.pop("action"), item.pop("num_ranks"), item.pop("port")
+        num_waited_for += 1
         if rank < num_ranks:
-            faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
+            faulthandler.dump_traceback_later(HANGS_AFTER * num_waited_for, exit=True)
+            num_waited_for = 0
             where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             os.environ.update(where, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_ranks))
             ACTIONS[action](**item)

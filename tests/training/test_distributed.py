@@ -23,7 +23,7 @@ from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
 from hnet_lm.training.step import StepFigures, StepResult, update
 from hnet_lm.weights import read_safetensors
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 DRIVER = Path(__file__).with_name("rank_driver.py")
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -104,7 +104,7 @@ class Plan:
             start_new_session=True,
         )
         try:
-            output, _ = driver.communicate(timeout=250)
+            output, _ = driver.communicate(timeout=800)
         except subprocess.TimeoutExpired:
             os.killpg(driver.pid, signal.SIGKILL)
             raise

@@ -62,6 +62,8 @@ def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> It
     row = 0
     for group in range(file.num_row_groups):
         rows_of_group = file.metadata.row_group(group).num_rows
+        if rows_of_group < 0:
+            raise DataError(f"{request.path}: damaged: row group {group + 1} has {rows_of_group} rows")
         end = row + rows_of_group
         if end <= first_row:
             row = end
