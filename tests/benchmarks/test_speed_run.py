@@ -73,7 +73,7 @@ def test_every_backend_of_every_op_is_there(results: dict[str, Any]):
     rows = results["parts"]["ops"]["rows"]
     for op in op_names():
         measured = {row["backend"] for row in rows if row["op"].partition(",")[0] == op}
-        assert measured == set(Op(f"hnet_lm.ops.{op}").available()), op
+        assert measured == set(Op(f"hnet_lm.ops.{op}").available()) - {"triton", "varlen"}, op  # which need a GPU
     assert not [row for row in rows if "error" in row["forward"]]
 
 

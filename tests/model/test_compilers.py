@@ -35,7 +35,7 @@ def test_every_custom_op_passes_torchs_checks(results: dict[str, Any]) -> None:
     plain_models.hnet()  # a model loads the backends that its device prefers
     registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("hnet_lm::")}
     assert {"hnet_lm::ssd_cpu", "hnet_lm::causal_conv_cpu", "hnet_lm::rms_norm_cpu"} <= registered
-    assert set(results["ops"]) == registered
+    assert set(results["ops"]) == {name for name in registered if "_triton" not in name}  # those run on a GPU
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.thorough)])
