@@ -239,7 +239,10 @@ def _signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tup
 
 
 def _nvidia_resources(binary: Any) -> tuple[int, int]:
-    """Registers, and bytes of local memory, of a thread."""
+    """Registers, and bytes of local memory that are no arrays of the source, of a thread.
+
+    The cosine of a large angle has such an array.
+    """
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
@@ -247,7 +250,8 @@ def _nvidia_resources(binary: Any) -> tuple[int, int]:
         text = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text.stdout)
     assert found is not None, text.stdout
-    return int(found[1]), int(found[2]) + int(found[3])
+    arrays = sum(int(size) for size in re.findall(r"__local_depot\d+\[(\d+)\]", binary.asm["ptx"]))
+    return int(found[1]), max(0, int(found[2]) + int(found[3]) - arrays)
 
 
 def _amd_resources(text: str) -> tuple[int, int]:
