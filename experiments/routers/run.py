@@ -120,15 +120,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     for recipe in RECIPES:
         cells = [cell for name, cell in results.items() if name.rpartition("-")[0] == recipe]
         if cells:
-            keys = (
-                "bits_per_byte",
-                "training_tflops",
-                "bytes_per_chunk",
-                "starts_at_space",
-                "starts_at_word",
-                "enrichment",
-            )
-            figures = [f"{mean(cell[key] for cell in cells):.3f}" for key in (*keys, "enrichment_by_chance")]
+            figures = [f"{mean(cell[key] for cell in cells):.3f}" for key in COLUMNS]
             rows.append(f"| {recipe} | {len(cells)} | {' | '.join(figures)} |")
     return "\n".join(rows) + "\n"
 

@@ -18,7 +18,7 @@ from training_runs import Listener, losses, make_model, run_config, run_table, t
 
 from hnet_lm import checkpoint
 from hnet_lm.errors import ConfigError, UserError
-from hnet_lm.training import loop, run_folder
+from hnet_lm.training import beginning, run_folder
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.loop import train
@@ -133,7 +133,7 @@ def test_another_tokenizer_is_not_replaced(tmp_path: Path) -> None:
     data = dataclasses.replace(config.data, tokenizer=str(tmp_path / "other.json"))
     live.config = dataclasses.replace(config, data=data)
     with pytest.raises(TrainingError, match=r"tokenizer\.json: is another tokenizer than data\.tokenizer"):
-        loop._keep_tokenizer(live)
+        beginning.keep_tokenizer(live)
     assert (folder / "tokenizer.json").read_text() == "one"
 
 

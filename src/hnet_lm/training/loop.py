@@ -8,22 +8,19 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
 from hnet_lm.data import Batch
-from hnet_lm.data.tokenized import TOKENIZER
 from hnet_lm.losses import parse_terms
-from hnet_lm.tables import to_table
+from hnet_lm.training.beginning import begin
 from hnet_lm.training.budget import plan_length, propose, revise, settle
-from hnet_lm.training.checkpoints import publish
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
 from hnet_lm.training.machine import float32_products
-from hnet_lm.training.metrics import MetricsLog, Tracked, open_tracker
+from hnet_lm.training.metrics import MetricsLog
 from hnet_lm.training.optimizer import set_learning_rate
 from hnet_lm.training.plan import Pace
 from hnet_lm.training.preflight import check_run, check_sources_of_weights
@@ -32,7 +29,7 @@ from hnet_lm.training.records import Recorder
 from hnet_lm.training.report import write_report
 from hnet_lm.training.resuming import resume
 from hnet_lm.training.run import Run, TrainState, build, directory_of, finish_saving, save
-from hnet_lm.training.run_folder import METRICS, RunFolder, replace_file
+from hnet_lm.training.run_folder import RunFolder
 from hnet_lm.training.signals import StopSignals
 from hnet_lm.training.step import StepResult, boundary_fractions, update
 from hnet_lm.training.terms import memories_of, ratio_loss_at, remembered
@@ -93,7 +90,7 @@ def _train(
             if pace is not None:
                 with waiting("measuring updates", reporter.say):
                     plan_length(run, pace, first)
-        log = _begin(run, folder, reporter)
+        log = begin(run, folder, reporter)
         with contextlib.nullcontext() if log is None else log:
             reporter.start(run.state.step, run.config.num_steps)
             try:
@@ -120,25 +117,6 @@ def _report(run: Run, reporter: Reporter) -> None:
     note = write_report(run)
     if note:
         reporter.say(note, "yellow")
-
-
-def _begin(run: Run, folder: RunFolder, reporter: Reporter) -> MetricsLog | None:
-    """From here on the run writes into its folder; the log is the first rank's."""
-    log = None
-
-    def begin() -> None:
-        nonlocal log
-        if run.last_good is not None:
-            publish(run.last_good, run.directory)  # a kill may have come before this was done
-        elif (run.directory / METRICS).exists():
-            reporter.say("the run in this folder ended before its first checkpoint; it begins anew", "yellow")
-        if run.config.data.tokenizer:
-            _keep_tokenizer(run)
-        log = _open_log(run, folder, reporter)
-        folder.begin()
-
-    run.ranks.on_first(begin)
-    return log
 
 
 def _run(
@@ -277,27 +255,6 @@ def _check_finite(run: Run, result: StepResult, reporter: Reporter) -> None:
             f"{state.skipped_in_a_row} updates in a row were not finite, up to step {state.step}; "
             f"the last good checkpoint is {run.last_good or 'none yet'}. Lower optimizer.lr or lengthen schedule.warmup"
         )
-
-
-def _keep_tokenizer(run: Run) -> None:
-    """A model of tokens is whole with its tokenizer next to it. Raises TrainingError where there is another one."""
-    source, path = Path(run.config.data.tokenizer), run.directory / TOKENIZER
-    data = source.read_bytes()
-    if not path.exists():
-        replace_file(path, data)
-    elif path.read_bytes() != data:
-        raise TrainingError(f"{path}: is another tokenizer than data.tokenizer ({source}); take another run.directory")
-
-
-def _open_log(run: Run, folder: RunFolder, reporter: Reporter) -> MetricsLog:
-    logging, step = run.config.logging, run.state.step
-    tracked = Tracked(logging.project, run.directory, folder.run_id, to_table(run.config), step + 1)
-    trackers = [open_tracker(name, tracked) for name in logging.trackers]
-
-    def say(message: str) -> None:
-        reporter.say(message, "yellow")
-
-    return MetricsLog(run.directory / METRICS, trackers, keep_until=step if step else -1, say=say)
 
 
 def _write(log: MetricsLog | None, record: dict[str, Any]) -> None:
