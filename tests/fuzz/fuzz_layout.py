@@ -6,7 +6,15 @@ from refusals import read_or_refused
 
 from hnet_lm.layout import parse_layout
 
-SEEDS = (b"m4", b"T1m4", b"M2t1T3", b"m0", b"m", b"x1", b"T9999m1")
+SEEDS = (b"m4", b"T1m4", b"M2t1T3", b"m0", b"m", b"x1", b"T9999m1", b"m9999m1")
+MOST = 9999
+"""Blocks of one count."""
+
+
+def written(letter: str, count: int) -> str:
+    """A run of blocks; letters may follow each other, so that there may be more than one count can say."""
+    whole, rest = divmod(count, MOST)
+    return f"{letter}{MOST}" * whole + (f"{letter}{rest}" if rest else "")
 
 
 def check(data: bytes) -> None:
@@ -15,5 +23,5 @@ def check(data: bytes) -> None:
     if blocks is not None:
         letters = "".join({"mamba2": "m", "attention": "t"}[block.mixer] for block in blocks)
         letters = "".join(x.upper() if block.has_mlp else x for x, block in zip(letters, blocks, strict=True))
-        runs = "".join(f"{letter}{len(list(run))}" for letter, run in groupby(letters))
+        runs = "".join(written(letter, len(list(run))) for letter, run in groupby(letters))
         assert parse_layout(runs) == blocks
