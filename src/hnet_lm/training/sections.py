@@ -45,6 +45,8 @@ class LossConfig:
     """Fraction of the run over which both ramp."""
     ramp_steps: int | None = None
     """Steps over which both ramp, in place of the fraction."""
+    ramp_after: float = 0.0
+    """Fraction of the run that goes by before they ramp."""
     statistics: Literal["rank", "global"] = "rank"
     """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
     terms: tuple[dict[str, Any], ...] = ()
@@ -60,6 +62,8 @@ class LossConfig:
             raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
         if not 0 <= self.ramp <= 1:
             raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
+        if not 0 <= self.ramp_after <= 1:
+            raise ConfigError(f"loss.ramp_after: must lie in 0 .. 1, got {self.ramp_after}")
         if (self.ramp_steps or 0) < 0:
             raise ConfigError(f"loss.ramp_steps: must be 0 or more, got {self.ramp_steps}")
         parse_terms(self.terms)
