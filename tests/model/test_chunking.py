@@ -103,7 +103,7 @@ def test_a_config_says_what_is_not_the_paper_s() -> None:
     [
         (
             {"chunking": [{"smoothing": "byte"}]},
-            "chunking, entry 0.smoothing: must be one of 'chunks', 'bytes', 'none'",
+            "entry 0.smoothing: must be one of 'chunks', 'bytes', 'none'",
         ),
         ({"chunking": [{"smooth": "bytes"}]}, "unknown key 'smooth'; did you mean 'smoothing'"),
         ({"chunking": []}, "the model chunks 1 times, but 0 entries are given"),
