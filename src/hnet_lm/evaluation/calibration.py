@@ -52,15 +52,11 @@ def calibrated(
         )
     found = []
     for stage, target in enumerate(target_ratios):
-        threshold_before, length_before = (
-            _thresholded(config, stage).threshold,
-            _length(_decisions(model, texts, stage)),
-        )
         if not 1 < target < float("inf"):
             raise ConfigError(f"a target ratio must be above 1, got {target:g}")
+        before, length_before = _thresholded(config, stage).threshold, _length(_decisions(model, texts, stage))
         model, length = _with_length(model, texts, stage, target)
-        threshold = _thresholded(model.config, stage).threshold
-        found.append(StageCalibration(chunker.threshold, _length(_decisions(before, texts, stage)), threshold, length))
+        found.append(StageCalibration(before, length_before, _thresholded(model.config, stage).threshold, length))
     return model, found
 
 
