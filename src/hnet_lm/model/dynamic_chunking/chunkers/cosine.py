@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
 from hnet_lm.chunker_config import ChunkerSite, LearnedChunkerConfig
 from hnet_lm.errors import ConfigError
