@@ -14,6 +14,8 @@ PLAIN: Mapping[str, Any] = {
 RAMP_SHARE = 330 / 376
 """Of the updates: a run that begins with many short chunks spends as many FLOPs in fewer of them."""
 TARGET = 6.0
+HELD = 1.3
+"""How far below its end the target of ATDC is held at first (5 and 6.5 there)."""
 
 
 def ratio(weight: float) -> dict[str, Any]:
@@ -56,7 +58,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
         "loss": {"ratio_loss_weight": 0.05, "start_target_ratios": (2.0,), "ramp": 0.5},
         "optimizer": {"routing_lr_multiplier": 0.1},
     },
-    "atdc": {"loss": {"start_target_ratios": (TARGET / 1.3,), "ramp": 0.4, "ramp_after": 0.6}},
+    "atdc": {"loss": {"start_target_ratios": (TARGET / HELD,), "ramp": 0.4, "ramp_after": 0.6}},
     # terms
     "cab": terms({"name": "cab", "weight": 1.0}, ratio_loss_weight=0.3),
     "cab-0.01": terms({"name": "cab", "weight": 0.01}, ratio_loss_weight=0.3),
@@ -83,6 +85,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
         **terms({"name": "policy"}, {"name": "early_exit"}, {"name": "target_rate", "target_ratio": TARGET}),
     },
     # other targets, for a curve through three of them
+    "n3": {"target": 3.0},
     "n4": {"target": 4.0},
     "n8": {"target": 8.0},
     # rates of the whole model
@@ -94,12 +97,13 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "space": {"family": "hnet-space"},
     # where the FLOPs go
     "outer-m1": outer("m1"),
-    "outer-m3": outer("m3"),
-    "outer-m4": outer("m4"),
-    "outer-wide": outer("m2", d_model=160),
+    "outer-m1-wide": outer("m1", d_model=192),
+    "outer-m2-narrow": outer("m2", d_model=96),
+    "outer-m3-narrow": outer("m3", d_model=96),
+    "outer-m4-narrow": outer("m4", d_model=64),
     "outer-T": outer("T1"),
     "state-32": outer("m2", d_state=32),
-    "state-128": outer("m2", d_state=128),
+    "state-128-narrow": outer("m2", d_model=96, d_state=128),
 }
 
 SETS: Mapping[str, tuple[str, ...]] = {
@@ -113,7 +117,10 @@ SETS: Mapping[str, tuple[str, ...]] = {
     "targets": tuple(f"{recipe}{target}" for recipe in ("paper", "entropy-0.1") for target in ("", "+n4", "+n8")),
     "split": tuple(
         f"entropy-0.1+{part}"
-        for part in ("outer-m1", "outer-m3", "outer-m4", "outer-wide", "outer-T", "state-32", "state-128", "n4", "n8")
+        for part in (
+            *("outer-m1", "outer-m1-wide", "outer-m2-narrow", "outer-m3-narrow", "outer-m4-narrow", "outer-T"),
+            *("state-32", "state-128-narrow", "n4", "n8"),
+        )
     ),
 }
 """Recipes by the question that they answer together."""
@@ -132,14 +139,18 @@ def merged(recipe: str) -> dict[str, Any]:
             table |= value
             if collected:
                 table["terms"] = collected
-    if target := found.pop("target", None):
-        _aim(found, target)
     return found
 
 
-def _aim(found: dict[str, Any], target: float) -> None:
-    """Everything that has a target gets this one."""
-    found["loss"]["target_ratios"] = (target,)
-    found["loss"]["terms"] = tuple(
-        {**term, **({"target_ratio": target} if "target_ratio" in term else {})} for term in found["loss"]["terms"]
-    )
+def aimed(found: dict[str, Any], target: float) -> dict[str, Any]:
+    """The same keys, in which everything that has a target gets this one, or the recipe's own."""
+    target = found.pop("target", target)
+    loss = found["loss"]
+    at = [{**term, **({"target_ratio": target} if "target_ratio" in term else {})} for term in loss["terms"]]
+    loss |= {"target_ratios": (target,), "terms": tuple(at)}
+    for chunker in found.get("model", {}).get("chunkers", ()):
+        if "start_ratio" in chunker:
+            found["model"]["chunkers"] = [{**chunker, "start_ratio": target}]
+    if loss["ramp"] and "ramp_after" in loss:  # held as far below the target as elsewhere
+        loss["start_target_ratios"] = (target / HELD,)
+    return found

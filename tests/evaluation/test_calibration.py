@@ -27,7 +27,7 @@ def test_chunks_have_the_wanted_length(name: str) -> None:
         model.network.routing.last_action_weight.data.fill_(-1.0)
     other, (found,) = calibrated(model, [TEXT, TEXT[7:200]], [4.0])
     stages = [chunks(other, text).stages[0] for text in (TEXT, TEXT[7:200])]
-    length = sum(len(s.boundary_prob) for s in stages) / sum(len(s.starts) for s in stages)
+    length = sum(len(s.is_boundary) for s in stages) / sum(int(s.is_boundary.sum()) for s in stages)
     assert found.length == pytest.approx(length)
     assert length == pytest.approx(4.0, rel=0.15 if name == "policy" else 0.05)
     assert other.config.chunker(0).threshold == found.threshold != 0.5  # type: ignore[attr-defined]
