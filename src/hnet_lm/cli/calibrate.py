@@ -1,5 +1,6 @@
 """`hnet-lm calibrate`: a saved model with thresholds that give chunks of the wanted length."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +31,7 @@ class Command:
     output: Annotated[Path, tyro.conf.arg(aliases=("-o",), metavar="DIRECTORY")]
     """Where to save; a saved model that is there is replaced."""
     max_bytes: int = 200_000
-    """Stop each file after the document with which it has given so many bytes."""
+    """Read so many bytes of each file."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
@@ -43,9 +44,10 @@ class Command:
         if model.config.reads_tokens:
             raise UserError(f"{self.model}: the model reads tokens, and has no boundaries to calibrate")
         reading, vocab_size = Reading(sources=self.sources), model.config.vocab_size
-        texts = [
-            text for file in self.files for text in documents(file, self.max_bytes, reading, vocab_size=vocab_size)
-        ]
+        texts: list[bytes] = []
+        for file in self.files:
+            found = documents(file, self.max_bytes, reading, vocab_size=vocab_size)
+            texts += _beginning(found, self.max_bytes)
         with waiting("cutting the text", say):
             model, stages = calibrated(model, texts, self.target_ratios)
         save(model, self.output)
@@ -55,3 +57,12 @@ class Command:
             rows.append([str(stage), *before, rounded(found.threshold, 4), rounded(found.length, 3)])
         print_table(("stage", "threshold", "positions/chunk", "new threshold", "positions/chunk now"), rows)
         print(f"{self.output}: the calibrated model")
+
+
+def _beginning(texts: Iterable[bytes], room: int) -> Iterator[bytes]:
+    """So many bytes of the texts; the one that crosses it is cut."""
+    for text in texts:
+        yield text[:room]
+        room -= len(text)
+        if room <= 0:
+            return

@@ -21,6 +21,7 @@ from hnet_lm.losses import LOSS_TERMS, parse_terms
 from hnet_lm.named_configs import config_file, seen_from
 from hnet_lm.tables import from_table
 from hnet_lm.training.optimizer import OptimizerConfig
+from hnet_lm.training.recipes import written_out
 from hnet_lm.training.schedule import ScheduleConfig
 from hnet_lm.training.sections import (
     CheckpointConfig,
@@ -83,12 +84,14 @@ class RunConfig:
         return dataclasses.replace(config, model=dataclasses.replace(model, **paths), data=data)
 
     def for_model(self, model: HNetConfig) -> "RunConfig":
-        """The run with the target ratios of this architecture, where it leaves them out. Raises ConfigError."""
+        """The run with the target ratios of this architecture, where it leaves them out, and with its recipe written
+        out. Raises ConfigError."""
         num_learned = sum(chunker.learns for chunker in model.all_chunkers)
         config = self
         if not self.loss.target_ratios and num_learned:
             loss = dataclasses.replace(self.loss, target_ratios=paper_target_ratios(num_learned))
             config = dataclasses.replace(self, loss=loss)
+        config = dataclasses.replace(config, loss=written_out(config.loss))
         config.check_model(model)
         return config
 

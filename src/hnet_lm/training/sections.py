@@ -36,6 +36,9 @@ class LossConfig:
     target_ratios: tuple[float, ...] = ()
     """N of every stage that learns where to cut, outermost first: positions per chunk that are aimed at. Left out: the
     paper's for the model's number of stages."""
+    recipe: Literal["paper", "small"] = "paper"
+    """small: what models of a few million parameters want, the `entropy` term in the place of the outermost stage's
+    ratio loss. It is written out into `terms` and `ratio_loss_weight` as the run begins."""
     ratio_loss_weight: float = 0.03
     start_target_ratios: tuple[float, ...] | None = None
     """Where the targets start, to ramp linearly to `target_ratios`; None: there from the start."""
@@ -67,6 +70,8 @@ class LossConfig:
         if (self.ramp_steps or 0) < 0:
             raise ConfigError(f"loss.ramp_steps: must be 0 or more, got {self.ramp_steps}")
         parse_terms(self.terms)
+        if self.recipe not in ("paper", "small"):
+            raise ConfigError(f"loss.recipe: must be 'paper' or 'small', got {self.recipe!r}")
         if self.statistics not in ("rank", "global"):
             raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
 
