@@ -39,6 +39,14 @@ def chunking(**keys: str) -> dict[str, Any]:
     return model(chunking=[keys])
 
 
+def policy(decide: str) -> dict[str, Any]:
+    """Boundaries by policy gradient; `decide` is how they are made outside training."""
+    chunkers = [{"name": "policy", "start_ratio": TARGET, "decide": decide}]
+    architecture = model(chunkers=chunkers, chunking=[{"smoothing": "none", "confidence": "none"}])
+    rate = {"name": "target_rate", "target_ratio": TARGET}
+    return architecture | terms({"name": "policy"}, {"name": "early_exit"}, rate)
+
+
 def outer(layout: str, **keys: Any) -> dict[str, Any]:
     """Another outer network, and the inner one matched so that a byte costs what it does in the plain run."""
     return {"outer": {"layout": layout, **keys}}
@@ -77,13 +85,8 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "no-smoothing": chunking(smoothing="none"),
     "no-residual": chunking(residual="none"),
     "identity": chunking(residual="identity"),
-    "policy": {
-        **model(
-            chunkers=[{"name": "policy", "start_ratio": TARGET}],
-            chunking=[{"smoothing": "none", "confidence": "none"}],
-        ),
-        **terms({"name": "policy"}, {"name": "early_exit"}, {"name": "target_rate", "target_ratio": TARGET}),
-    },
+    "policy": policy("sample"),
+    "policy-threshold": policy("threshold"),
     # other targets, for a curve through three of them
     "n3": {"target": 3.0},
     "n4": {"target": 4.0},

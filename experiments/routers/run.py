@@ -65,11 +65,12 @@ def measured(config: RunConfig, genome: str | None, genes: str | None) -> dict[s
         phases = answer("evaluate", "boundaries", config.run.directory, genome, "--bed", genes, "--codon-phase")
         stages[0]["codon_phases"] = of_stages(phases)[0].get("codon_phases")
     records = [json.loads(line) for line in (Path(config.run.directory) / "metrics.jsonl").read_text().splitlines()]
-    lengths = [stage["bytes_per_chunk"] for stage in stages]
+    longest = config.data.max_length  # a router that hardly cuts has longer chunks in whole documents
+    lengths = [min(stage["bytes_per_chunk"], longest) for stage in stages]
     return {
         "bits_per_byte": found["bits_per_byte"],
         "training_tflops": training_tflops(model, config.data.max_length, records),
-        "flops_per_byte": total_flops_per_byte(model, config.data.max_length, lengths),
+        "flops_per_byte": total_flops_per_byte(model, longest, lengths),
         "num_parameters": sum(parameter.numel() for parameter in load(config.run.directory).parameters()),
         **(of_stage(stages[0]) if stages else {}),
     }

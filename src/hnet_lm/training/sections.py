@@ -36,9 +36,6 @@ class LossConfig:
     target_ratios: tuple[float, ...] = ()
     """N of every stage that learns where to cut, outermost first: positions per chunk that are aimed at. Left out: the
     paper's for the model's number of stages."""
-    recipe: Literal["paper", "small"] = "paper"
-    """small: what models of a few million parameters want, the `entropy` term in the place of the outermost stage's
-    ratio loss. It is written out into `terms` and `ratio_loss_weight` as the run begins."""
     ratio_loss_weight: float = 0.03
     start_target_ratios: tuple[float, ...] | None = None
     """Where the targets start, to ramp linearly to `target_ratios`; None: there from the start."""
@@ -54,6 +51,9 @@ class LossConfig:
     """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
     terms: tuple[dict[str, Any], ...] = ()
     """Terms added to the loss: `[[loss.terms]]` with a name, a weight and the term's own keys."""
+    recipe: Literal["paper", "small"] = "paper"
+    """small: what models of a few million parameters want, the `entropy` term in the place of the outermost stage's
+    ratio loss. It is written out into `terms` and `ratio_loss_weight` as the run begins."""
 
     def __post_init__(self) -> None:
         for key in ("target_ratios", "start_target_ratios"):
