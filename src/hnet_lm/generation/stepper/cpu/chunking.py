@@ -66,13 +66,13 @@ def add_upsampling(
     program.add(smoothing_task(dtype), inner_rows, arguments, Shape(items_per_row=1, work=3 * d))
     residual_proj = stage.residual_proj
     bias, residual = 0, 0
-    if isinstance(residual_proj, nn.Identity):
-        residual = x_hat
-    else:
+    if isinstance(residual_proj, nn.Linear):
         bias = checked(f"{name}residual_proj.bias", residual_proj.bias, (d,), dtype)
+    else:
+        residual = x_hat
     arguments = (rows.slots, d, chunk, bias, residual, y)
     program.add(upsampling_task(dtype), rows, arguments, Shape(items_per_row=1, work=3 * d))
-    if not isinstance(residual_proj, nn.Identity):
+    if isinstance(residual_proj, nn.Linear):
         result = program.scratch("result", d)
         add_product(program, rows, f"{name}residual_proj.weight", residual_proj, x_hat, result, y)
 
