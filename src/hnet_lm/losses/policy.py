@@ -55,8 +55,10 @@ class PolicyGradient(LossTerm):
         with torch.no_grad():
             rewards = log_prob(inputs.logits, inputs.targets) - log_prob(early, inputs.targets)
             returns = discounted(rewards.to(logit.dtype), inputs.seqs, self.gamma)
-            groups = positions if self.centred == "position" else torch.zeros_like(positions)
-            advantages = centred(returns, is_decided, groups)
+            groups, num_groups = torch.zeros_like(positions), 1
+            if self.centred == "position":
+                groups, num_groups = positions, inputs.seqs.max_length
+            advantages = centred(returns, is_decided, groups, num_groups)
         log_pi = logsigmoid(torch.where(routing.is_boundary, logit, -logit))
         chosen = torch.where(is_decided, log_pi * advantages, 0.0)
         return {"stage0/policy": -chosen.sum() / is_decided.sum().clamp(min=1)}
@@ -78,11 +80,12 @@ def discounted(rewards: Float[Tensor, " t"], seqs: Sequences, gamma: float) -> F
     return sums[:, 0].flip(0)
 
 
-def centred(values: Float[Tensor, " t"], counts: Bool[Tensor, " t"], groups: Int[Tensor, " t"]) -> Float[Tensor, " t"]:
+def centred(
+    values: Float[Tensor, " t"], counts: Bool[Tensor, " t"], groups: Int[Tensor, " t"], num_groups: int
+) -> Float[Tensor, " t"]:
     """Less the mean of the values that count in the same group."""
-    size = int(groups.max()) + 1 if len(groups) else 0
     sums, numbers = (
-        values.new_zeros(size).index_add(0, groups, torch.where(counts, column, 0.0))
+        values.new_zeros(num_groups).index_add(0, groups, torch.where(counts, column, 0.0))
         for column in (values, torch.ones_like(values))
     )
     return values - (sums / numbers.clamp(min=1))[groups]
