@@ -5,10 +5,11 @@ decoder, until the innermost list holds one stack, whose letters `layout` reads.
 entry a stage, outermost first. A configuration that exists is valid: whatever does not fit raises `ConfigError` on
 construction.
 
-Four keys extend the schema, for the models that an H-Net is compared with; a plain H-Net has none of them:
-`chunkers` (what cuts each stage, see `chunker_config`), `byte_model` (the small model that an entropy chunker asks, a
-configuration of its own), `spacebyte` (true: stages are put together as in SpaceByte, see `model/hnet.py`) and
-`reads_tokens` (true: a model of BPE tokens instead of bytes).
+Five keys extend the schema, for the models that an H-Net is compared with; a plain H-Net has none of them:
+`chunkers` (what cuts each stage, see `chunker_config`), `chunking` (how the parts around it are put together, see
+`chunking_config`), `byte_model` (the small model that an entropy chunker asks, a configuration of its own), `spacebyte`
+(true: stages are put together as in SpaceByte, see `model/hnet.py`) and `reads_tokens` (true: a model of BPE tokens
+instead of bytes).
 """
 
 import json
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig, ChunkerSite, parse_chunkers
+from hnet_lm.chunking_config import ChunkingConfig, parse_chunking, written
 from hnet_lm.errors import ConfigError, unknown_key
 from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
 from hnet_lm.named_configs import config_file
 
 MAMBA2_HEAD_DIM = 64
-EXTENSIONS = ("chunkers", "byte_model", "spacebyte", "reads_tokens")
+EXTENSIONS = ("chunkers", "chunking", "byte_model", "spacebyte", "reads_tokens")
 LARGEST = 1_000_000  # of any size here: a product of three still fits an index
 
 
@@ -106,6 +108,8 @@ class HNetConfig:
     tie_embeddings: bool = False
     chunkers: tuple[ChunkerConfig, ...] = ()
     """Of every stage that chunks; empty: all are dynamic."""
+    chunking: tuple[ChunkingConfig, ...] = ()
+    """Of every stage that chunks; empty: all are put together as the paper's."""
     byte_model: "HNetConfig | None" = None
     spacebyte: bool = False
     reads_tokens: bool = False
@@ -136,6 +140,8 @@ class HNetConfig:
     def _check_extensions(self) -> None:
         if self.chunkers and len(self.chunkers) != self.num_stages:
             raise ConfigError(f"chunkers: the model chunks {self.num_stages} times, not {len(self.chunkers)}")
+        if self.chunking and len(self.chunking) != self.num_stages:
+            raise ConfigError(f"chunking: the model chunks {self.num_stages} times, not {len(self.chunking)}")
         for stage, chunker in enumerate(self.chunkers):
             if chunker.reads_bytes and stage > 0:
                 who = f"chunkers, entry {stage}: {chunker.name!r}"
@@ -152,6 +158,8 @@ class HNetConfig:
             raise ConfigError("reads_tokens: a chunker that looks at bytes cannot cut a model of tokens")
         if self.spacebyte and self.num_stages == 0:
             raise ConfigError("spacebyte: only a model that chunks can put its stages together as SpaceByte does")
+        if self.spacebyte and self.chunking:
+            raise ConfigError("spacebyte: says how the stages are put together, and so does chunking; give one of them")
 
     @property
     def num_stages(self) -> int:
@@ -161,6 +169,10 @@ class HNetConfig:
     def chunker(self, stage: int) -> ChunkerConfig:
         """What cuts this stage."""
         return self.all_chunkers[stage]
+
+    def chunking_of(self, stage: int) -> ChunkingConfig:
+        """How this stage is put together."""
+        return self.chunking[stage] if self.chunking else ChunkingConfig()
 
     @property
     def all_chunkers(self) -> tuple[ChunkerConfig, ...]:
@@ -211,6 +223,8 @@ class HNetConfig:
         shared = {key: data[key] for key in plain if key in data}
         if "chunkers" in data:
             shared["chunkers"] = parse_chunkers(data["chunkers"], num - 1)
+        if "chunking" in data:
+            shared["chunking"] = parse_chunking(data["chunking"], num - 1)
         if "byte_model" in data:
             shared["byte_model"] = _parse_byte_model(data["byte_model"])
         return cls(stages, Mamba2Config(**ssm_cfg), **shared)
@@ -232,6 +246,7 @@ class HNetConfig:
             },
             "tie_embeddings": self.tie_embeddings,
             **({"chunkers": [CHUNKERS.written(chunker) for chunker in self.chunkers]} if self.chunkers else {}),
+            **({"chunking": [written(stage) for stage in self.chunking]} if self.chunking else {}),
             **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
             **{key: True for key in ("spacebyte", "reads_tokens") if getattr(self, key)},
         }

@@ -20,7 +20,19 @@ from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
 MARGIN = 5e-4
-"""Least distance of a boundary probability from 0.5 in test data; float32 is off by less than a hundredth of it."""
+"""Least distance of a boundary probability from its threshold in test data; float32 is off by less than a hundredth of
+it."""
+
+
+@torch.no_grad()
+def decides_with_margin(exact: HNetLM, ids: Tensor, seqs: Sequences | None = None) -> bool:
+    """Whether every stage decides about each of these bytes with a margin."""
+    routings = exact(ids, seqs).routings
+    thresholds = [getattr(chunker, "threshold", 0.5) for chunker in exact.config.all_chunkers]
+    return all(
+        bool((routing.boundary_prob - threshold).abs().gt(MARGIN).all())
+        for routing, threshold in zip(routings, thresholds, strict=True)
+    )
 
 
 def config_of(
@@ -30,6 +42,7 @@ def config_of(
     *,
     tie_embeddings: bool = False,
     vocab_size: int = 256,
+    **extensions: Any,
 ) -> HNetConfig:
     num = len(widths)
     return HNetConfig.from_dict(
@@ -41,6 +54,7 @@ def config_of(
             "ssm_cfg": {"d_state": 8, "d_conv": 4, "expand": 2, "chunk_size": 64},
             "attn_cfg": {"num_heads": [2] * num, "rotary_emb_dim": [8] * num, "window_size": list(windows)},
             "tie_embeddings": tie_embeddings,
+            **extensions,
         }
     )
 
@@ -152,7 +166,7 @@ class ModelSubject(Subject):
         seqs = Sequences.from_lengths(lengths)
         while True:
             ids = torch.randint(254, (sum(lengths),))
-            if all((r.boundary_prob - 0.5).abs().gt(MARGIN).all() for r in self.exact.module(ids, seqs).routings):
+            if decides_with_margin(self.exact.module, ids, seqs):
                 return ids
 
     def run(self, x: Tensor, seqs: Sequences, state: State | None = None) -> tuple[Tensor, Any]:
@@ -206,6 +220,17 @@ MODULES: tuple[Subject, ...] = (
         config_of(["M1", ["t1", ["m1"], "T1"], "m1"], [32, 32, 32], [7, -1, -1]),
         lambda model: model.network,
     ),
+    ModuleSubject(
+        "stages t1 m1, smoothed bytes, a weight, no residual",
+        config_of(
+            ["t1", ["m1", ["m1"], "m1"], "m1"],
+            [32, 32, 32],
+            [7, -1, -1],
+            chunkers=[{"name": "dynamic", "threshold": 0.4}, {"name": "dynamic"}],
+            chunking=[{"smoothing": "bytes", "confidence": "weight", "residual": "none"}, {"smoothing": "bytes"}],
+        ),
+        lambda model: model.network,
+    ),
 )
 
 MODELS: tuple[ModelSubject, ...] = (
@@ -222,6 +247,15 @@ MODELS: tuple[ModelSubject, ...] = (
     ModelSubject("2 stages m/T/t", config_of(["m1", ["T1m1", ["T1t1"], "m1"], "t1"], [32, 64, 64], [15, 7, -1])),
     ModelSubject(
         "3 stages", config_of(["t1", ["m1", ["T1", ["M1t1"], "m1"], "t1"], "m1"], [32, 32, 64, 64], [-1, 5, 3, -1])
+    ),
+    ModelSubject(
+        "1 stage, no smoothing, no weight, identity",
+        config_of(
+            ["m1", ["t1"], "m1"],
+            [32, 48],
+            [-1, -1],
+            chunking=[{"smoothing": "none", "confidence": "none", "residual": "identity"}],
+        ),
     ),
 )
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "convert": "make a saved directory of the reference code's config and weights",
+    "calibrate": "set the thresholds of a trained model for chunks of another length",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
     "embed": "write vectors of documents, or of the regions of a BED file",
