@@ -17,6 +17,8 @@ MIN_BAND = 256
 """Queries at a time, at least."""
 BANDS_PER_WINDOW = 4
 """A band of queries is this many times shorter than the window; each query gets the keys of the whole band."""
+MOST_PAIRS = 1 << 24
+"""Queries of a band times the keys that they see, about: so large is the mask."""
 
 
 def attention(
@@ -88,17 +90,21 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None =
     past, length = k.shape[1] - q.shape[1], q.shape[1]
     if valid is None and (window < 0 or window >= length - 1):
         return _attend(q, k, v, None, is_causal=True)
-    band = length if window < 0 else max((window + 1) // BANDS_PER_WINDOW, MIN_BAND)
-    reach = max(0, -(-window // band))  # earlier bands that a window may touch
+    span = k.shape[1] if window < 0 else window + 1
+    band = min(length if window < 0 else max(span // BANDS_PER_WINDOW, MIN_BAND), max(1, MOST_PAIRS // span))
+    reach = -(-window // band)  # earlier bands that a window may touch
     queries = q.split(band, 1)
     # Split, then joined for each band: each slice would have a gradient as long as the whole.
     sizes = [past + queries[0].shape[1], *(part.shape[1] for part in queries[1:])]
     keys, values = k.split(sizes, 1), v.split(sizes, 1)
     outputs = []
     for i, rows in enumerate(queries):
-        seen = slice(max(0, i - reach), i + 1)
-        some_keys, some_values = torch.cat(keys[seen], 1), torch.cat(values[seen], 1)
         num_rows, stop = rows.shape[1], past + i * band + rows.shape[1]
+        if window < 0:
+            some_keys, some_values = k[:, :stop], v[:, :stop]
+        else:
+            seen = slice(max(0, i - reach), i + 1)
+            some_keys, some_values = torch.cat(keys[seen], 1), torch.cat(values[seen], 1)
         first = stop - some_keys.shape[1]
         distance = torch.arange(stop - num_rows, stop, device=q.device)[:, None] - torch.arange(
             first, stop, device=q.device
