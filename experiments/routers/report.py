@@ -143,6 +143,7 @@ def save_figure(results: Cells, file: Path) -> None:
         if panel == "B" and chance:
             axes.axvline(mean(chance), color="0.5", linestyle=":")
         axes.set_xlabel(panel)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_yticks(range(len(order)), order)
         axes.grid(axis="x", alpha=0.3)
     write_figure(figure, file, dpi=110)
