@@ -11,7 +11,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 ROOT = Path(__file__).parents[1]
 
 PLAIN = ("errors", "extras", "registry", "tables")
-BASE = ("config", "chunker_config", "layout", "sequences", "state", *PLAIN)
+BASE = ("config", "attention_config", "chunker_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
 READING = (*BASE, "inputs")
@@ -37,7 +37,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "registry": ("tables", "errors"),
     "inputs": PLAIN,
     "named_configs": ("inputs", "errors"),
-    "config": ("chunker_config", "layout", "named_configs", "inputs", "errors"),
+    "config": (
+        *("attention_config", "config_checks", "chunker_config", "layout", "named_configs", "inputs", "errors"),
+    ),
+    "attention_config": ("config_checks", "rotary_scaling", "errors"),
+    "config_checks": ("errors",),
+    "rotary_scaling": ("errors",),
     "layout": ("errors",),
     "chunker_config": ("registry", "errors"),
     "sequences": ("errors",),
@@ -59,13 +64,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "checkpoint": ("weights", "shards", "hub", "model", *READING),
     "official": ("weights", "shards", "model", *READING),
     "conversion": ("official", "checkpoint", "outputs", "model"),
+    "pretrained": ("checkpoint", "weights", "outputs", "model", "data", "generation", *READING),
+    "tokenizer": ("checkpoint", "data"),
     "baselines": ("model", *BASE),
     "genome": ("inputs", *PLAIN),
     "data": ("sequences", "inputs", *PLAIN),
     "data.formats.fasta": ("data", "genome.codes", "inputs", *PLAIN),
     "data.split": ("data", "genome.codes", "inputs", *PLAIN),
     "generation": ("model", *BASE),
-    "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
+    "generation.stepper": (
+        *("model", "ops", "generation.boundaries", "generation.rounded_weights", "rotary_scaling", *BASE),
+    ),
     "evaluation": ("figures", "model", "losses", "data", "generation", "genome", "inspect", *READING),
     "training": (
         "figures",

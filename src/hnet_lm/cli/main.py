@@ -12,6 +12,7 @@ import errno
 import functools
 import importlib
 import io
+import keyword
 import os
 import re
 import sys
@@ -32,6 +33,7 @@ COMMANDS = {
     "sweep": "train a run file once for every combination of values, and show a table",
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
+    "import": "make a saved model of tokens of a transformers directory",
     "convert": "make a saved directory of the reference code's config and weights",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
@@ -161,7 +163,8 @@ def parse_command(name: str, arguments: list[str]) -> Any:
     """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
     import tyro
 
-    module = importlib.import_module(f"hnet_lm.cli.{name.replace('-', '_')}")
+    file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
+    module = importlib.import_module(f"hnet_lm.cli.{file}")
     cli = functools.partial(tyro.cli, prog=f"hnet-lm {name}", config=(tyro.conf.FlagCreatePairsOff,))
     complaint = io.StringIO()
     try:
