@@ -87,7 +87,7 @@ class ByteVocabulary(Vocabulary):
         return list(prompt)
 
     def bytes_of(self, id: int) -> bytes:
-        return b"" if id in (self.bos_id, self.eos_id) else bytes([id])
+        return b"" if id > 255 or id in (self.bos_id, self.eos_id) else bytes([id])
 
     @cached_property
     def says_bytes(self) -> Bool[Tensor, " v"]:
