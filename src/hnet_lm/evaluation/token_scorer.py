@@ -2,7 +2,7 @@
 
 A passage is read as BOS, the tokens of its prompt, the tokens of its data, EOS; prompt and data are spelled apart. The
 number of bytes is the text's. Other spellings of the same text have a probability too, which is left out as the paper
-leaves it out: the bits per byte of a model of tokens are therefore an upper bound, by a little.
+leaves it out: the bits per byte of a model of tokens are therefore an upper bound. `spellings` counts them all.
 """
 
 from collections import deque
