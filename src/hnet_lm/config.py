@@ -8,9 +8,9 @@ construction.
 Further keys extend the schema; a plain H-Net has none of them. For the models that an H-Net is compared with:
 `chunkers` (what cuts each stage, see `chunker_config`), `byte_model` (the small model that an entropy chunker asks, a
 configuration of its own), `spacebyte` (true: stages are put together as in SpaceByte, see `model/hnet.py`) and
-`reads_tokens` (true: a model of BPE tokens instead of bytes). For the Transformers of others, each a list with one entry
-a stage: those of `attn_cfg` that `AttentionConfig` names, and `norm_eps` and `norms_after` of `StageConfig`; for their
-tokenizers `special_ids`.
+`reads_tokens` (true: a model of BPE tokens instead of bytes). For the Transformers of others, each a list with one
+entry a stage: those of `attn_cfg` that `AttentionConfig` names, and `norm_eps` and `norms_after` of `StageConfig`; for
+their tokenizers `special_ids`.
 """
 
 import json

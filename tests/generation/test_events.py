@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
-from hnet_lm.generation import vocabulary_of
+from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams, vocabulary_of
 from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
 from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.model import HNetLM

@@ -121,7 +121,7 @@ def test_what_stands_before_an_empty_prompt_is_not_shown(model: HNetLM, pairs: B
     class WithPrefix:
         num_tokens, vocab_size = pairs.num_tokens, pairs.vocab_size
         prefix = b"t"
-        token_bytes = [b"t" + said[1:] if said else b"" for said in pairs.token_bytes]
+        token_bytes = tuple(b"t" + said[1:] if said else b"" for said in pairs.token_bytes)
         encode = pairs.encode
 
     options = {"max_new_bytes": 20, "temperature": 0.0, "ignore_eos": True}

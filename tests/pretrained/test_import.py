@@ -1,4 +1,4 @@
-"""Models of every family say what transformers says: whole, packed, decoded; and what does not fit is one clear line."""
+"""Models of every family say what transformers says: whole, packed, decoded; what does not fit is one clear line."""
 
 import json
 from collections.abc import Callable

@@ -8,8 +8,8 @@ import pytest
 from running_server import MODEL, Running, ending_model, running
 
 import hnet_lm
-from hnet_lm.model import HNetLM
 from hnet_lm.generation import vocabulary_of
+from hnet_lm.model import HNetLM
 
 PROMPT = "the 猫 sat 🐈"
 

@@ -88,9 +88,7 @@ class SpellingScorer:
                 logprobs[i], before = reader.logprob - before, reader.logprob
             end = reader.distribution()[END]
             eos_logprob = math.log(end) if end > 0 else -math.inf
-            yield PassageScore(
-                reader.logprob, len(passage.data), eos_logprob, is_greedy, byte_logprobs=logprobs
-            )
+            yield PassageScore(reader.logprob, len(passage.data), eos_logprob, is_greedy, byte_logprobs=logprobs)
 
     def distributions(self, data: bytes, prompt: bytes = b"") -> np.ndarray:
         """(len(data) + 1, 257): after each byte of the data, and before the first, the probability of every byte and,

@@ -1,8 +1,8 @@
 """Continuous batching over a stepper.
 
-In each step every running request reads its newest byte (or token) and gets another, all in one call, and prompts that are still
-being read share a limited number of bytes more in others, so that a long one stalls neither the running streams nor a
-shorter prompt (`prompt_shares`). Requests join and leave between steps.
+In each step every running request reads its newest byte (or token) and gets another, all in one call, and prompts that
+are still being read share a limited number of bytes more in others, so that a long one stalls neither the running
+streams nor a shorter prompt (`prompt_shares`). Requests join and leave between steps.
 
 Keys and values are pages of a pool (`EngineLimits.pool_bytes`). A request is admitted by what it needs now and by what
 is free; the others wait in the order in which they came. How much a request will need is not known, so running requests

@@ -43,9 +43,7 @@ def generate(
     return ["".join(event.text for event in events) for events in results]
 
 
-def stream(
-    model: HNetLM, prompt: str | bytes, *, tokenizer: Tokenizer | None = None, **sampling: Any
-) -> Iterator[str]:
+def stream(model: HNetLM, prompt: str | bytes, *, tokenizer: Tokenizer | None = None, **sampling: Any) -> Iterator[str]:
     """The continuation of one prompt as it comes, in pieces of text; whole characters, and no part of a stop string."""
     request = Request(as_bytes(prompt, "prompt"), SamplingParams.from_options(**sampling))
     engine = Engine(model, EngineLimits().for_requests(1), tokenizer=tokenizer)

@@ -64,7 +64,7 @@ class Vocabulary(ABC):
         """The ids that keep the text valid UTF-8 and whose last character still fits into `room` bytes."""
 
     def name(self, id: int) -> str:
-        """Text as it is, other bytes as `bytes:\\xe4` (OpenAI's way for what is no text), special ids as <bos>, <eos>."""
+        """Text as it is, other bytes as `bytes:\\xe4` (OpenAI's way for what is no text), special ids as <bos>."""
         data = self.bytes_of(id)
         if not data:
             return {self.bos_id: "<bos>", self.eos_id: "<eos>"}.get(id, f"<{id}>")

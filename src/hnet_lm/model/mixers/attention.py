@@ -29,7 +29,9 @@ class Attention(nn.Module):
         self.rotary_emb_dim = sizes.rotary_emb_dim
         self.rotary_base = sizes.rotary_base
         scaling = sizes.rotary_scaling
-        self.rotary_frequencies = None if scaling is None else scaling.frequencies(self.rotary_emb_dim, sizes.rotary_base)
+        self.rotary_frequencies = (
+            None if scaling is None else scaling.frequencies(self.rotary_emb_dim, sizes.rotary_base)
+        )
         self.rotary_magnitude = 1.0 if scaling is None else scaling.magnitude
         self.window_size = sizes.window_size
         num_projected = self.num_heads + 2 * self.num_kv_heads

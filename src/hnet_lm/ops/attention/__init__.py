@@ -1,8 +1,8 @@
 """Causal softmax attention along each sequence; a window w sees positions t-w .. t, -1 all up to and with t.
 
-There may be fewer heads of keys and values than of queries (grouped-query attention, arXiv 2305.13245): h = r g of them
-share g, head i of the queries that of i // r. Positions are encoded by the caller (rotary embeddings enter q and k before this op). The state holds the keys and
-values that later positions may still see.
+There may be fewer heads of keys and values than of queries (grouped-query attention, arXiv 2305.13245): each is for
+h / g of these, side by side. Positions are encoded by the caller (rotary embeddings enter q and k before this op). The
+state holds the keys and values that later positions may still see.
 """
 
 from jaxtyping import Float

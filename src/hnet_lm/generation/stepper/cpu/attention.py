@@ -83,8 +83,8 @@ def attention_task(dtype: torch.dtype, page_dtype: torch.dtype) -> int:
     @no_type_check  # of Python: numba has types of its own
     def attention(arguments, first, last):
         (
-            slots, num_heads, num_kv_heads, head_dim, num_pairs, frequencies, magnitude, window, qkv, y, num_seen, pages,
-            num_pages, page_size, page_positions, max_pages, table, failures,
+            slots, num_heads, num_kv_heads, head_dim, num_pairs, frequencies, magnitude, window, qkv, y, num_seen,
+            pages, num_pages, page_size, page_positions, max_pages, table, failures,
         ) = arguments_at(arguments, 18)  # fmt: skip
         d, d_kv, group = num_heads * head_dim, num_kv_heads * head_dim, num_heads // num_kv_heads
         width, half_page = d + 2 * d_kv, page_positions * d_kv
@@ -119,13 +119,14 @@ def attention_task(dtype: torch.dtype, page_dtype: torch.dtype) -> int:
                 _rotate(rotated, frequencies, type(one)(position), magnitude)
                 highest, weights = type(one)(-np.inf), type(one)(0)
                 for index in range(used_pages):
-                    page, num_positions = load(own_table + 8 * index), min(page_positions, held - index * page_positions)
+                    page, num_positions = (
+                        load(own_table + 8 * index),
+                        min(page_positions, held - index * page_positions),
+                    )
                     first_key = address_of(row_slice((page_one, pages, page_size), page, start, head_dim))
                     first_value = address_of(row_slice((page_one, pages, page_size), page, half_page + start, head_dim))
                     keys, values = (page_one, first_key, d_kv), (page_one, first_value, d_kv)
-                    highest, weights = _attend(
-                        rotated, total, keys, values, num_positions, head_dim, highest, weights
-                    )
+                    highest, weights = _attend(rotated, total, keys, values, num_positions, head_dim, highest, weights)
                 out = row_slice((one, y, d), row, query * head_dim, head_dim)
                 for j in range(head_dim):
                     out[j] = total[j] / weights

@@ -33,9 +33,7 @@ def add_norm(program: Program, rows: Rows, name: str, norm: RMSNorm, x: Tensor, 
     program.add(norm_task(program.dtype), rows, arguments, Shape(items_per_row=1, work=3 * d))
 
 
-def add_part_norm(
-    program: Program, rows: Rows, name: str, norm: RMSNorm, x: Tensor, start: int, length: int
-) -> None:
+def add_part_norm(program: Program, rows: Rows, name: str, norm: RMSNorm, x: Tensor, start: int, length: int) -> None:
     """Entries `start` .. `start + length` of x normed in place, in parts as wide as the norm."""
     d = norm.weight.shape[0]
     weight = checked(f"{name}.weight", norm.weight, (d,), program.dtype)

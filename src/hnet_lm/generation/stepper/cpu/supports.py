@@ -19,7 +19,20 @@ from hnet_lm.model.layers import CausalConv, Float32Linear, GatedMLP, RMSNorm, W
 from hnet_lm.model.mixers import Attention, Mamba2
 
 MODULES = (
-    *(HNetLM, HNet, Isotropic, Block, PostNormBlock, Mamba2, Attention, GatedMLP, RMSNorm, CausalConv, Float32Linear, Widen),
+    *(
+        HNetLM,
+        HNet,
+        Isotropic,
+        Block,
+        PostNormBlock,
+        Mamba2,
+        Attention,
+        GatedMLP,
+        RMSNorm,
+        CausalConv,
+        Float32Linear,
+        Widen,
+    ),
     *(RoutingModule, PoolChunker, RandomChunker, SpaceChunker, Downsampler, SmoothingModule, Upsampler),
     *(RoundedLinear, nn.Linear, nn.Embedding, nn.Identity, nn.ModuleList),
 )
