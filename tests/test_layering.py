@@ -72,9 +72,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "data.formats.fasta": ("data", "genome.codes", "inputs", *PLAIN),
     "data.split": ("data", "genome.codes", "inputs", *PLAIN),
     "generation": ("model", *BASE),
-    "generation.stepper": (
-        *("model", "ops", "generation.boundaries", "generation.rounded_weights", "rotary_scaling", *BASE),
-    ),
+    "generation.stepper": ("model", "ops", "generation.boundaries", "generation.rounded_weights", *BASE),
     "evaluation": ("figures", "model", "losses", "data", "generation", "genome", "inspect", *READING),
     "training": (
         "figures",
@@ -86,6 +84,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "named_configs",
         "weights",
         *READING,
+    ),
+    "distillation": (
+        *("model", "losses", "data", "checkpoint", "evaluation", "generation", "tokenizer", "outputs", *READING),
     ),
     "testing": ("model", "ops", "losses", "data", "checkpoint", "generation", *READING),
     "inspect": ("figures", "model", "genome", *READING),

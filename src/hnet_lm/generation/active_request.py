@@ -150,7 +150,7 @@ class ActiveRequest:
 
 def allowed_ids(requests: Sequence[ActiveRequest], vocabulary: Vocabulary) -> Bool[Tensor, "b v"]:
     """What may come next in each request: what says bytes, and the end of the text unless it is ignored."""
-    allowed = vocabulary.says_bytes.repeat(len(requests), 1)
+    allowed = (vocabulary.lengths > 0).repeat(len(requests), 1)
     states = torch.tensor([r.utf8_state for r in requests], dtype=torch.int64)
     wants_valid = torch.tensor([r.params.valid_utf8 for r in requests], dtype=torch.bool)
     if wants_valid.any():

@@ -57,12 +57,13 @@ class Engine:
         Raises ConfigError for a tokenizer that is not the model's, and for a pool that is too small for one stream.
         """
         limits = limits or EngineLimits()
+        config = model.model.config if isinstance(model, Stepper) else model.config
+        self.vocabulary = vocabulary_of(config, tokenizer)
         if isinstance(model, Stepper):
             if weights is not None:
                 raise ConfigError("weights are a property of the stepper: build it with them")
             self.stepper = model
         else:
-            vocabulary_of(model.config, tokenizer)  # before memory is taken
             self.stepper = build_stepper(
                 model,
                 limits.max_active,
@@ -71,8 +72,6 @@ class Engine:
                 keys_values=limits.keys_values,
             )
         self.limits = limits
-        config = self.stepper.model.config
-        self.vocabulary = vocabulary_of(config, tokenizer)
         self._cost_grows = sees_everything(config)
         self.max_active = min(limits.max_active, self.stepper.max_streams)
         self.num_prompt_ids_read = 0

@@ -40,11 +40,14 @@ class Tokenizer(Protocol):
 class Vocabulary(ABC):
     """The ids of one model."""
 
-    def __init__(self, config: HNetConfig) -> None:
-        self.size, self.bos_id, self.eos_id = config.vocab_size, config.bos_id, config.eos_id
-
     prefix = b""
     """What the ids of a text say before it."""
+
+    def __init__(self, config: HNetConfig) -> None:
+        self.size, self.bos_id, self.eos_id = config.vocab_size, config.bos_id, config.eos_id
+        said = [len(self.bytes_of(id)) for id in range(self.size)]
+        self.lengths: Int[Tensor, " v"] = torch.tensor(said)
+        """How many bytes each id says."""
 
     @abstractmethod
     def encode(self, prompt: bytes) -> list[int]:
@@ -53,11 +56,6 @@ class Vocabulary(ABC):
     @abstractmethod
     def bytes_of(self, id: int) -> bytes:
         """What an id says; nothing, if it is special."""
-
-    @cached_property
-    @abstractmethod
-    def says_bytes(self) -> Bool[Tensor, " v"]:
-        """Whether each id says anything."""
 
     @abstractmethod
     def valid(self, states: Int[Tensor, " b"], room: Int[Tensor, " b"]) -> Bool[Tensor, "b v"]:
@@ -89,12 +87,6 @@ class ByteVocabulary(Vocabulary):
     def bytes_of(self, id: int) -> bytes:
         return b"" if id > 255 or id in (self.bos_id, self.eos_id) else bytes([id])
 
-    @cached_property
-    def says_bytes(self) -> Bool[Tensor, " v"]:
-        says = torch.arange(self.size) < 256
-        says[[self.bos_id, self.eos_id]] = False
-        return says
-
     def valid(self, states: Int[Tensor, " b"], room: Int[Tensor, " b"]) -> Bool[Tensor, "b v"]:
         valid = torch.zeros(len(states), self.size, dtype=torch.bool)
         valid[:, :256] = utf8.allowed_bytes(states, room)
@@ -106,27 +98,18 @@ class TokenVocabulary(Vocabulary):
 
     def __init__(self, config: HNetConfig, tokenizer: Tokenizer) -> None:
         """Raises ConfigError where the vocabulary is not the model's."""
-        super().__init__(config)
         check_tokenizer(config, tokenizer)
         self.tokenizer = tokenizer
         self.prefix = tokenizer.prefix
-        self._said = [*tokenizer.token_bytes, *[b""] * (self.size - tokenizer.num_tokens)]
-        self._said[self.bos_id] = self._said[self.eos_id] = b""
+        self._said = [*tokenizer.token_bytes, *[b""] * (config.vocab_size - tokenizer.num_tokens)]
+        self._said[config.bos_id] = self._said[config.eos_id] = b""
+        super().__init__(config)
 
     def encode(self, prompt: bytes) -> list[int]:
         return self.tokenizer.encode(prompt).ids.tolist() if prompt else []
 
     def bytes_of(self, id: int) -> bytes:
         return self._said[id]
-
-    @cached_property
-    def lengths(self) -> Int[Tensor, " v"]:
-        """Bytes of each id."""
-        return torch.tensor([len(said) for said in self._said])
-
-    @cached_property
-    def says_bytes(self) -> Bool[Tensor, " v"]:
-        return self.lengths > 0
 
     @cached_property
     def _states_after(self) -> Int[Tensor, "states v"]:
@@ -150,7 +133,7 @@ class TokenVocabulary(Vocabulary):
         needed = self.lengths + to_come[after.clamp(min=0)]
         # An incomplete character (the prompt's) that the room cannot complete: go on with it all the same.
         needed = torch.where((room < to_come[states])[:, None], self.lengths, needed)
-        return (after != utf8.REJECT) & (needed <= room[:, None]) & self.says_bytes
+        return (after != utf8.REJECT) & (needed <= room[:, None]) & (self.lengths > 0)
 
 
 def vocabulary_of(config: HNetConfig, tokenizer: Tokenizer | None) -> Vocabulary:

@@ -92,6 +92,8 @@ LOSS_TERMS: Kind[LossTerm] = Kind(
         "entropy": "hnet_lm.losses.entropy:EntropyBoundaries",
         "hinge": "hnet_lm.losses.hinge:Hinge",
         "rate_control": "hnet_lm.losses.rate_control:RateControl",
+        "teacher_bytes": "hnet_lm.distillation.terms:TeacherBytes",
+        "token_boundaries": "hnet_lm.distillation.terms:TokenBoundaries",
     },
     ConfigError,
 )

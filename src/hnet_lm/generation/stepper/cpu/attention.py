@@ -23,7 +23,6 @@ from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
 from hnet_lm.ops.compiled.exponential import exp
 from hnet_lm.ops.compiled.jit import compiled
 from hnet_lm.ops.compiled.memory import ONE, address_of, array_at, prefetch, row_slice, scratch
-from hnet_lm.rotary_scaling import plain_frequencies
 
 MAX_HEAD_DIM = 1024
 """For which there is scratch."""
@@ -46,8 +45,10 @@ def add_attention(
     table = checked(f"the page table of {name}", state.table, (program.max_rows, max_pages), torch.int64)
     page_dtype = torch.bfloat16 if state.pages.dtype == torch.bfloat16 else dtype
     pages = checked(f"the pages of {name}", state.pages, (num_pages, page_numbers), page_dtype)
-    frequencies = mixer.rotary_frequencies or plain_frequencies(dim, mixer.rotary_base)
-    frequencies = torch.tensor(frequencies, dtype=dtype)
+    if mixer.rotary_frequencies is None:  # to the last bit as the forward has them
+        frequencies = mixer.rotary_base ** (-torch.arange(0, dim, 2, dtype=dtype) / max(dim, 1))
+    else:
+        frequencies = torch.tensor(mixer.rotary_frequencies, dtype=dtype)
 
     width = (h + 2 * g) * p
     qkv, y = program.scratch("projection", width), program.scratch("mixed", h * p)
