@@ -1,6 +1,5 @@
 """A student of a model of tokens: its architecture, what it is taught, and a run that teaches it."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+import hnet_lm
+from hnet_lm.cli.main import main
 from hnet_lm.config import HNetConfig
 from hnet_lm.distillation import student_config
 from hnet_lm.distillation.lessons import NUM_KEPT, Teacher, kept_lesson
 from hnet_lm.distillation.terms import divergence, token_starts
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
-from hnet_lm.tables import from_table
-from hnet_lm.training.config import RunConfig
-from hnet_lm.training.loop import train
+from hnet_lm.model.hnet import HNet
 from hnet_lm.training.metrics import read_metrics
 from token_models import TEXT, save_token_model
 
@@ -98,34 +97,50 @@ def test_token_starts(source: Path):
     assert starts == [0, *(s + 1 for s in whole), *(len(text) + 1 + s for s in [0, *later])]
 
 
-def run_of_a_student(source: Path, folder: Path, weight: float) -> list[dict[str, float]]:
-    teacher = HNetConfig.load(source / "config.json")
-    config = student_config(teacher, d_model=32, encoder="m1", decoder="m1")
-    (folder / "student.json").write_text(json.dumps(config.to_dict()))
-    (folder / "text.txt").write_text(TEXT * 20)
-    terms = [{"name": name, "teacher": str(source), "weight": weight} for name in ("token_boundaries", "teacher_bytes")]
-    terms[1]["cache"] = str(folder / "lessons")
-    run = {
-        "run": {"directory": str(folder / "run"), "num_steps": 12, "precision": "float32"},
-        "model": {"config": str(folder / "student.json"), "main_network": str(source), "freeze": ["stage:1"]},
-        "data": {"sources": [{"path": str(folder / "text.txt")}], "tokens_per_batch": 256, "max_length": 128},
-        "optimizer": {"lr": 0.003},
-        "loss": {"terms": terms, "ratio_loss_weight": 0.0},
-        "logging": {"every": 1},
-    }
-    train(from_table(RunConfig, run))
-    return [record for record in read_metrics(folder / "run" / "metrics.jsonl") if "stage0/token_boundaries" in record]
+RUN = """
+[run]
+directory = "run"
+num_steps = 12
+precision = "float32"
+[model]
+config = "tiny_2stage"
+[data]
+tokens_per_batch = 256
+max_length = 128
+[[data.sources]]
+path = "text.txt"
+[loss]
+ratio_loss_weight = 0.0
+[optimizer]
+lr = 0.003
+[logging]
+every = 1
+"""
 
 
-def test_a_run_teaches_a_student(source: Path, tmp_path: Path):
-    records = run_of_a_student(source, tmp_path, 1.0)
+def test_a_run_teaches_a_student(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT * 20)
+    Path("run.toml").write_text(RUN)
+    outer = ["--encoder", "m1", "--decoder", "m1", "--freeze"]
+    assert main(["distill", "run.toml", "--teacher", str(source), "--lessons", "lessons", *outer]) == 0
+    records = [record for record in read_metrics(Path("run/metrics.jsonl")) if "stage0/token_boundaries" in record]
     for key in ("stage0/token_boundaries", "loss/teacher_bytes"):
         assert records[-1][key] < records[0][key]
-    teacher, student = Teacher.of(str(source)).model, HNetLM(HNetConfig.load(tmp_path / "student.json"))
-    student.load_main_network(teacher)
-    for name, weight in teacher.network.state_dict().items():
+    assert list(Path("lessons").rglob("*.safetensors"))
+    student = hnet_lm.load("run")
+    assert isinstance(student.network, HNet)
+    for name, weight in Teacher.of(str(source)).model.network.state_dict().items():
         assert torch.equal(student.innermost.get_parameter(name), weight)
-    assert list((tmp_path / "lessons").rglob("*.safetensors"))
+    # and without the teacher
+    later = ["--model.init-from", "run", "--run.directory", "later", "--run.num-steps", "1", "--data.seed", "1"]
+    assert main(["train", "run.toml", *later]) == 0
+
+
+def test_a_run_without_a_teacher_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "run.toml").write_text(RUN)
+    assert main(["distill", str(tmp_path / "run.toml")]) == 2
+    assert "name the --teacher, a saved model of tokens" in capsys.readouterr().err
 
 
 def test_what_does_not_go_together(source: Path):

@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "new": "write a run file to edit, with a comment at every key",
     "train": "train a model, or go on with a run that was stopped",
+    "distill": "train a model of bytes with the blocks of a model of tokens inside",
     "plan": "what a run takes on each of so many GPUs: memory, network, FLOPs, hours",
     "watch": "how a run goes, live: curves, figures, and the chunks that it cuts",
     "sweep": "train a run file once for every combination of values, and show a table",
