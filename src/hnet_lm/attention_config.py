@@ -46,6 +46,8 @@ class AttentionConfig:
         for name in ("num_kv_heads", "head_dim"):
             if getattr(self, name) is not None:
                 require_int(f"attn_cfg.{name}", getattr(self, name), least=1)
+        if self.num_kv_heads == self.num_heads:
+            object.__setattr__(self, "num_kv_heads", None)
         if self.num_heads % self.kv_heads:
             raise ConfigError(f"attn_cfg.num_kv_heads: {self.kv_heads} do not divide num_heads {self.num_heads}")
         base = self.rotary_base

@@ -14,8 +14,10 @@ from hnet_lm.distillation import student_config
 from hnet_lm.distillation.lessons import NUM_KEPT, Teacher, kept_lesson
 from hnet_lm.distillation.terms import divergence, token_starts
 from hnet_lm.errors import ConfigError
+from hnet_lm.losses import LOSS_TERMS
 from hnet_lm.model import HNetLM
 from hnet_lm.model.hnet import HNet
+from hnet_lm.testing import check_loss_term
 from hnet_lm.training.metrics import read_metrics
 from token_models import TEXT, save_token_model
 
@@ -86,6 +88,13 @@ def test_divergence_is_least_where_the_student_says_the_same(source: Path):
     values = torch.where(lesson.values == 256, 255, lesson.values).long()
     logits.scatter_(1, values, lesson.probs.float().clamp(min=1e-9).log())
     assert 0 <= divergence(logits, lesson, 255) < divergence(torch.zeros(8, 256), lesson, 255)
+
+
+def test_terms_keep_the_laws(source: Path):
+    check_loss_term(LOSS_TERMS.parse({"name": "token_boundaries", "teacher": str(source)}, "loss.terms"))
+    lesson = Teacher.of(str(source)).lesson([b"the cat"], [True])
+    logits = torch.randn(8, 256, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: divergence(x, lesson, 255), logits)
 
 
 def test_token_starts(source: Path):

@@ -50,9 +50,9 @@ class TokenBoundaries(LossTerm):
         seqs, probs = inputs.seqs, inputs.routing(0).boundary_prob
         texts, begins = texts_of(seqs, inputs.logits.shape[-1])
         starts = token_starts(_tokenizer(self.teacher), texts, begins).to(probs.device)
-        counts = (seqs.positions > 0).to(torch.float32)
-        probs = probs.float().clamp(LEAST_PROB, 1 - LEAST_PROB)
-        nats = binary_cross_entropy(probs, starts.float(), weight=counts, reduction="sum")
+        probs = probs.to(torch.promote_types(probs.dtype, torch.float32)).clamp(LEAST_PROB, 1 - LEAST_PROB)
+        counts = (seqs.positions > 0).to(probs.dtype)
+        nats = binary_cross_entropy(probs, starts.to(probs.dtype), weight=counts, reduction="sum")
         return {"stage0/token_boundaries": nats / counts.sum().clamp(min=1)}
 
 
@@ -79,11 +79,12 @@ class TeacherBytes(LossTerm):
 
 def divergence(logits: Float[Tensor, "t v"], lesson: Lesson, eos_id: int) -> Float[Tensor, ""]:
     """Of what the lesson says from the distributions of the logits, in nats; means over positions."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     values = lesson.values.to(logits.device, torch.int64)
-    taught = lesson.probs.to(logits.device, torch.float32)
+    taught = lesson.probs.to(logits.device, logits.dtype)
     taught = taught / taught.sum(-1, keepdim=True).clamp(min=1)
     ids = torch.where(values == END, eos_id, values)
-    ours = logits.float().log_softmax(-1).gather(-1, ids)
+    ours = logits.log_softmax(-1).gather(-1, ids)
     rest_taught = (1 - taught.sum(-1)).clamp(min=0)
     rest_ours = (1 - ours.exp().sum(-1)).clamp(min=LEAST_PROB).log()
     kept = torch.xlogy(taught, taught) - taught * ours

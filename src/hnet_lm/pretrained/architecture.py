@@ -38,7 +38,7 @@ def architecture(data: Mapping[str, Any]) -> HNetConfig:
         "rotary_emb_dim": rotary_dim,
         "window_size": window,
         "num_kv_heads": num_heads if num_kv_heads is None else _count(values, "num_key_value_heads"),
-        "head_dim": head_dim,
+        "head_dim": None if head_dim * num_heads == d_model else head_dim,
         "rotary_base": base,
         "rotary_scaling": scaling,
         "qkv_bias": family.qkv_bias,
