@@ -96,7 +96,7 @@ def test_equals_every_spelling_tried(model: HNetLM, pairs: BytePairs, prompt: by
     assert score.byte_logprobs is not None
     assert score.byte_logprobs.sum() == pytest.approx(score.logprob, rel=1e-12)
     taken = np.log(rows[np.arange(len(TEXT)), list(TEXT)])
-    np.testing.assert_allclose(score.byte_logprobs, taken, rtol=1e-9)
+    np.testing.assert_allclose(score.byte_logprobs, taken, rtol=1e-9, atol=1e-12)  # some are near 0
 
 
 @pytest.mark.parametrize("most", [None, 3])
