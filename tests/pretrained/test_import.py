@@ -100,7 +100,7 @@ BROKEN = {
     "an unknown activation": (change_config(hidden_act="gelu"), "hidden_act: only 'silu' can be imported"),
     "biases everywhere": (change_config(attention_bias=True), "attention_bias: only False can be imported"),
     "no end": (change_config(eos_token_id=None), "eos_token_id: must be the id that ends a text"),
-    "a small vocabulary": (change_config(vocab_size=299, bos_token_id=0, eos_token_id=1), "is not the model's: it has"),
+    "a small vocabulary": (change_config(vocab_size=260, bos_token_id=0, eos_token_id=1), "is not the model's: it has"),
     "a missing tensor": (
         change_weights(lambda tensors: tensors.pop(Q_PROJ)),
         rf"tensor '{Q_PROJ}' of shape \(48, 32\) is missing",
