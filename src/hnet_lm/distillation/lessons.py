@@ -22,7 +22,7 @@ from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation.spellings import END
 from hnet_lm.evaluation.token_tree import TokenTree
 from hnet_lm.generation import vocabulary_of
-from hnet_lm.outputs import replace_file
+from hnet_lm.outputs import Output
 from hnet_lm.sequences import Sequences
 from hnet_lm.tokenizer import load_tokenizer
 
@@ -133,5 +133,5 @@ def kept_lesson(teacher: str, folder: str, texts: list[bytes], begins: list[bool
     except (OSError, SafetensorError, KeyError):  # it is not there, or was damaged: it is given anew
         lesson = Teacher.of(teacher).lesson(texts, begins)
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, save({"values": lesson.values, "probs": lesson.probs}))
+        Output(str(path)).write(save({"values": lesson.values, "probs": lesson.probs}))
         return lesson
