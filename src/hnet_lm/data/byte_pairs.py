@@ -68,9 +68,18 @@ class BytePairs:
         """All ids are below this."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
-    @cached_property
+    @property
     def token_bytes(self) -> tuple[bytes, ...]:
         """What each id says; nothing where it is a special token, or no token's."""
+        return self._said
+
+    @property
+    def prefix(self) -> bytes:
+        """What the tokens of a text say before it: of some tokenizers a space."""
+        return self._said_before
+
+    @cached_property
+    def _said(self) -> tuple[bytes, ...]:
         said = [b""] * self.num_tokens
         for name, id in self._tokenizer.get_vocab(with_added_tokens=False).items():
             said[id] = self._spelled(name)
@@ -79,8 +88,7 @@ class BytePairs:
         return tuple(said)
 
     @cached_property
-    def prefix(self) -> bytes:
-        """What the tokens of a text say before it: of some tokenizers a space."""
+    def _said_before(self) -> bytes:
         said = b"".join(self.token_bytes[id] for id in self._encode("x").ids)
         return said.removesuffix(b"x")
 

@@ -113,7 +113,8 @@ def _teacher(source: str) -> Teacher:
 
 def _mixed(weights: list[float], found: list[np.ndarray]) -> np.ndarray:
     highest = max(weights)
-    mixed = sum(np.exp(max(weight - highest, -700.0)) * masses for weight, masses in zip(weights, found, strict=True))
+    shares = np.exp(np.maximum(np.array(weights) - highest, -700.0))
+    mixed = (shares[:, None] * np.stack(found)).sum(0)
     total = mixed.sum()
     return mixed / total if total > 0 else np.full(END + 1, 1 / (END + 1))
 
