@@ -31,6 +31,7 @@ SHORT = {
     "--validation.max-bytes 300 --validation.sample-bytes 0",
     "generate": "--max-new-bytes 5",
     "evaluate": "--max-bytes 500",
+    "calibrate": "--max-bytes 2000",
 }
 """Options that keep a command from taking minutes."""
 

@@ -11,7 +11,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 ROOT = Path(__file__).parents[1]
 
 PLAIN = ("errors", "extras", "registry", "tables")
-BASE = ("config", "attention_config", "chunker_config", "layout", "sequences", "state", *PLAIN)
+BASE = ("config", "attention_config", "chunker_config", "chunking_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
 READING = (*BASE, "inputs")
@@ -38,13 +38,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "inputs": PLAIN,
     "named_configs": ("inputs", "errors"),
     "config": (
-        *("attention_config", "config_checks", "chunker_config", "layout", "named_configs", "inputs", "errors"),
+        *("attention_config", "config_checks", "chunker_config", "chunking_config"),
+        *("layout", "named_configs", "inputs", "errors"),
     ),
     "attention_config": ("config_checks", "rotary_scaling", "errors"),
     "config_checks": ("errors",),
     "rotary_scaling": ("errors",),
     "layout": ("errors",),
     "chunker_config": ("registry", "errors"),
+    "chunking_config": ("tables", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),

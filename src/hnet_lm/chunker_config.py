@@ -8,7 +8,7 @@ A plain H-Net has no such key: every stage is cut by its routing module, "dynami
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from hnet_lm.errors import ConfigError
@@ -37,6 +37,8 @@ class ChunkerConfig(ABC):
     """Whether boundaries are learned: then the ratio loss steers the stage, and the run has a target ratio for it."""
     reads_bytes: ClassVar[bool] = False
     """Whether it looks at the bytes themselves, which only the outermost stage has."""
+    needs_terms: ClassVar[tuple[str, ...]] = ()
+    """Loss terms without which it would not learn: a run must have them."""
     asks_byte_model: ClassVar[bool] = False
     """Whether it needs the configuration's `byte_model`; its module keeps that as its attribute `byte_model`."""
 
@@ -64,6 +66,20 @@ class ChunkerConfig(ABC):
         return 0
 
 
+@dataclass(frozen=True)
+class LearnedChunkerConfig(ChunkerConfig):
+    """A chunker whose module gives probabilities and cuts where they are above a threshold."""
+
+    learns: ClassVar[bool] = True
+    threshold: float = field(default=0.5, kw_only=True)
+    """A boundary is where p is above this. 0.5 in training; another one after it gives chunks of another length
+    (`hnet-lm calibrate`)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ConfigError(f"chunkers: the threshold of {self.name!r} must lie in 0 .. 1, got {self.threshold}")
+
+
 CHUNKERS: Kind[ChunkerConfig] = Kind(
     "chunker",
     "hnet_lm.chunker_config:ChunkerConfig",
@@ -71,6 +87,8 @@ CHUNKERS: Kind[ChunkerConfig] = Kind(
     {
         "dynamic": "hnet_lm.model.dynamic_chunking.routing:DynamicChunkerConfig",
         "cosine": "hnet_lm.model.dynamic_chunking.chunkers.cosine:CosineChunkerConfig",
+        "linear": "hnet_lm.model.dynamic_chunking.chunkers.linear:LinearChunkerConfig",
+        "policy": "hnet_lm.model.dynamic_chunking.chunkers.policy:PolicyChunkerConfig",
         "space": "hnet_lm.model.dynamic_chunking.chunkers.space:SpaceChunkerConfig",
         "pool": "hnet_lm.model.dynamic_chunking.chunkers.pool:PoolChunkerConfig",
         "random": "hnet_lm.model.dynamic_chunking.chunkers.random:RandomChunkerConfig",

@@ -6,11 +6,11 @@ entry a stage, outermost first. A configuration that exists is valid: whatever d
 construction.
 
 Further keys extend the schema; a plain H-Net has none of them. For the models that an H-Net is compared with:
-`chunkers` (what cuts each stage, see `chunker_config`), `byte_model` (the small model that an entropy chunker asks, a
-configuration of its own), `spacebyte` (true: stages are put together as in SpaceByte, see `model/hnet.py`) and
-`reads_tokens` (true: a model of BPE tokens instead of bytes). For the Transformers of others, each a list with one
-entry a stage: those of `attn_cfg` that `AttentionConfig` names, and `norm_eps` and `norms_after` of `StageConfig`; for
-their tokenizers `special_ids`.
+`chunkers` (what cuts each stage, see `chunker_config`), `chunking` (how the parts around it are put together, see
+`chunking_config`), `byte_model` (the small model that an entropy chunker asks, a configuration of its own), `spacebyte`
+(true: stages are put together as in SpaceByte, see `model/hnet.py`) and `reads_tokens` (true: a model of BPE tokens
+instead of bytes). For the Transformers of others, each a list with one entry a stage: those of `attn_cfg` that
+`AttentionConfig` names, and `norm_eps` and `norms_after` of `StageConfig`; for their tokenizers `special_ids`.
 """
 
 import json
@@ -28,6 +28,7 @@ from hnet_lm.attention_config import (
     written_value,
 )
 from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig, ChunkerSite, parse_chunkers
+from hnet_lm.chunking_config import ChunkingConfig, parse_chunking, written
 from hnet_lm.config_checks import check_keys, per_stage, require_bool, require_int
 from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import read_text
@@ -35,7 +36,10 @@ from hnet_lm.layout import parse_layout
 from hnet_lm.named_configs import config_file
 
 MAMBA2_HEAD_DIM = 64
-EXTENSIONS = ("chunkers", "byte_model", "spacebyte", "reads_tokens", "norm_eps", "norms_after", "special_ids")
+EXTENSIONS = (
+    *("chunkers", "chunking", "byte_model", "spacebyte", "reads_tokens"),
+    *("norm_eps", "norms_after", "special_ids"),
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ class HNetConfig:
     tie_embeddings: bool = False
     chunkers: tuple[ChunkerConfig, ...] = ()
     """Of every stage that chunks; empty: all are dynamic."""
+    chunking: tuple[ChunkingConfig, ...] = ()
+    """Of every stage that chunks; empty: all are put together as the paper's."""
     byte_model: "HNetConfig | None" = None
     spacebyte: bool = False
     reads_tokens: bool = False
@@ -154,6 +160,8 @@ class HNetConfig:
     def _check_extensions(self) -> None:
         if self.chunkers and len(self.chunkers) != self.num_stages:
             raise ConfigError(f"chunkers: the model chunks {self.num_stages} times, not {len(self.chunkers)}")
+        if self.chunking and len(self.chunking) != self.num_stages:
+            raise ConfigError(f"chunking: the model chunks {self.num_stages} times, not {len(self.chunking)}")
         for stage, chunker in enumerate(self.chunkers):
             if chunker.reads_bytes and stage > 0:
                 who = f"chunkers, entry {stage}: {chunker.name!r}"
@@ -171,6 +179,8 @@ class HNetConfig:
             raise ConfigError("reads_tokens: a chunker that looks at bytes cannot cut a model of tokens")
         if self.spacebyte and self.num_stages == 0:
             raise ConfigError("spacebyte: only a model that chunks can put its stages together as SpaceByte does")
+        if self.spacebyte and self.chunking:
+            raise ConfigError("spacebyte: says how the stages are put together, and so does chunking; give one of them")
 
     def _check_special_ids(self, special_ids: Any) -> None:
         if not self.reads_tokens:
@@ -190,6 +200,10 @@ class HNetConfig:
     def chunker(self, stage: int) -> ChunkerConfig:
         """What cuts this stage."""
         return self.all_chunkers[stage]
+
+    def chunking_of(self, stage: int) -> ChunkingConfig:
+        """How this stage is put together."""
+        return self.chunking[stage] if self.chunking else ChunkingConfig()
 
     @property
     def all_chunkers(self) -> tuple[ChunkerConfig, ...]:
@@ -251,6 +265,8 @@ class HNetConfig:
         if "special_ids" in data:
             special_ids = data["special_ids"]
             shared["special_ids"] = tuple(special_ids) if isinstance(special_ids, list) else special_ids
+        if "chunking" in data:
+            shared["chunking"] = parse_chunking(data["chunking"], num - 1)
         if "byte_model" in data:
             shared["byte_model"] = _parse_byte_model(data["byte_model"])
         return cls(stages, Mamba2Config(**ssm_cfg), **shared)
@@ -273,6 +289,7 @@ class HNetConfig:
             "tie_embeddings": self.tie_embeddings,
             **{key: [getattr(stage, key) for stage in self.stages] for key in self.own_norms},
             **({"chunkers": [CHUNKERS.written(chunker) for chunker in self.chunkers]} if self.chunkers else {}),
+            **({"chunking": [written(stage) for stage in self.chunking]} if self.chunking else {}),
             **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
             **{key: True for key in ("spacebyte", "reads_tokens") if getattr(self, key)},
             **({"special_ids": list(self.special_ids)} if self.special_ids is not None else {}),

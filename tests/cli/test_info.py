@@ -118,3 +118,13 @@ def test_a_config_from_standard_input(capsys: pytest.CaptureFixture[str], monkey
     lines = info(capsys, "-").splitlines()
     assert lines[0].startswith("-: widths 64, 96")
     assert lines[1:] == info(capsys, str(path)).splitlines()[1:]
+
+
+def test_what_is_not_the_paper_s_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    table = HNetConfig.load(FOLDER / "models/tiny_1stage.json").to_dict()
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(table | {"chunkers": [{"name": "linear"}], "chunking": [{"smoothing": "bytes"}]}))
+    line = next(line for line in info(capsys, str(path)).splitlines() if line.startswith("stage 0 is cut by 'linear'"))
+    assert "threshold 0.5, start_rate 0.5" in line
+    assert "smoothing bytes, confidence straight_through, residual projection" in line
+    assert "cut by" not in info(capsys, "tiny_1stage")

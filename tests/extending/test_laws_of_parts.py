@@ -27,12 +27,27 @@ def test_built_in_chunkers(name: str) -> None:
     check_chunker(CHUNKERS.parse({"name": name}, "chunkers"))
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *({"name": name, "threshold": 0.3} for name in ("dynamic", "cosine", "linear", "policy")),
+        {"name": "policy", "start_ratio": 2.0, "decide": "sample", "seed": 3},
+    ],
+    ids=str,
+)
+def test_built_in_chunkers_with_other_decisions(entry: dict[str, Any]) -> None:
+    check_chunker(CHUNKERS.parse(entry, "chunkers"))
+
+
 TERMS: dict[str, dict[str, Any]] = {
     "ratio": {"target_ratios": [3.0, 2.0]},
     "cab": {},
+    "early_exit": {},
     "entropy": {"target_ratio": 3.0},
     "hinge": {"target_ratio": 3.0, "stage": 1},
+    "policy": {"gamma": 0.9},
     "rate_control": {"target_ratio": 3.0},
+    "target_rate": {"target_ratio": 3.0},
 }
 TAUGHT = ("teacher_bytes", "token_boundaries")
 """They need a teacher, which tests/distillation has."""

@@ -96,6 +96,19 @@ def test_in_a_browser(browser, sample: Chunks, tmp_path: Path, scheme: str):
     assert page.problems == []
 
 
+def test_the_view_of_boundaries_in_a_browser(browser, sample: Chunks, tmp_path: Path):
+    path = tmp_path / "page.html"
+    path.write_text(render_html(sample, "sample", boundaries="<p>what cuts mean</p>"), encoding="utf-8")
+    page = opened(browser, path, "light")
+    assert not page.get_by_text("what cuts mean").is_visible()
+    page.get_by_role("button", name="Boundaries").click()
+    assert page.get_by_text("what cuts mean").is_visible()
+    assert not page.locator("#text").is_visible()
+    page.get_by_role("button", name="Chunks").click()
+    assert page.locator("#text").is_visible()
+    assert page.problems == []
+
+
 def test_a_megabyte_stays_light(browser, make_chunks: Callable[..., Chunks], tmp_path: Path):
     data = b"It was the best of times, it was the worst of times\n" * 20_000
     spaces = [0, *np.flatnonzero(np.frombuffer(data, np.uint8) == 32).tolist()]

@@ -20,7 +20,19 @@ from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
 MARGIN = 5e-4
-"""Least distance of a boundary probability from 0.5 in test data; float32 is off by less than a hundredth of it."""
+"""Least distance of a boundary probability from its threshold in test data; float32 is off by less than a hundredth of
+it."""
+
+
+@torch.no_grad()
+def decides_with_margin(exact: HNetLM, ids: Tensor, seqs: Sequences | None = None) -> bool:
+    """Whether every stage decides about each of these bytes with a margin."""
+    routings = exact(ids, seqs).routings
+    thresholds = [getattr(chunker, "threshold", 0.5) for chunker in exact.config.all_chunkers]
+    return all(
+        bool((routing.boundary_prob - threshold).abs().gt(MARGIN).all())
+        for routing, threshold in zip(routings, thresholds, strict=True)
+    )
 
 
 def config_of(
@@ -31,14 +43,13 @@ def config_of(
     tie_embeddings: bool = False,
     vocab_size: int = 256,
     attention: dict[str, Any] | None = None,
-    **own: Any,
+    **extensions: Any,
 ) -> HNetConfig:
-    """`attention` and `own` are keys beside the reference schema, for every stage alike."""
+    """`attention` are keys of `attn_cfg` beside the reference schema, for every stage alike; `extensions` others."""
     num = len(widths)
     more = {key: [value] * num for key, value in (attention or {}).items()}
     return HNetConfig.from_dict(
         {
-            **{key: [value] * num for key, value in own.items()},
             "arch_layout": arch_layout,
             "d_model": list(widths),
             "d_intermediate": [48] * num,
@@ -46,6 +57,7 @@ def config_of(
             "ssm_cfg": {"d_state": 8, "d_conv": 4, "expand": 2, "chunk_size": 64},
             "attn_cfg": {"num_heads": [2] * num, "rotary_emb_dim": [8] * num, "window_size": list(windows), **more},
             "tie_embeddings": tie_embeddings,
+            **extensions,
         }
     )
 
@@ -157,7 +169,7 @@ class ModelSubject(Subject):
         seqs = Sequences.from_lengths(lengths)
         while True:
             ids = torch.randint(254, (sum(lengths),))
-            if all((r.boundary_prob - 0.5).abs().gt(MARGIN).all() for r in self.exact.module(ids, seqs).routings):
+            if decides_with_margin(self.exact.module, ids, seqs):
                 return ids
 
     def run(self, x: Tensor, seqs: Sequences, state: State | None = None) -> tuple[Tensor, Any]:
@@ -222,13 +234,25 @@ MODULES: tuple[Subject, ...] = (
         config_of(["M1", ["t1", ["m1"], "T1"], "m1"], [32, 32, 32], [7, -1, -1]),
         lambda model: model.network,
     ),
+    ModuleSubject(
+        "stages t1 m1, smoothed bytes, a weight, no residual",
+        config_of(
+            ["t1", ["m1", ["m1"], "m1"], "m1"],
+            [32, 32, 32],
+            [7, -1, -1],
+            chunkers=[{"name": "dynamic", "threshold": 0.4}, {"name": "dynamic"}],
+            chunking=[{"smoothing": "bytes", "confidence": "weight", "residual": "none"}, {"smoothing": "bytes"}],
+        ),
+        lambda model: model.network,
+    ),
 )
 
 MODELS: tuple[ModelSubject, ...] = (
     ModelSubject("0 stages m1t1M1T1", config_of(["m1t1M1T1"], [32], [9])),
-    ModelSubject("0 stages grouped attention", config_of(["T2"], [32], [-1], attention=QWEN, norm_eps=1e-3)),
+    ModelSubject("0 stages grouped attention", config_of(["T2"], [32], [-1], attention=QWEN, norm_eps=[1e-3])),
     ModelSubject(
-        "0 stages norms after", config_of(["T2t1M1"], [32], [5], attention=OLMO, norms_after=True, tie_embeddings=True)
+        "0 stages norms after",
+        config_of(["T2t1M1"], [32], [5], attention=OLMO, norms_after=[True], tie_embeddings=True),
     ),
     ModelSubject("0 stages tied", config_of(["T1m1"], [32], [-1], tie_embeddings=True)),
     ModelSubject("1 stage widening", config_of(["m1t1", ["T1"], "M1"], [32, 64], [5, -1])),
@@ -242,6 +266,15 @@ MODELS: tuple[ModelSubject, ...] = (
     ModelSubject("2 stages m/T/t", config_of(["m1", ["T1m1", ["T1t1"], "m1"], "t1"], [32, 64, 64], [15, 7, -1])),
     ModelSubject(
         "3 stages", config_of(["t1", ["m1", ["T1", ["M1t1"], "m1"], "t1"], "m1"], [32, 32, 64, 64], [-1, 5, 3, -1])
+    ),
+    ModelSubject(
+        "1 stage, no smoothing, no weight, identity",
+        config_of(
+            ["m1", ["t1"], "m1"],
+            [32, 48],
+            [-1, -1],
+            chunking=[{"smoothing": "none", "confidence": "none", "residual": "identity"}],
+        ),
     ),
 )
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from law_subjects import MARGIN, MODELS, config_of, lively
+from law_subjects import MODELS, config_of, decides_with_margin, lively
 from torch import Tensor, nn
 
 from hnet_lm.config import HNetConfig
@@ -54,7 +54,7 @@ def text_of(exact: HNetLM, length: int) -> list[int]:
     """Random bytes about which every stage decides with a margin."""
     while True:
         ids = torch.randint(254, (length,))
-        if all((r.boundary_prob - 0.5).abs().gt(MARGIN).all() for r in exact(ids).routings):
+        if decides_with_margin(exact, ids):
             return ids.tolist()
 
 
@@ -156,6 +156,22 @@ def test_every_stepper_gives_what_the_forward_gives(kind: type[Stepper], weights
 @over_steppers
 def test_a_model_whose_chunker_has_a_model_of_its_own(kind: type[Stepper]) -> None:
     checked(kind, entropy_model(), None, num_steps=NUM_STEPS, pool_bytes=2**22)
+
+
+@over_steppers
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        {"chunkers": [{"name": "dynamic", "threshold": 0.35}]},
+        {"chunking": [{"smoothing": "none", "confidence": "none", "residual": "identity"}]},
+        {"chunking": [{"smoothing": "bytes", "confidence": "weight", "residual": "none"}]},
+    ],
+    ids=str,
+)
+def test_other_thresholds_and_other_parts(kind: type[Stepper], extensions: dict[str, Any]) -> None:
+    checked(
+        kind, lively(config_of(["m1t1", ["T1"], "m1"], [32, 48], [5, -1], **extensions)), None, 25, pool_bytes=2**22
+    )
 
 
 @over_steppers

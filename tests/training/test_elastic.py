@@ -24,7 +24,7 @@ TIMEOUT = 900.0
 HOSTS = {"a": "10.231.17.1", "b": "10.231.17.2"}
 CUT = 10.0
 """Seconds for which the link between the hosts is down."""
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.long
 
 
 def tables(num_steps: int = NUM_STEPS) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def test_a_rank_that_is_killed(tmp_path: Path) -> None:
     command = torchrun(file, "--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "SIGKILL" in done.stderr
+    assert "exitcode: -9" in done.stderr
     assert_undisturbed(tmp_path)
 
 

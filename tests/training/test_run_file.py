@@ -134,6 +134,7 @@ def test_missing_keys(table: dict[str, Any], message: str) -> None:
         ({"loss": {"target_ratios": [1.0]}}, "loss.target_ratios: must be above 1"),
         ({"loss": {"ratio_loss_weight": -1.0}}, "loss.ratio_loss_weight: must be 0 or more"),
         ({"loss": {"ramp": 1.5}}, "loss.ramp: must lie in 0 .. 1"),
+        ({"loss": {"ramp_after": -0.1}}, "loss.ramp_after: must lie in 0 .. 1"),
         ({"loss": {"target_ratios": [3.0], "start_target_ratios": [2.0, 2.0]}}, "must have as many entries"),
         ({"schedule": {"warmup": 1.5}}, "schedule.warmup: must lie in 0 .. 1"),
         ({"schedule": {"warmup": 0.6, "decay": 0.6}}, "warmup 0.6 and decay 0.6 together exceed the run"),

@@ -76,6 +76,16 @@ def test_target_and_weight_of_the_ratio_loss_ramp(tmp_path: Path) -> None:
     assert not found[0].over_all_ranks
 
 
+def test_a_target_is_held_before_it_ramps(tmp_path: Path) -> None:
+    """As ATDC does: held for most of the run, then raised linearly."""
+    loss = {"start_target_ratios": [2.0], "ramp": 0.25, "ramp_after": 0.5}
+    config = run_config(tmp_path, loss=loss, run={"num_steps": 8})
+    found = [ratio_loss_at(config, step).target_ratios[0] for step in range(8)]
+    assert found == pytest.approx([2, 2, 2, 2, 2, 2.5, 3, 3])
+    jump = run_config(tmp_path, loss={**loss, "ramp": 0.0}, run={"num_steps": 8})
+    assert [ratio_loss_at(jump, step).target_ratios[0] for step in range(3, 6)] == [2.0, 3.0, 3.0]
+
+
 def test_without_a_start_nothing_ramps(tmp_path: Path) -> None:
     config = run_config(tmp_path, 2, loss={"ramp": 0.5, "statistics": "global"})
     terms = ratio_loss_at(config, 0)

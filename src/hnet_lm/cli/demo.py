@@ -17,11 +17,14 @@ from hnet_lm.cli.sources import say
 from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation import ByteScorer, bits_per_byte, compressor_bits_per_byte
 from hnet_lm.evaluation.boundaries import StageBoundaries
+from hnet_lm.evaluation.boundary_page import boundary_section
 from hnet_lm.evaluation.boundary_report import BoundaryReport
 from hnet_lm.evaluation.compressors import installed_compressors
 from hnet_lm.evaluation.scorer import PassageScore
+from hnet_lm.evaluation.stability import stability
 from hnet_lm.generation import generate
 from hnet_lm.inspect import chunks, render_html
+from hnet_lm.inspect.references import after_space_offsets, space_offsets
 from hnet_lm.inspect.terminal import render
 from hnet_lm.model import HNetLM
 from hnet_lm.training.config import RunConfig
@@ -87,7 +90,7 @@ def show(config: RunConfig, console: Console) -> None:
     for line in _judged(report, data):
         console.print(line, highlight=False)
     console.rule("written")
-    _write_pictures(model, config, data, directory)
+    _write_pictures(model, report, data, directory)
     has_figure = (directory / FIGURE).exists()
     figure = f", with {FIGURE}" if has_figure else f"; {FIGURE} needs matplotlib: pip install 'hnet-lm[plot]'"
     console.print(
@@ -121,10 +124,16 @@ def _measure(model: HNetLM, data: bytes, report: BoundaryReport | None = None) -
 
     def judge(domain: str, document: bytes, score: PassageScore) -> None:
         if report is not None:
-            report.add(domain, document, score, references={})
+            report.add(domain, document, score, _references(document))
 
     with torch.no_grad():
         return bits_per_byte(scorer, {HELD_OUT: [data]}, judge).value
+
+
+def _references(document: bytes) -> dict[str, np.ndarray]:
+    """What the cuts of text are compared with; of other data there may be none."""
+    spaces = space_offsets(document)
+    return {"spaces": spaces, "after spaces": after_space_offsets(document)} if len(spaces) else {}
 
 
 def _judged(report: BoundaryReport, data: bytes) -> Iterator[str]:
@@ -146,6 +155,11 @@ def _judged(report: BoundaryReport, data: bytes) -> Iterator[str]:
             )
 
 
-def _write_pictures(model: HNetLM, config: RunConfig, data: bytes, directory: Path) -> None:
+def _write_pictures(model: HNetLM, report: BoundaryReport, data: bytes, directory: Path) -> None:
     found = chunks(model, data[:PICTURE_BYTES].decode("utf-8", "ignore"))
-    replace_file(directory / PICTURE, render_html(found, "Chunks of held-out text").encode())
+    facts = report.to_json()
+    for stages in facts.values():
+        for stage, of_stage in zip(stages, stability(model, [data]), strict=True):
+            stage["stability"] = of_stage.to_json()
+    page = render_html(found, "Chunks of held-out text", boundaries=boundary_section(facts))
+    replace_file(directory / PICTURE, page.encode())

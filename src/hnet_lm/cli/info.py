@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from hnet_lm.chunker_config import CHUNKERS
 from hnet_lm.cli.architecture import PUBLISHED_LENGTH, Architecture, read_architecture
 from hnet_lm.cli.options import require_at_least
 from hnet_lm.cli.tables import print_table
@@ -14,6 +15,7 @@ from hnet_lm.cli.terminal import print_json
 from hnet_lm.config import HNetConfig
 from hnet_lm.model.flops import FORWARD_AND_BACKWARD, forward_flops_per_byte
 from hnet_lm.model.sizes import parameters_by_part, state_bytes_by_part
+from hnet_lm.tables import to_table
 from hnet_lm.training.optimizer import lr_multipliers
 from hnet_lm.weights import meta_model
 
@@ -127,6 +129,8 @@ def _unit(config: HNetConfig) -> str:
 def _print_tables(name: str, facts: dict[str, Any], origin: str) -> None:
     config, unit = HNetConfig.from_dict(facts["config"]), facts["unit"]
     print(f"{name}: widths {', '.join(str(stage.d_model) for stage in config.stages)}")
+    for stage, line in enumerate(_parts_in_words(config)):
+        print(f"stage {stage} is {line}")
     headings = ("stage", "part", "layout", "parameters", f"FLOPs/{unit}", "training", "state")
     rows = [[str(part["stage"]), part["part"], part["layout"] or "", *_figures(part, unit)] for part in facts["parts"]]
     rows.append(["", "total", "", *_figures(facts["total"], unit)])
@@ -144,6 +148,18 @@ def _print_tables(name: str, facts: dict[str, Any], origin: str) -> None:
         if training["num_steps"] is not None:
             length = f"{training['num_steps']:,} {updates} = {training['bytes_per_rank']:,} bytes"
         print(f"training, per rank: {length}{flops}\npeak learning rate of each stage, outermost first: {rates}")
+
+
+def _parts_in_words(config: HNetConfig) -> list[str]:
+    """Of each stage that chunks, what cuts it and how it is put together; none where all are the paper's."""
+    if not config.chunkers and not config.chunking:
+        return []
+    lines = []
+    for stage, chunker in enumerate(config.all_chunkers):
+        entry = CHUNKERS.written(chunker)
+        parts = {key: value for key, value in entry.items() if key != "name"} | to_table(config.chunking_of(stage))
+        lines.append(f"cut by {entry['name']!r} ({', '.join(f'{key} {value}' for key, value in parts.items())})")
+    return lines
 
 
 def _figures(part: dict[str, Any], unit: str) -> list[str]:

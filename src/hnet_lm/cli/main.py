@@ -36,6 +36,7 @@ COMMANDS = {
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "import": "make a saved model of tokens of a transformers directory",
     "convert": "make a saved directory of the reference code's config and weights",
+    "calibrate": "set the thresholds of a trained model for chunks of another length",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
     "embed": "write vectors of documents, or of the regions of a BED file",

@@ -29,10 +29,18 @@ _COLOURS = (
 _BAND = 5
 _HISTOGRAM_BARS = 24
 _ROW_BASES = 100
+_VIEWS = (
+    '<span class="views" role="group" aria-label="What is shown">'
+    '<button type="button" data-view="chunks" aria-pressed="true">Chunks</button>'
+    '<button type="button" data-view="boundaries" aria-pressed="false">Boundaries</button></span>'
+)
 
 
-def render_html(chunks: Chunks, title: str, place: Place | None = None) -> str:
-    """The page, as a string; about three bytes for each byte of text and stage."""
+def render_html(chunks: Chunks, title: str, place: Place | None = None, *, boundaries: str = "") -> str:
+    """The page, as a string; about three bytes for each byte of text and stage.
+
+    `boundaries` is HTML about what the cuts mean (`evaluation.boundary_page`), shown beside the text by a button.
+    """
     drawn = characters(chunks.data)
     num_torn = int(drawn.torn(chunks.stages[0].starts).sum()) if chunks.stages else 0
     shadows = [f"0 {stage * (_BAND + 1)}px 0 -1px var(--band{stage})" for stage in range(1, len(chunks.stages))]
@@ -45,6 +53,8 @@ def render_html(chunks: Chunks, title: str, place: Place | None = None) -> str:
         "cards": "".join(_card(stage, summary) for stage, summary in enumerate(summarize(chunks))),
         "torn_note": f" A wavy line marks the {num_torn:,} characters inside which a chunk starts." if num_torn else "",
         "data": _data(chunks, drawn, place),
+        "views": _VIEWS if boundaries else "",
+        "boundaries": f'<main id="boundaries" hidden>{boundaries}</main>' if boundaries else "",
     }
     page = resources.files("hnet_lm.inspect").joinpath("page.html").read_text(encoding="utf-8")
     head, *parts = page.split("{{")

@@ -89,9 +89,12 @@ LOSS_TERMS: Kind[LossTerm] = Kind(
     {
         "ratio": "hnet_lm.losses.ratio:RatioLoss",
         "cab": "hnet_lm.losses.cab:ConfidenceAlignment",
+        "early_exit": "hnet_lm.losses.early_exit:EarlyExit",
         "entropy": "hnet_lm.losses.entropy:EntropyBoundaries",
         "hinge": "hnet_lm.losses.hinge:Hinge",
+        "policy": "hnet_lm.losses.policy:PolicyGradient",
         "rate_control": "hnet_lm.losses.rate_control:RateControl",
+        "target_rate": "hnet_lm.losses.target_rate:TargetRate",
         "teacher_bytes": "hnet_lm.distillation.terms:TeacherBytes",
         "token_boundaries": "hnet_lm.distillation.terms:TokenBoundaries",
     },
@@ -110,6 +113,19 @@ def require_learned(model: HNetConfig, stage: int, name: str) -> None:
         raise ConfigError(f"loss.terms: {name!r} is for stage {stage}, and the model chunks {model.num_stages} times")
     if not model.chunker(stage).learns:
         raise ConfigError(f"loss.terms: {name!r} is for stage {stage}, which a rule cuts: there is nothing to steer")
+
+
+def require_needed_by_chunker(model: HNetConfig, name: str) -> None:
+    """Raises ConfigError unless the outermost chunker is one that this term trains."""
+    if not model.num_stages or name not in model.chunker(0).needs_terms:
+        raise ConfigError(f"loss.terms: {name!r} trains a chunker that draws its boundaries, such as 'policy'")
+
+
+def require_given(tensor: Tensor | None, name: str) -> Tensor:
+    """What the chunker gives in training alone. Raises ConfigError where it has not."""
+    if tensor is None:
+        raise ConfigError(f"loss.terms: {name!r} needs what the chunker gives in training; call model.train() first")
+    return tensor
 
 
 @dataclass(frozen=True)

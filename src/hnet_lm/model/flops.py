@@ -42,7 +42,8 @@ def forward_flops_per_byte(
         if not stage.is_innermost:
             matrix = 2 * length * stage.d_model**2
             flops[s, "routing"] = _chunker_flops(config, s, length, sequence_length)
-            flops[s, "residual_proj"] = 0 if config.spacebyte else matrix
+            is_projected = not config.spacebyte and config.chunking_of(s).residual == "projection"
+            flops[s, "residual_proj"] = matrix if is_projected else 0
     flops[0, "head"] = embedding
     return {key: value / sequence_length for key, value in flops.items()}
 

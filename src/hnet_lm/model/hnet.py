@@ -7,8 +7,9 @@
 The main network is the next stage, an H-Net of its own, or the innermost stack. It may be wider: a learned vector is
 appended on the way in, and the first entries are kept on the way out.
 
-The routing module may be another chunker (`config.chunkers`). With `config.spacebyte` the parts are put together as in
-SpaceByte: out = decoder(z[chunk of each position] + x_hat), and no network ends in a norm but the outermost decoder.
+The routing module may be another chunker (`config.chunkers`), and smoothing, confidence and residual connection may be
+others or none (`config.chunking`). With `config.spacebyte` the parts are put together as in SpaceByte:
+out = decoder(z[chunk of each position] + x_hat), and no network ends in a norm but the outermost decoder.
 """
 
 from dataclasses import dataclass, replace
@@ -21,19 +22,26 @@ from torch import Tensor, nn
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking import (
+    ByteSmoothing,
     Chunker,
+    ConfidenceUpsampler,
     Downsampler,
+    NoSmoothing,
     Routing,
     SmoothingModule,
     SmoothingState,
+    UnweighedUpsampler,
     Upsampler,
     UpsamplerState,
 )
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
-from hnet_lm.model.layers import Float32Linear, Widen
+from hnet_lm.model.layers import Float32Linear, NoConnection, Widen
 from hnet_lm.model.rounding import num_copies, with_copies, without_copies
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State, consumed
+
+SMOOTHINGS = {"chunks": SmoothingModule, "bytes": ByteSmoothing, "none": NoSmoothing}
+UPSAMPLERS = {"straight_through": Upsampler, "weight": ConfidenceUpsampler, "none": UnweighedUpsampler}
 
 
 @dataclass
@@ -62,9 +70,10 @@ class HNet(nn.Module):
         self.downsampler = Downsampler()
         self.widen = Widen(this.d_model, inner.d_model)
         self.main_network = build_network(config, stage + 1)
-        self.smoothing = SmoothingModule(this.d_model)
-        self.upsampler = Upsampler(this.d_model)
-        self.residual_proj = nn.Identity() if config.spacebyte else Float32Linear(this.d_model, this.d_model)
+        chunking = config.chunking_of(stage)
+        self.smoothing = SMOOTHINGS[chunking.smoothing](this.d_model)
+        self.upsampler = UPSAMPLERS[chunking.confidence](this.d_model)
+        self.residual_proj = _build_residual("identity" if config.spacebyte else chunking.residual, this.d_model)
         self.decoder = Isotropic(this.decoder, this, config.mamba2, ends_in_norm=not config.spacebyte or stage == 0)
 
     def forward(
@@ -72,10 +81,11 @@ class HNet(nn.Module):
     ) -> tuple[Float[Tensor, "t d"], HNetState | None, tuple[Routing, ...]]:
         """The output, the state, and the routing of this stage and of those inside it."""
         state = consumed(state, HNetState)
-        x_hat, routing, inner, inner_seqs, carried = self._encode(x, seqs, state)
+        x_hat, routing, inner, inner_seqs, (*carried, smoothing) = self._encode(x, seqs, state)
         inner, main_network, inner_routings = self._run_main_network(inner, inner_seqs, state and state.main_network)
-        inner = inner[:, : self.d_model]
-        z, smoothing = self.smoothing(inner, routing, inner_seqs, state and state.smoothing)
+        z = inner[:, : self.d_model]
+        if not self.smoothing.is_before_main_network:
+            z, smoothing = self.smoothing(z, routing, inner_seqs, smoothing)
         y, upsampler = self.upsampler(z, routing, inner_seqs, state and state.upsampler)
         out, decoder = self.decoder(y + self.residual_proj(x_hat), seqs, state and state.decoder)
         states: Any = (*carried, main_network, smoothing, upsampler, decoder)  # all None without a state
@@ -87,25 +97,33 @@ class HNet(nn.Module):
         """What enters the innermost network: its vectors and their sequences, the state, and the routing of every
         stage. Only encoders and routing run; no boundary depends on anything else."""
         state = consumed(state, HNetState)
-        _, routing, inner, inner_seqs, (encoder, routing_state) = self._encode(x, seqs, state)
+        _, routing, inner, inner_seqs, (encoder, routing_state, smoothing) = self._encode(x, seqs, state)
         main_network: Any = state and state.main_network
         routings = ()
         if isinstance(self.main_network, HNet):
             inner, inner_seqs, main_network, routings = self.main_network.encode(inner, inner_seqs, main_network)
         if state is not None:
-            state = replace(state, encoder=encoder, routing=routing_state, main_network=main_network)
+            carried: Any = {"encoder": encoder, "routing": routing_state, "smoothing": smoothing}
+            state = replace(state, **carried, main_network=main_network)
         return inner, inner_seqs, state, (routing, *routings)
 
     def _encode(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: HNetState | None
     ) -> tuple[
-        Float[Tensor, "t d"], Routing, Float[Tensor, "c d_inner"], Sequences, tuple[IsotropicState | None, State | None]
+        Float[Tensor, "t d"],
+        Routing,
+        Float[Tensor, "c d_inner"],
+        Sequences,
+        tuple[IsotropicState | None, State | None, SmoothingState | None],
     ]:
-        """x_hat and its routing; what enters the next stage; the states of encoder and routing."""
+        """x_hat and its routing; what enters the next stage; the states of encoder, routing and smoothing."""
         x_hat, encoder = self.encoder(x, seqs, state and state.encoder)
         routing, routing_state = self.routing(x_hat, seqs, state and state.routing)
-        inner, inner_seqs = self.downsampler(x_hat, routing)
-        return x_hat, routing, self.widen(inner), inner_seqs, (encoder, routing_state)
+        smoothed, smoothing = x_hat, state and state.smoothing
+        if self.smoothing.is_before_main_network:
+            smoothed, smoothing = self.smoothing(x_hat, routing, seqs, smoothing)
+        inner, inner_seqs = self.downsampler(smoothed, routing)
+        return x_hat, routing, self.widen(inner), inner_seqs, (encoder, routing_state, smoothing)
 
     def _run_main_network(
         self, inner: Float[Tensor, "c d_inner"], inner_seqs: Sequences, state: State | None
@@ -135,6 +153,11 @@ def build_network(config: HNetConfig, stage: int = 0, byte_model: nn.Module | No
     if this.main_network is not None:
         return Isotropic(this.main_network, this, config.mamba2, ends_in_norm=not config.spacebyte)
     return HNet(config, stage, byte_model)
+
+
+def _build_residual(kind: str, d_model: int) -> nn.Module:
+    kinds = {"identity": nn.Identity, "none": NoConnection}
+    return kinds[kind]() if kind in kinds else Float32Linear(d_model, d_model)
 
 
 def _build_chunker(config: HNetConfig, stage: int, byte_model: nn.Module | None) -> Chunker:

@@ -67,6 +67,13 @@ class Float32Linear(nn.Linear):
             return nn.functional.linear(x.to(wide), self.weight.to(wide), self.bias.to(wide))
 
 
+class NoConnection(nn.Module):
+    """0 of every position, in a residual connection's place."""
+
+    def forward(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+        return torch.zeros_like(x)
+
+
 class Widen(nn.Module):
     """Entering a wider stage: one learned vector, shared by all positions, is appended."""
 

@@ -1,7 +1,5 @@
 """At the door: `(batch, length)` input becomes packed sequences, and results go back to the caller's shape."""
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -48,12 +46,7 @@ class Padding:
         return *outer, *(_right_padded(routing)._unpack_routing(routing) for routing in routings[1:])
 
     def _unpack_routing(self, routing: Routing) -> Routing:
-        return replace(
-            routing,
-            boundary_prob=self.unpack(routing.boundary_prob),
-            is_boundary=self.unpack(routing.is_boundary),
-            valid=self.mask,
-        )
+        return routing.over_positions(self.unpack, valid=self.mask)
 
 
 def _right_padded(routing: Routing) -> Padding:

@@ -9,8 +9,6 @@ Only without a state, which the copies would enter, and only on a CPU: libraries
 the copies would cost a wait for the device. Compilers have shapes of their own, and see none of this.
 """
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
@@ -42,8 +40,8 @@ def without_copies(routings: tuple[Routing, ...], seqs: Sequences) -> tuple[Rout
     """The decisions about the rows that were there: those of `seqs`, of their chunks, and of the chunks of these."""
     real = []
     for routing in routings:
-        p, is_boundary = (each[: seqs.num_positions] for each in (routing.boundary_prob, routing.is_boundary))
-        real.append(replace(routing, boundary_prob=p, is_boundary=is_boundary, seqs=seqs))
+        num = seqs.num_positions
+        real.append(routing.over_positions(lambda rows, num=num: rows[:num], seqs=seqs))
         if len(real) < len(routings):
-            _, seqs = select_chunks(p.detach().unsqueeze(1), is_boundary, seqs)
+            _, seqs = select_chunks(real[-1].boundary_prob.detach().unsqueeze(1), real[-1].is_boundary, seqs)
     return tuple(real)

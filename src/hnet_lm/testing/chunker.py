@@ -167,8 +167,12 @@ def _check_no_gradient_from_later(subject: _Subject) -> None:
 def _check_gradient(model: HNetLM, ids: Tensor) -> None:
     """A whole model learns through it: every parameter that is to be trained gets a finite gradient."""
     out = model(ids)
-    steered = sum(routing.boundary_prob.mean() for routing in out.routings)
-    (out.logits.square().mean() + steered).backward()
+    steered = out.logits.square().mean() + sum(routing.boundary_prob.mean() for routing in out.routings)
+    for routing in out.routings:
+        steered = steered + sum(
+            x.square().mean() for x in (routing.boundary_logit, routing.early_exit) if x is not None
+        )
+    steered.backward()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, f"gradient: {name} gets none"

@@ -39,8 +39,10 @@ def _leaves() -> Leaves:
     """What a model of two stages gives for these lengths, as tensors to differentiate."""
     t = sum(LENGTHS)
     leaves = {"logits": torch.randn(t, VOCABULARY), "hidden": torch.randn(t, WIDTH)}
+    leaves["early_exit 0"] = torch.randn(t, VOCABULARY)
     for stage, length in enumerate(_stage_lengths()):
         leaves[f"boundary_prob {stage}"] = torch.rand(length)
+        leaves[f"boundary_logit {stage}"] = torch.randn(length)
     return {name: leaf.double().requires_grad_() for name, leaf in leaves.items()}
 
 
@@ -69,8 +71,10 @@ def _inputs(leaves: Mapping[str, Tensor], copies: int = 1, targets: Tensor | Non
         targets[4] = IGNORE
     lengths, routings = list(LENGTHS) * copies, []
     for stage, (is_boundary, stride) in enumerate(zip(_boundaries(), STRIDES, strict=True)):
+        prob, logit = (repeated(leaves[f"boundary_{kind} {stage}"]) for kind in ("prob", "logit"))
+        early_exit = repeated(leaves["early_exit 0"]) if stage == 0 else None
         seqs = Sequences.from_lengths(lengths)
-        routings.append(Routing(repeated(leaves[f"boundary_prob {stage}"]), repeated(is_boundary), seqs))
+        routings.append(Routing(prob, repeated(is_boundary), seqs, boundary_logit=logit, early_exit=early_exit))
         lengths = [-(-n // stride) for n in lengths]
     return LossInputs(
         repeated(leaves["logits"]),

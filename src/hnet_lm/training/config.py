@@ -17,10 +17,11 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import local, read_text
-from hnet_lm.losses import parse_terms
+from hnet_lm.losses import LOSS_TERMS, parse_terms
 from hnet_lm.named_configs import config_file, seen_from
 from hnet_lm.tables import from_table
 from hnet_lm.training.optimizer import OptimizerConfig
+from hnet_lm.training.recipes import written_out
 from hnet_lm.training.schedule import ScheduleConfig
 from hnet_lm.training.sections import (
     CheckpointConfig,
@@ -84,12 +85,14 @@ class RunConfig:
         return dataclasses.replace(config, model=dataclasses.replace(model, **paths), data=data, loss=loss)
 
     def for_model(self, model: HNetConfig) -> "RunConfig":
-        """The run with the target ratios of this architecture, where it leaves them out. Raises ConfigError."""
+        """The run with the target ratios of this architecture, where it leaves them out, and with its recipe written
+        out. Raises ConfigError."""
         num_learned = sum(chunker.learns for chunker in model.all_chunkers)
         config = self
         if not self.loss.target_ratios and num_learned:
             loss = dataclasses.replace(self.loss, target_ratios=paper_target_ratios(num_learned))
             config = dataclasses.replace(self, loss=loss)
+        config = dataclasses.replace(config, loss=written_out(config.loss))
         config.check_model(model)
         return config
 
@@ -101,8 +104,13 @@ class RunConfig:
             raise ConfigError(
                 f"loss.target_ratios: the model chunks {model.num_stages} times{by_rule}, but {given} are given"
             )
-        for term in parse_terms(self.loss.terms):
+        terms = parse_terms(self.loss.terms)
+        for term in terms:
             term.check(model)
+        names = {LOSS_TERMS.name_of(type(term)) for term in terms}
+        for chunker in model.all_chunkers:
+            if missing := [name for name in chunker.needs_terms if name not in names]:
+                raise ConfigError(f"loss.terms: the chunker {chunker.name!r} learns by {', '.join(missing)}; add them")
         if model.reads_tokens != bool(self.data.tokenizer):
             raise ConfigError("data.tokenizer: goes with a model that reads tokens (`reads_tokens`), which needs it")
         asks = model.byte_model is not None

@@ -27,6 +27,7 @@ from hnet_lm.training.preflight import check_run, check_sources_of_weights
 from hnet_lm.training.progress import Reporter, Silent, waiting
 from hnet_lm.training.records import Recorder
 from hnet_lm.training.report import write_report
+from hnet_lm.training.restoring import restore_random_states
 from hnet_lm.training.resuming import resume
 from hnet_lm.training.run import Run, TrainState, build, directory_of, finish_saving, save
 from hnet_lm.training.run_folder import RunFolder
@@ -133,6 +134,8 @@ def _run(
     recorder = Recorder(run.model.config, config.data.max_length, run.precision, run.ranks, tf32=config.run.tf32)
     added_terms = parse_terms(config.loss.terms)
     health = RouterHealth(config.target_ratios(run.model.config))
+    if run.last_good is not None:
+        restore_random_states(run.last_good, run.ranks)
     if run.validation_is_due:  # something kept it from being made before this step was saved
         _validate(run, validator, log, reporter)
         save(run)

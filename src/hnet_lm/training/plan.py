@@ -70,7 +70,8 @@ class Plan:
 
     def decays_from(self, config: RunConfig, step: int) -> bool:
         """Whether update `step` is one that depends on the number of steps; terms of the loss may from the start."""
-        reads_progress = any(term.reads_progress for term in parse_terms(config.loss.terms))
+        ramps_later = config.loss.ramps and config.loss.ramp_after > 0
+        reads_progress = ramps_later or any(term.reads_progress for term in parse_terms(config.loss.terms))
         return reads_progress or step >= self._schedule(config).decay_start(self.num_steps)
 
     def _schedule(self, config: RunConfig) -> ScheduleConfig:

@@ -25,7 +25,7 @@ from hnet_lm.training.saving import as_torch_takes, no_warning_of_one_rank
 def restore(
     path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks, averages: AveragedWeights | None = None
 ) -> None:
-    """Load weights, optimizer and random states into what `distribute` made.
+    """Load weights and optimizer into what `distribute` made.
 
     Averages begin with the weights where the checkpoint has none.
     """
@@ -36,6 +36,10 @@ def restore(
     if averages is not None and not (path / AVERAGES).exists():
         averages.begin()
     _restore_moments(path / "optimizer", model, optimizer, ranks)
+
+
+def restore_random_states(path: Path, ranks: Ranks) -> None:
+    """Draw on as at the checkpoint; last before the first update, since what is tried before it draws as well."""
     random = torch.load(path / "random.pt", weights_only=True)
     torch.set_rng_state(random["cpu"])
     if ranks.device.type == "cuda" and random["cuda"] is not None:

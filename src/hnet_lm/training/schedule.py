@@ -81,8 +81,8 @@ class ScheduleConfig:
         return self.final + (1 - self.final) * (1 - math.sqrt(min(1.0, (decayed + 1) / (num_steps - decay_start))))
 
 
-def ramp(start: float, end: float, over: float, step: int, num_steps: int) -> float:
-    """From `start` to `end`, linear over the first `over` (a fraction) of the run, then constant."""
+def ramp(start: float, end: float, over: float, step: float, num_steps: int) -> float:
+    """From `start` to `end`, linear over the first `over` (a fraction) of the steps, then constant; `start` before."""
     if over == 0:
-        return end
-    return start + (end - start) * min(1.0, step / (over * num_steps))
+        return end if step >= 0 else start
+    return start + (end - start) * min(1.0, max(0.0, step / (over * num_steps)))

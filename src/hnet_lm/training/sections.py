@@ -48,10 +48,15 @@ class LossConfig:
     """Fraction of the run over which both ramp."""
     ramp_steps: int | None = None
     """Steps over which both ramp, in place of the fraction."""
+    ramp_after: float = 0.0
+    """Fraction of the run that goes by before they ramp."""
     statistics: Literal["rank", "global"] = "rank"
     """Boundary statistics of each rank's micro-batch (the paper's), or of all ranks' together."""
     terms: tuple[dict[str, Any], ...] = ()
     """Terms added to the loss: `[[loss.terms]]` with a name, a weight and the term's own keys."""
+    recipe: Literal["paper", "small"] = "paper"
+    """small: what models of a few million parameters want, the `entropy` term in the place of the outermost stage's
+    ratio loss. It is written out into `terms` and `ratio_loss_weight` as the run begins."""
 
     def __post_init__(self) -> None:
         for key in ("target_ratios", "start_target_ratios"):
@@ -63,9 +68,13 @@ class LossConfig:
             raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
         if not 0 <= self.ramp <= 1:
             raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
+        if not 0 <= self.ramp_after <= 1:
+            raise ConfigError(f"loss.ramp_after: must lie in 0 .. 1, got {self.ramp_after}")
         if (self.ramp_steps or 0) < 0:
             raise ConfigError(f"loss.ramp_steps: must be 0 or more, got {self.ramp_steps}")
         parse_terms(self.terms)
+        if self.recipe not in ("paper", "small"):
+            raise ConfigError(f"loss.recipe: must be 'paper' or 'small', got {self.recipe!r}")
         if self.statistics not in ("rank", "global"):
             raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
 

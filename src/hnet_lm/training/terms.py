@@ -15,12 +15,13 @@ def ratio_loss_at(config: RunConfig, step: int) -> RatioLoss:
     loss = config.loss
     over, num_steps = (loss.ramp, config.num_steps) if loss.ramp_steps is None else (1.0, loss.ramp_steps)
     over = over if num_steps else 0.0
+    since = step - loss.ramp_after * config.num_steps if loss.ramp_after else step
     starts = loss.start_target_ratios or loss.target_ratios
     start_weight = loss.ratio_loss_weight if loss.start_ratio_loss_weight is None else loss.start_ratio_loss_weight
     return RatioLoss(
-        tuple(ramp(a, b, over, step, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
+        tuple(ramp(a, b, over, since, num_steps) for a, b in zip(starts, loss.target_ratios, strict=True)),
         loss.statistics == "global",
-        weight=ramp(start_weight, loss.ratio_loss_weight, over, step, num_steps),
+        weight=ramp(start_weight, loss.ratio_loss_weight, over, since, num_steps),
     )
 
 

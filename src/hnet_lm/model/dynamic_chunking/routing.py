@@ -7,13 +7,12 @@ paper writes q_t, k_{t-1} and p >= 0.5; the reference code, and so its checkpoin
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
+from hnet_lm.chunker_config import ChunkerSite, LearnedChunkerConfig
 from hnet_lm.model.dynamic_chunking.chunker import Chunker, Routing
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.sequences import Sequences
@@ -31,9 +30,10 @@ class RoutingState(State):
 class RoutingModule(Chunker):
     """p_t = (1 - cos(W_q x_{t-1}, W_k x_t)) / 2. State: the last q and whether there was one (`RoutingState`)."""
 
-    def __init__(self, d_model: int):
+    def __init__(self, d_model: int, threshold: float = 0.5):
         super().__init__()
         self.d_model = d_model
+        self.threshold = threshold
         self.q_proj = nn.Linear(d_model, d_model, bias=False)
         self.k_proj = nn.Linear(d_model, d_model, bias=False)
 
@@ -47,7 +47,7 @@ class RoutingModule(Chunker):
         state = consumed(state, RoutingState)
         q, k = self.q_proj(x), self.k_proj(x)
         p, last_q, has_seen = boundary_prob(q, k, seqs, state and state.last_q, state and state.has_seen)
-        routing = Routing(p, p > 0.5, seqs)
+        routing = Routing(p, p > self.threshold, seqs)
         return routing, None if last_q is None or has_seen is None else RoutingState(last_q, has_seen)
 
     def new_state(self, num_sequences: int, device: torch.device | None = None) -> RoutingState:
@@ -62,13 +62,11 @@ class RoutingModule(Chunker):
 
 
 @dataclass(frozen=True)
-class DynamicChunkerConfig(ChunkerConfig):
+class DynamicChunkerConfig(LearnedChunkerConfig):
     """The routing module: boundaries are learned."""
 
-    learns: ClassVar[bool] = True
-
     def build(self, site: ChunkerSite) -> RoutingModule:
-        return RoutingModule(site.d_model)
+        return RoutingModule(site.d_model, self.threshold)
 
     def flops_per_position(self, site: ChunkerSite) -> float:
         """Two matrices."""

@@ -2,7 +2,8 @@
 
     y_t = ste(c_t) z_{cumsum(b)_t - 1}
 
-ste(c) has the value 1 and the gradient of c, so a decision that helped becomes more certain.
+ste(c) has the value 1 and the gradient of c, so a decision that helped becomes more certain. Two subclasses weigh
+otherwise, to compare: by c itself, and not at all.
 """
 
 from dataclasses import dataclass
@@ -45,10 +46,28 @@ class Upsampler(nn.Module):
             newest = inner_seqs.cu_seqlens[1:] + torch.arange(len(carried), device=z.device)
             state = UpsamplerState(seqs.replaced(state.chunk, z[newest]))
         y = repeat_rows(z, rows)
-        return (_StraightThrough.apply(y, routing.confidence) if torch.is_grad_enabled() else y), state
+        return self.weighed(y, routing), state
+
+    def weighed(self, y: Float[Tensor, "t d"], routing: Routing) -> Float[Tensor, "t d"]:
+        """Each position's vector, weighed by its confidence."""
+        return _StraightThrough.apply(y, routing.confidence) if torch.is_grad_enabled() else y
 
     def new_state(self, num_sequences: int, dtype: torch.dtype, device: torch.device) -> UpsamplerState:
         return UpsamplerState(torch.zeros(num_sequences, self.d_model, dtype=dtype, device=device))
+
+
+class ConfidenceUpsampler(Upsampler):
+    """y_t = c_t z_{cumsum(b)_t - 1}: without the straight-through estimator, as in the paper's ablation."""
+
+    def weighed(self, y: Float[Tensor, "t d"], routing: Routing) -> Float[Tensor, "t d"]:
+        return y * routing.confidence[:, None]
+
+
+class UnweighedUpsampler(Upsampler):
+    """y_t = z_{cumsum(b)_t - 1}: no gradient says whether a decision helped."""
+
+    def weighed(self, y: Float[Tensor, "t d"], routing: Routing) -> Float[Tensor, "t d"]:
+        return y
 
 
 def _carried_first(seqs: Sequences) -> Int[Tensor, " b_plus_c"]:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple, no_type_check
 
-from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
 from hnet_lm.ops.compiled.exponential import sigmoid
 from hnet_lm.ops.compiled.jit import compiled, inlined
-from hnet_lm.ops.compiled.memory import fill, row_slice, scratch
+from hnet_lm.ops.compiled.memory import address_of, fill, prefetch, row_slice, scratch
+from hnet_lm.ops.compiled.vectors import read_row, write_row
 
 STRIP = 64
 """Channels side by side."""
@@ -29,27 +29,34 @@ class Loops(NamedTuple):
 
 @no_type_check  # of Python: numba has types of its own
 @inlined
-def _read(source, first, count, column, lanes, to, to_first):
+def _read(source, first, count, column, lanes, num_lanes, to, to_first):
     """Some rows of a strip."""
     for i in range(count):
-        row = row_slice(source, first + i, column, lanes)
-        for j in range(lanes):
-            to[to_first + i, j] = widened(row[j])
+        read_row(source, first + i, column, lanes, to.dtype.type(1), num_lanes, to[to_first + i])
 
 
 @no_type_check
 @inlined
-def _read_inputs(x, past, s, start, first, count, column, lanes, past_width, inputs):
+def _read_inputs(x, past, s, start, first, count, column, lanes, num_lanes, past_width, inputs):
     """The inputs of a strip at `count` positions from `first` on; before the start those carried in."""
     before = min(max(start - first, 0), count)
-    _read(past, (s + 1) * past_width + first - start, before, column, lanes, inputs, 0)
-    _read(x, first + before, count - before, column, lanes, inputs, before)
+    _read(past, (s + 1) * past_width + first - start, before, column, lanes, num_lanes, inputs, 0)
+    _read(x, first + before, count - before, column, lanes, num_lanes, inputs, before)
+
+
+@no_type_check
+@inlined
+def _ask_for(source, first, count, column, lanes):
+    """Fetch some rows of a strip that are read soon: they are far from one another, which no machine foresees."""
+    for i in range(count):
+        row = row_slice(source, first + i, column, lanes)
+        prefetch(address_of(row), lanes * row.itemsize)
 
 
 @no_type_check
 @cache
-def loops(width: int) -> Loops:
-    """Compiled for a number of taps."""
+def loops(width: int, num_lanes: int) -> Loops:
+    """Compiled for a number of taps and the size of a vector."""
     past_width = width - 1
     num_rows = TILE + 2 * past_width
 
@@ -67,10 +74,11 @@ def loops(width: int) -> Loops:
                 for strip in range(first, last):
                     column = strip * STRIP
                     lanes = min(STRIP, num_channels - column)
-                    _read(taps, 0, width, column, lanes, tap, 0)
-                    _read(bias, 0, 1, column, lanes, offset, 0)
+                    _read(taps, 0, width, column, lanes, num_lanes, tap, 0)
+                    _read(bias, 0, 1, column, lanes, num_lanes, offset, 0)
                     before, seen = tile - past_width, past_width + count
-                    _read_inputs(x, past, s, start, before, seen, column, lanes, past_width, inputs)
+                    _read_inputs(x, past, s, start, before, seen, column, lanes, num_lanes, past_width, inputs)
+                    _ask_for(x, tile + count, min(TILE, end - tile - count), column, lanes)
                     for i in range(count):
                         for j in range(STRIP):
                             total = offset[0, j]
@@ -78,13 +86,12 @@ def loops(width: int) -> Loops:
                                 total += tap[k, j] * inputs[i + k, j]
                             out[i, j] = total * sigmoid(total)
                     for i in range(count):
-                        row = row_slice(y, tile + i, column, lanes)
-                        for j in range(lanes):
-                            row[j] = narrowed(out[i, j], row)
+                        write_row(out[i], y, tile + i, column, lanes, num_lanes)
             for strip in range(first, last):
                 column = strip * STRIP
                 lanes = min(STRIP, num_channels - column)
-                _read_inputs(x, past, s, start, end - past_width, past_width, column, lanes, past_width, inputs)
+                first_row = end - past_width
+                _read_inputs(x, past, s, start, first_row, past_width, column, lanes, num_lanes, past_width, inputs)
                 for k in range(past_width):
                     carried = row_slice(last_inputs, s * past_width + k, column, lanes)
                     for j in range(lanes):
@@ -98,6 +105,7 @@ def loops(width: int) -> Loops:
         tap, offset = scratch(one, width, STRIP), scratch(one, 1, STRIP)
         to_tap, to_offset = scratch(one, width, STRIP), scratch(one, 1, STRIP)
         inputs, grads, out = scratch(one, num_rows, STRIP), scratch(one, num_rows, STRIP), scratch(one, 1, STRIP)
+        zero = one - one
         fill(inputs, 0)
         fill(tap, 0)
         fill(offset, 0)
@@ -109,22 +117,23 @@ def loops(width: int) -> Loops:
                 for strip in range(first, last):
                     column = strip * STRIP
                     lanes = min(STRIP, num_channels - column)
-                    _read(taps, 0, width, column, lanes, tap, 0)
-                    _read(bias, 0, 1, column, lanes, offset, 0)
-                    _read_inputs(
-                        x, past, s, start, tile - past_width, past_width + seen, column, lanes, past_width, inputs
-                    )
+                    _read(taps, 0, width, column, lanes, num_lanes, tap, 0)
+                    _read(bias, 0, 1, column, lanes, num_lanes, offset, 0)
+                    before, num = tile - past_width, past_width + seen
+                    _read_inputs(x, past, s, start, before, num, column, lanes, num_lanes, past_width, inputs)
+                    _ask_for(x, tile + seen, min(TILE, end - tile - seen), column, lanes)
+                    _ask_for(grad_y, tile + seen, min(TILE, end - tile - seen), column, lanes)
                     fill(grads, 0)
                     fill(to_tap, 0)
                     fill(to_offset, 0)
-                    _read(grad_y, tile, seen, column, lanes, grads, past_width)
+                    _read(grad_y, tile, seen, column, lanes, num_lanes, grads, past_width)
                     for i in range(seen):
                         for j in range(STRIP):
                             total = offset[0, j]
                             for k in range(width):
                                 total += tap[k, j] * inputs[i + k, j]
                             half = sigmoid(total)
-                            grads[past_width + i, j] *= half * (1 + total * (1 - half))
+                            grads[past_width + i, j] *= half * (one + total * (one - half))
                     for i in range(count):
                         for j in range(STRIP):
                             to_offset[0, j] += grads[past_width + i, j]
@@ -135,7 +144,7 @@ def loops(width: int) -> Loops:
                     for i in range(0 if tile == start else past_width, count + past_width):
                         t = tile - past_width + i
                         for j in range(STRIP):
-                            total = one * 0
+                            total = zero
                             for k in range(width):
                                 total += tap[k, j] * grads[i + past_width - k, j]
                             out[0, j] = total
@@ -144,9 +153,7 @@ def loops(width: int) -> Loops:
                             for j in range(lanes):
                                 out[0, j] += carried[j]
                         if t >= start:
-                            row = row_slice(grad_x, t, column, lanes)
-                            for j in range(lanes):
-                                row[j] = narrowed(out[0, j], row)
+                            write_row(out[0], grad_x, t, column, lanes, num_lanes)
                         else:
                             carried = row_slice(grad_past, (s + 1) * past_width + t - start, column, lanes)
                             for j in range(lanes):

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from hnet_lm.ops.causal_conv._loops import STRIP, loops
+from hnet_lm.ops.causal_conv._loops import STRIP, Loops, loops
 from hnet_lm.ops.compiled.memory import ONE, array, rows, with_unit_stride
 from hnet_lm.ops.compiled.threads import run_ranges, split_range
+from hnet_lm.ops.compiled.vectors import num_lanes
 from hnet_lm.sequences import Sequences
 
 MAX_TAPS = 64
@@ -43,7 +44,7 @@ def _conv(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tenso
     x, taps, bias, past = with_unit_stride(x), taps.contiguous(), bias.contiguous(), past.contiguous()
     y, last = torch.empty(x.shape, dtype=x.dtype), torch.empty(past.shape, dtype=past.dtype)
     inputs = (*map(rows, (x, taps, bias, past)), array(cu_seqlens))
-    run_ranges(loops(len(taps)).forward, *_work(x, taps), *inputs, rows(y), rows(last))
+    run_ranges(_loops(taps).forward, *_work(x, taps), *inputs, rows(y), rows(last))
     return y, last
 
 
@@ -63,7 +64,7 @@ def _conv_backward(
     grad_taps, grad_bias = torch.zeros_like(taps), torch.zeros(bias.shape, dtype=bias.dtype)
     inputs = (*map(rows, (grad_y, grad_last, x, taps, bias, past)), array(cu_seqlens))
     outputs = map(rows, (grad_x, grad_taps, grad_bias, grad_past))
-    run_ranges(loops(len(taps)).backward, *_work(x, taps), *inputs, *outputs)
+    run_ranges(_loops(taps).backward, *_work(x, taps), *inputs, *outputs)
     return grad_x, grad_taps, grad_bias, grad_past
 
 
@@ -93,6 +94,10 @@ def _flops(x_shape: Any, taps_shape: Any, *args: Any, **kwargs: Any) -> int:
 @register_flop_formula(torch.ops.hnet_lm.causal_conv_cpu_backward)
 def _flops_backward(grad_y: Any, grad_last: Any, x_shape: Any, taps_shape: Any, *args: Any, **kwargs: Any) -> int:
     return 2 * _flops(x_shape, taps_shape)
+
+
+def _loops(taps: Tensor) -> Loops:
+    return loops(len(taps), num_lanes(taps.dtype))
 
 
 def _work(x: Tensor, taps: Tensor) -> tuple[list[tuple[int, int]], Any, int]:

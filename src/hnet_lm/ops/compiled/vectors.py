@@ -13,6 +13,10 @@ from numba.core.datamodel.models import PrimitiveModel
 from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic
 
+from hnet_lm.ops.compiled.bfloat16 import LOWER_HALF, NAN, narrowed, widened
+from hnet_lm.ops.compiled.jit import inlined
+from hnet_lm.ops.compiled.memory import row_slice
+
 FUSED = ("contract",)
 VECTOR_BYTES = 128 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 64
 """Two registers. Four to six vectors, what they meet and what is read fit into 16 of them."""
@@ -41,12 +45,17 @@ class _VectorModel(PrimitiveModel):
 @intrinsic(prefer_literal=True)
 @no_type_check  # of Python: numba has types of its own
 def load_vector(_, row, num_lanes):
-    """The first numbers of a contiguous array of one dimension."""
-    vector = Vector(row.dtype, num_lanes.literal_value)
+    """The first numbers of a contiguous array of one dimension; those of bfloat16 become float32."""
+    is_bfloat16 = row.dtype == types.uint16
+    vector = Vector(types.float32 if is_bfloat16 else row.dtype, num_lanes.literal_value)
 
     def generate(context, builder, signature, arguments):
         kind = context.get_value_type(vector)
-        return builder.load(_start(context, builder, row, kind, arguments[0]), align=4)
+        if not is_bfloat16:
+            return builder.load(_start(context, builder, row, kind, arguments[0]), align=4)
+        halves = builder.load(_start(context, builder, row, _of_integers(16, kind), arguments[0]), align=2)
+        words = _of_integers(32, kind)
+        return builder.bitcast(builder.shl(builder.zext(halves, words), _constants(words, 16)), kind)
 
     return vector(row, num_lanes), generate
 
@@ -54,14 +63,36 @@ def load_vector(_, row, num_lanes):
 @intrinsic
 @no_type_check
 def store_vector(_, vector, row):
-    """Write to the first entries of a contiguous array of one dimension."""
+    """Write to the first entries of a contiguous array of one dimension; bfloat16 as `narrowed` rounds it."""
+    is_bfloat16 = row.dtype == types.uint16
 
     def generate(context, builder, signature, arguments):
-        kind = context.get_value_type(vector)
-        builder.store(arguments[0], _start(context, builder, row, kind, arguments[1]), align=4)
+        kind, numbers = context.get_value_type(vector), arguments[0]
+        if is_bfloat16:
+            words = _of_integers(32, kind)
+            bits = builder.bitcast(numbers, words)
+            is_odd = builder.and_(builder.lshr(bits, _constants(words, 16)), _constants(words, 1))
+            rounded = builder.add(builder.add(bits, _constants(words, int(LOWER_HALF))), is_odd)
+            halves = builder.trunc(builder.lshr(rounded, _constants(words, 16)), _of_integers(16, kind))
+            is_number = builder.fcmp_ordered("ord", numbers, numbers)
+            numbers = builder.select(is_number, halves, _constants(halves.type, int(NAN)))
+            kind = halves.type
+        builder.store(numbers, _start(context, builder, row, kind, arguments[1]), align=row.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.none(vector, row), generate
+
+
+@intrinsic(prefer_literal=True)
+@no_type_check
+def repeated(_, number, num_lanes):
+    """The number in every lane."""
+    vector = Vector(number, num_lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        return _repeated(builder, context.get_value_type(vector), arguments[0])
+
+    return vector(number, num_lanes), generate
 
 
 @intrinsic
@@ -93,6 +124,17 @@ def scaled_add(_, vector, number, other):
 
 @intrinsic
 @no_type_check
+def product_add(_, vector, one, other):
+    """vector + one * other, number by number."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fadd(arguments[0], builder.fmul(*arguments[1:], flags=FUSED), flags=FUSED)
+
+    return vector(vector, one, other), generate
+
+
+@intrinsic
+@no_type_check
 def scaled(_, number, vector):
     """number * vector."""
 
@@ -101,6 +143,35 @@ def scaled(_, number, vector):
         return builder.fmul(_repeated(builder, kind, arguments[0]), arguments[1], flags=FUSED)
 
     return vector(vector.dtype, vector), generate
+
+
+@no_type_check
+@inlined
+def read_row(source, row, column, length, factor, num_lanes, to):
+    """Numbers of a row of a matrix that was passed as `rows`, times a factor.
+
+    Vectors as values: in a loop over numbers the compiler would have to know that reading and writing never overlap.
+    """
+    whole = length - length % num_lanes
+    for j in range(0, whole, num_lanes):
+        numbers = load_vector(row_slice(source, row, column + j, num_lanes), num_lanes)
+        store_vector(scaled(factor, numbers), to[j : j + num_lanes])
+    rest = row_slice(source, row, column, length)
+    for j in range(whole, length):
+        to[j] = factor * widened(rest[j])
+
+
+@no_type_check
+@inlined
+def write_row(numbers, to, row, column, length, num_lanes):
+    """The first numbers of an array into a row of a matrix that was passed as `rows`."""
+    whole = length - length % num_lanes
+    for j in range(0, whole, num_lanes):
+        vector = load_vector(numbers[j : j + num_lanes], num_lanes)
+        store_vector(vector, row_slice(to, row, column + j, num_lanes))
+    rest = row_slice(to, row, column, length)
+    for j in range(whole, length):
+        rest[j] = narrowed(numbers[j], rest)
 
 
 @no_type_check
@@ -114,3 +185,12 @@ def _repeated(builder, kind, number):
 def _start(context, builder, array_type, kind, array):
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(data, kind.as_pointer())
+
+
+def _of_integers(num_bits, kind):
+    """The type of as many integers as this type of vector has numbers."""
+    return ir.VectorType(ir.IntType(num_bits), kind.count)
+
+
+def _constants(kind, number):
+    return ir.Constant(kind, [number] * kind.count)

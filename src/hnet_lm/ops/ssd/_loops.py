@@ -4,8 +4,8 @@ A piece is short enough for the caches to hold what all heads read of it and the
 several pieces, each continues from the end of the one before: `owner` is the sequence of each piece, and `starts` the
 states at the start of the pieces that are not their sequence's first.
 
-Within a piece, positions are taken `TILE` at a time: what they need is read into the loop's own stack, and then block
-after block of the state passes through all of them while it stays in registers. A block is `ROWS` rows of one vector.
+Within a piece, positions are taken `TILE` at a time: what they need is read into the loop's own stack, and the rest are
+products of small matrices (`_scan`), computed in blocks of `ROWS` rows and one vector that stay in registers.
 
 x, y, B, C and their gradients are passed as `memory.rows`, one row per position; the heads of x and y are side by side.
 """
@@ -17,10 +17,18 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
-from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
 from hnet_lm.ops.compiled.jit import compiled, inlined
-from hnet_lm.ops.compiled.memory import address_of, array_at, fill, row_slice, scratch
-from hnet_lm.ops.compiled.vectors import load_vector, scaled, scaled_add, store_vector
+from hnet_lm.ops.compiled.memory import address_of, fill, row_slice, scratch
+from hnet_lm.ops.compiled.vectors import (
+    load_vector,
+    product_add,
+    read_row,
+    repeated,
+    scaled,
+    scaled_add,
+    store_vector,
+    write_row,
+)
 
 ROWS = 4
 """Rows of a block of the state."""
@@ -46,50 +54,68 @@ class Loops(NamedTuple):
 def _scan(num, num_lanes, state, decay, rows, lanes, probe, total):
     """state = decay_t state + rows_t lanes_t^T; total_t += state^T probe_t, for `num` positions.
 
-    The state is (groups of lanes, rows, lanes) with the first two axes flattened.
+    By products of matrices: with a_tu the product of the decays behind u up to t, and a_t that of all up to t,
+
+        total_t += state^T (a_t probe_t) + sum_{u<=t} a_tu (probe_t rows_u) lanes_u
+        state = a_num state + sum_u (a_num,u rows_u) lanes_u^T
+
+    The state is (groups of lanes, rows, lanes) with the first two axes flattened. `rows` and `probe` are overwritten.
     """
-    one, num_rows = state.dtype.type(1), rows.shape[1]
-    num_groups = state.shape[0] // num_rows
-    vectors = array_at(address_of(lanes), one, (len(lanes) * num_groups, num_lanes))
-    totals = array_at(address_of(total), one, (len(lanes) * num_groups, num_lanes))
-    for group in range(num_groups):
+    one, num_rows, width = state.dtype.type(1), rows.shape[1], lanes.shape[1]
+    score, since = scratch(one, TILE, TILE), scratch(one, 1, TILE)[0]
+    whole = one
+    for t in range(num):
+        whole *= decay[t]
+        since[t] = one
+        for u in range(t):
+            since[u] *= decay[t]
+        for u in range(t + 1):
+            score[t, u] = since[u] * _dot(probe[t], rows[u], num_rows)
+        for i in range(num_rows):
+            probe[t, i] *= whole
+    for t in range(num):
+        for i in range(num_rows):
+            rows[t, i] *= since[t]
+    for group in range(width // num_lanes):
+        block = one, address_of(state[group * num_rows]), num_lanes
+        column = group * num_lanes * state.itemsize
+        inputs = one, address_of(lanes) + column, width
+        for t in range(0, num, ROWS):
+            sums = one, address_of(total[t]) + column, width
+            _add_product(sums, one, (one, address_of(probe[t]), num_rows), 1, block, num_rows, num_lanes)
+            _add_product(sums, one, (one, address_of(score[t]), TILE), 1, inputs, t, num_lanes)
+            for k in range(t, min(t + ROWS, num)):
+                sum_of_row = row_slice(sums, k - t, 0, num_lanes)
+                new_sum = load_vector(sum_of_row, num_lanes)
+                for u in range(t, k + 1):
+                    lane = load_vector(row_slice(inputs, u, 0, num_lanes), num_lanes)
+                    new_sum = scaled_add(new_sum, row_slice((one, address_of(score), TILE), k, u, 1)[0], lane)
+                store_vector(new_sum, sum_of_row)
         for i in range(0, num_rows, ROWS):
-            block = group * num_rows + i
-            a, b = load_vector(state[block], num_lanes), load_vector(state[block + 1], num_lanes)
-            c, d = load_vector(state[block + 2], num_lanes), load_vector(state[block + 3], num_lanes)
-            for t in range(num):
-                lane = load_vector(vectors[t * num_groups + group], num_lanes)
-                new_total = load_vector(totals[t * num_groups + group], num_lanes)
-                a = scaled_add(scaled(decay[t], a), rows[t, i], lane)
-                b = scaled_add(scaled(decay[t], b), rows[t, i + 1], lane)
-                c = scaled_add(scaled(decay[t], c), rows[t, i + 2], lane)
-                d = scaled_add(scaled(decay[t], d), rows[t, i + 3], lane)
-                new_total = scaled_add(new_total, probe[t, i], a)
-                new_total = scaled_add(new_total, probe[t, i + 1], b)
-                new_total = scaled_add(new_total, probe[t, i + 2], c)
-                new_total = scaled_add(new_total, probe[t, i + 3], d)
-                store_vector(new_total, totals[t * num_groups + group])
-            store_vector(a, state[block])
-            store_vector(b, state[block + 1])
-            store_vector(c, state[block + 2])
-            store_vector(d, state[block + 3])
+            sums = one, address_of(state[group * num_rows + i]), num_lanes
+            left = one, address_of(rows) + i * state.itemsize, 1
+            _add_product(sums, whole, left, num_rows, inputs, num, num_lanes)
 
 
 @no_type_check
 @inlined
-def _read(source, row, column, length, factor, to):
-    """Numbers of a row, times a factor."""
-    numbers = row_slice(source, row, column, length)
-    for j in range(length):
-        to[j] = factor * widened(numbers[j])
-
-
-@no_type_check
-@inlined
-def _write(numbers, to, row, column, length):
-    target = row_slice(to, row, column, length)
-    for j in range(length):
-        target[j] = narrowed(numbers[j], target)
+def _add_product(sums, factor, left, step, right, count, num_lanes):
+    """sums_i = factor sums_i + sum_k left_ik right_k, of `ROWS` rows and one vector; left_ik and the next are `step`
+    apart."""
+    to_a, to_b = row_slice(sums, 0, 0, num_lanes), row_slice(sums, 1, 0, num_lanes)
+    to_c, to_d = row_slice(sums, 2, 0, num_lanes), row_slice(sums, 3, 0, num_lanes)
+    a, b = scaled(factor, load_vector(to_a, num_lanes)), scaled(factor, load_vector(to_b, num_lanes))
+    c, d = scaled(factor, load_vector(to_c, num_lanes)), scaled(factor, load_vector(to_d, num_lanes))
+    for k in range(count):
+        vector = load_vector(row_slice(right, k, 0, num_lanes), num_lanes)
+        a = scaled_add(a, row_slice(left, 0, k * step, 1)[0], vector)
+        b = scaled_add(b, row_slice(left, 1, k * step, 1)[0], vector)
+        c = scaled_add(c, row_slice(left, 2, k * step, 1)[0], vector)
+        d = scaled_add(d, row_slice(left, 3, k * step, 1)[0], vector)
+    store_vector(a, to_a)
+    store_vector(b, to_b)
+    store_vector(c, to_c)
+    store_vector(d, to_d)
 
 
 @no_type_check
@@ -133,14 +159,14 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                     for k in range(num):
                         t = tile + k
                         decay[k] = math.exp(dt[t, head] * A[head])
-                        _read(x, t, column, head_dim, one, value[k])
-                        _read(B, t, 0, num_states, dt[t, head], row[k])
-                        _read(C, t, 0, num_states, one, probe[k])
+                        read_row(x, t, column, head_dim, one, num_lanes, value[k])
+                        read_row(B, t, 0, num_states, dt[t, head], num_lanes, row[k])
+                        read_row(C, t, 0, num_states, one, num_lanes, probe[k])
                         for j in range(head_dim):
                             total[k, j] = D[head] * value[k, j]
                     _scan(num, num_lanes, state, decay, row, value, probe, total)
                     for k in range(num):
-                        _write(total[k], y, tile + k, column, head_dim)
+                        write_row(total[k], y, tile + k, column, head_dim, num_lanes)
                 for i in range(num_states):
                     for j in range(head_dim):
                         final[s, i, head, j] = state[j // num_lanes * rows_of_states + i, j % num_lanes]
@@ -167,19 +193,19 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                     for k in range(num):
                         t = tile - 1 - k
                         decay[k], decay_after = decay_after, math.exp(dt[t, head] * A[head])
-                        _read(grad_y, t, column, head_dim, one, to_y[k])
-                        _read(C, t, 0, num_states, one, row[k])
-                        _read(B, t, 0, num_states, one, probe[k])
+                        read_row(grad_y, t, column, head_dim, one, num_lanes, to_y[k])
+                        read_row(C, t, 0, num_states, one, num_lanes, row[k])
+                        read_row(B, t, 0, num_states, one, num_lanes, probe[k])
                     fill(total, 0)
                     _scan(num, num_lanes, grad, decay, row, to_y, probe, total)
                     for k in range(num):
                         t = tile - 1 - k
-                        _read(x, t, column, head_dim, one, value)
+                        read_row(x, t, column, head_dim, one, num_lanes, value)
                         grad_dt[t, head] = _dot(total[k], value, head_dim)
                         skipped += _dot(to_y[k], value, head_dim)
                         for j in range(head_dim):
                             value[j] = dt[t, head] * total[k, j] + D[head] * to_y[k, j]
-                        _write(value, grad_x, t, column, head_dim)
+                        write_row(value, grad_x, t, column, head_dim, num_lanes)
                 for i in range(num_states):
                     for j in range(head_dim):
                         number = grad[j // num_lanes * rows_of_states + i, j % num_lanes]
@@ -197,7 +223,8 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
             longest = max(longest, bounds[piece + 1] - bounds[piece])
         states = np.empty(((longest + TILE - 1) // TILE, size_over_states, num_lanes), dt.dtype)
         gained = np.empty(longest, np.float64)
-        state, decay = scratch(one, size_over_states, num_lanes), scratch(one, 1, TILE)[0]
+        state = scratch(one, size_over_states, num_lanes)
+        decay, own = scratch(one, 1, TILE)[0], scratch(one, 1, TILE)[0]
         lane, total = scratch(one, TILE, lanes_of_states), scratch(one, TILE, lanes_of_states)
         other = scratch(one, 1, lanes_of_states)[0]
         inputs, to_y = scratch(one, TILE, rows_of_x), scratch(one, TILE, rows_of_x)
@@ -218,13 +245,13 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                     for k in range(num):
                         t = tile + k
                         decay[k] = math.exp(dt[t, head] * A[head])
-                        _read(x, t, column, head_dim, dt[t, head], inputs[k])
-                        _read(grad_y, t, column, head_dim, one, to_y[k])
-                        _read(B, t, 0, num_states, one, lane[k])
+                        read_row(x, t, column, head_dim, dt[t, head], num_lanes, inputs[k])
+                        read_row(grad_y, t, column, head_dim, one, num_lanes, to_y[k])
+                        read_row(B, t, 0, num_states, one, num_lanes, lane[k])
                     fill(total, 0)
                     _scan(num, num_lanes, state, decay, inputs, lane, to_y, total)
                     for k in range(num):
-                        _read(C, tile + k, 0, num_states, one, other)
+                        read_row(C, tile + k, 0, num_states, one, num_lanes, other)
                         gained[tile + k - start] = _dot(total[k], other, num_states)
                         for j in range(num_states):
                             grad_C[worker, tile + k, j] += total[k, j]
@@ -238,23 +265,23 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                 for tile in range(start + (end - start - 1) // TILE * TILE, start - 1, -TILE):
                     num = min(TILE, end - tile)
                     # The product of the last position's gradient with the state there: what its decay multiplies later
-                    to_decay = decay_after * _product(grad, states[(tile - start) // TILE])
+                    to_decay = decay_after * _product(grad, states[(tile - start) // TILE], num_lanes)
                     for k in range(num):
                         t = tile + num - 1 - k
-                        decay[k], decay_after = decay_after, math.exp(dt[t, head] * A[head])
-                        _read(x, t, column, head_dim, dt[t, head], inputs[k])
-                        _read(grad_y, t, column, head_dim, one, to_y[k])
-                        _read(C, t, 0, num_states, one, lane[k])
+                        own[k] = math.exp(dt[t, head] * A[head])
+                        decay[k], decay_after = decay_after, own[k]
+                        read_row(x, t, column, head_dim, dt[t, head], num_lanes, inputs[k])
+                        read_row(grad_y, t, column, head_dim, one, num_lanes, to_y[k])
+                        read_row(C, t, 0, num_states, one, num_lanes, lane[k])
                     fill(total, 0)
                     _scan(num, num_lanes, grad, decay, to_y, lane, inputs, total)
                     for k in range(num):
                         t = tile + num - 1 - k
-                        _read(B, t, 0, num_states, one, other)
+                        read_row(B, t, 0, num_states, one, num_lanes, other)
                         loss = _dot(total[k], other, num_states)
                         for j in range(num_states):
                             grad_B[worker, t, j] += total[k, j]
-                        is_kept = math.exp(dt[t, head] * A[head]) > nothing
-                        to_decay = to_decay + gained[t - start] - loss if is_kept else 0.0
+                        to_decay = to_decay + gained[t - start] - loss if own[k] > nothing else 0.0
                         grad_log_decay[t, head] = to_decay
                 if goes_on:
                     for i in range(head_dim):
@@ -275,10 +302,14 @@ def _copy(source, to):
 
 @no_type_check
 @inlined
-def _product(a, b):
-    """The sum of a * b, in float64."""
-    total = 0.0
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            total += a[i, j] * b[i, j]
+def _product(a, b, num_lanes):
+    """The sum of a * b, in float64 but for a few numbers at a time."""
+    part, total = scratch(a.dtype.type(1), 1, num_lanes)[0], 0.0
+    for i in range(0, a.shape[0], ROWS):
+        sums = repeated(a.dtype.type(0), num_lanes)
+        for k in range(ROWS):
+            sums = product_add(sums, load_vector(a[i + k], num_lanes), load_vector(b[i + k], num_lanes))
+        store_vector(sums, part)
+        for j in range(num_lanes):
+            total += part[j]
     return total

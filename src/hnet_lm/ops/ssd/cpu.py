@@ -1,8 +1,8 @@
-"""The recurrence itself, compiled, with the state of one head in the innermost cache.
+"""The scan in tiles of a few positions, compiled, with the state of one head in the innermost cache.
 
-Nothing is laid out in blocks and nothing of size (block, block) is ever written: each input is read once and each
-output written once, in place and in its own type; the state and the computation are in at least float32. Everything is
-made of one step of a probed scan of outer products, in either direction of time,
+Nothing of size (block, block) leaves a loop's own stack: each input is read once and each output written once, in place
+and in its own type; the state and the computation are in at least float32. Everything is made of one step of a probed
+scan of outer products, in either direction of time,
 
     S = decay_t S + rows_t lanes_t^T        out_t = S^T probe_t
 

@@ -74,7 +74,7 @@ def _add_network(
         add_rule(program, rows[0], f"{name}.routing", routing, state.routing, ids)
     pad_vector = network.widen.pad_vector
     inner = program.buffer(network.d_model + (0 if pad_vector is None else len(pad_vector)))
-    add_downsampling(program, rows[0], rows[1], f"{name}.widen", network.widen, x, inner)
+    add_downsampling(program, rows[0], rows[1], name, network, x, inner)
     inner = _add_network(
         program, rows[1:], f"{name}.main_network", network.main_network, state.main_network, inner, ids
     )

@@ -40,15 +40,17 @@ def add_routing(
 
 
 def add_downsampling(
-    program: Program, rows: Rows, inner_rows: Rows, name: str, widen: Widen, x_hat: Tensor, inner: Tensor
+    program: Program, rows: Rows, inner_rows: Rows, name: str, stage: HNet, x_hat: Tensor, inner: Tensor
 ) -> None:
     """The rows of the next stage and their vectors."""
+    widen: Widen = stage.widen
     d, inner_d = x_hat.shape[1], inner.shape[1]
     pad_vector = 0
     if inner_d > d:
-        pad_vector = checked(f"{name}.pad_vector", widen.pad_vector, (inner_d - d,), program.dtype)
+        pad_vector = checked(f"{name}.widen.pad_vector", widen.pad_vector, (inner_d - d,), program.dtype)
     inside = (inner_rows.count, inner_rows.slots, inner_rows.chunk_prob, inner_d, pad_vector, inner)
-    arguments = (rows.count, rows.slots, d, x_hat, rows.boundary_prob, *inside)
+    threshold = float_bits(stage.routing.threshold)
+    arguments = (rows.count, rows.slots, d, x_hat, rows.boundary_prob, threshold, *inside)
     program.add(select_task(program.dtype), rows, arguments, Shape(items=1))
 
 
@@ -64,13 +66,13 @@ def add_upsampling(
     program.add(smoothing_task(dtype), inner_rows, arguments, Shape(items_per_row=1, work=3 * d))
     residual_proj = stage.residual_proj
     bias, residual = 0, 0
-    if isinstance(residual_proj, nn.Identity):
-        residual = x_hat
-    else:
+    if isinstance(residual_proj, nn.Linear):
         bias = checked(f"{name}residual_proj.bias", residual_proj.bias, (d,), dtype)
+    else:
+        residual = x_hat
     arguments = (rows.slots, d, chunk, bias, residual, y)
     program.add(upsampling_task(dtype), rows, arguments, Shape(items_per_row=1, work=3 * d))
-    if not isinstance(residual_proj, nn.Identity):
+    if isinstance(residual_proj, nn.Linear):
         result = program.scratch("result", d)
         add_product(program, rows, f"{name}residual_proj.weight", residual_proj, x_hat, result, y)
 
@@ -117,22 +119,24 @@ def _dissimilarity(q, k, eps):
 
 @cache
 def select_task(dtype: torch.dtype) -> int:
-    """The rows with p > 0.5 become the rows of the next stage, widened by its pad vector. One item.
+    """The rows with p above the threshold become the rows of the next stage, widened by its pad vector. One item.
 
-    Arguments: (rows, slots, d, x, p, rows of the next stage, its slots, its p, its d, pad vector, its x).
+    Arguments: (rows, slots, d, x, p, threshold as float64 bits, rows of the next stage, its slots, its p, its d, pad
+    vector, its x).
     """
     one = ONE[dtype]
 
     @no_type_check
     def select(arguments, first, last):
-        rows, slots, d, x, p, inner_rows, inner_slots, inner_p, inner_d, pad_vector, inner_x = arguments_at(
-            arguments, 11
+        rows, slots, d, x, p, threshold, inner_rows, inner_slots, inner_p, inner_d, pad_vector, inner_x = arguments_at(
+            arguments, 12
         )
+        threshold = type(one)(float_of(threshold))
         p, inner_p = array_at(p, one, (load(rows),)), array_at(inner_p, one, (load(rows),))
         pad = array_at(pad_vector, one, (inner_d - d,))
         num_inner = 0
         for row in range(load(rows)):
-            if p[row] > 0.5:
+            if p[row] > threshold:
                 store(inner_slots + 8 * num_inner, load(slots + 8 * row))
                 inner_p[num_inner] = p[row]
                 vector, wide = row_slice((one, x, d), row, 0, d), row_slice((one, inner_x, inner_d), num_inner, 0, d)

@@ -61,11 +61,10 @@ def _boundaries(rows: NDArray[np.int64], probs: NDArray[Any], index: int) -> lis
     """What each stage decided about the position of one stream. `rows` are, per stage, their number and their slots."""
     if not len(probs):
         return []
-    found, depth = [], 0
-    for (count, *slots), of_stage in zip(rows.tolist(), probs.tolist(), strict=False):
-        slot = rows[0, 1 + index]
-        if slot not in slots[:count]:
-            break
-        found.append(of_stage[slots.index(slot)])
-        depth += found[-1] > 0.5
-    return [ByteBoundary(tuple(found), depth)]
+    slot, found = rows[0, 1 + index], []
+    for depth, (count, *slots) in enumerate(rows.tolist()):
+        if slot not in slots[:count]:  # the stage outside did not cut here
+            return [ByteBoundary(tuple(found), depth - 1)]
+        if depth < len(probs):
+            found.append(float(probs[depth, slots.index(slot)]))
+    return [ByteBoundary(tuple(found), len(probs))]

@@ -9,15 +9,15 @@ paper's does, and p has its slope there. The first position of a sequence has p 
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
+from hnet_lm.chunker_config import ChunkerSite, LearnedChunkerConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunker import Chunker, Routing
+from hnet_lm.model.dynamic_chunking.chunkers.fixed import first_positions
 from hnet_lm.model.dynamic_chunking.routing import RoutingModule, RoutingState
 from hnet_lm.sequences import Sequences
 
@@ -25,8 +25,9 @@ from hnet_lm.sequences import Sequences
 class CosineChunker(Chunker):
     """p_t = sigmoid((b - cos(W_q x_{t-1}, W_k x_t)) / T). State: that of the routing module inside."""
 
-    def __init__(self, d_model: int, bias: float, temperature: float):
+    def __init__(self, d_model: int, bias: float, temperature: float, threshold: float):
         super().__init__()
+        self.threshold = threshold
         self.cosine = RoutingModule(d_model)
         self.start = (bias, math.log(temperature))
         self.bias = nn.Parameter(torch.empty(1))
@@ -40,40 +41,33 @@ class CosineChunker(Chunker):
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: RoutingState | None = None
     ) -> tuple[Routing, RoutingState | None]:
-        is_first = self._is_first(seqs, state)
+        is_first = first_positions(seqs, state and state.has_seen)
         routing, state = self.cosine(x, seqs, state)
         cosine = 1 - 2 * routing.boundary_prob
         p = torch.sigmoid((self.bias.to(cosine.dtype) - cosine) * (-self.log_temperature.to(cosine.dtype)).exp())
         p = p.masked_fill(is_first, 1.0)
-        return Routing(p, p > 0.5, seqs), state
-
-    def _is_first(self, seqs: Sequences, state: RoutingState | None) -> Tensor:
-        active = seqs.nonempty_only()
-        is_new = torch.ones_like(active.starts, dtype=torch.bool) if state is None else ~active.owned(state.has_seen)
-        return torch.zeros(seqs.num_positions, dtype=torch.bool, device=seqs.device).index_copy(
-            0, active.starts, is_new
-        )
+        return Routing(p, p > self.threshold, seqs), state
 
     def new_state(self, num_sequences: int, device: torch.device | None = None) -> RoutingState:
         return self.cosine.new_state(num_sequences, device)
 
 
 @dataclass(frozen=True)
-class CosineChunkerConfig(ChunkerConfig):
+class CosineChunkerConfig(LearnedChunkerConfig):
     """The routing module with a learned bias and temperature; the fields are where these start."""
 
     bias: float = 0.0
     temperature: float = 0.5
-    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not -1 <= self.bias <= 1:
             raise ConfigError(f"chunkers: the bias of 'cosine' must lie in -1 .. 1, got {self.bias}")
         if not 0 < self.temperature < math.inf:
             raise ConfigError(f"chunkers: the temperature of 'cosine' must be above 0, got {self.temperature}")
 
     def build(self, site: ChunkerSite) -> CosineChunker:
-        return CosineChunker(site.d_model, self.bias, self.temperature)
+        return CosineChunker(site.d_model, self.bias, self.temperature, self.threshold)
 
     def flops_per_position(self, site: ChunkerSite) -> float:
         """Two matrices."""

@@ -54,6 +54,14 @@ def positions_of(seqs: Sequences, state: SeenState | None) -> tuple[Int[Tensor, 
     return positions, SeenState(seqs.replaced(state.num_seen, num_seen + seqs.lengths))
 
 
+def first_positions(seqs: Sequences, has_seen: Bool[Tensor, " s"] | None) -> Bool[Tensor, " t"]:
+    """Which positions are the first of their whole sequence; `has_seen` says of each slot whether it has had one."""
+    active = seqs.nonempty_only()
+    is_new = torch.ones_like(active.starts, dtype=torch.bool) if has_seen is None else ~active.owned(has_seen)
+    nothing = torch.zeros(seqs.num_positions, dtype=torch.bool, device=seqs.device)
+    return nothing.index_copy(0, active.starts, is_new)
+
+
 def before_each(values: Tensor, seqs: Sequences, last: Tensor | None, nothing: float) -> tuple[Tensor, Tensor | None]:
     """The value of the position before each one (`nothing` where a sequence begins), and each sequence's last value.
 
