@@ -120,10 +120,8 @@ def attention_task(dtype: torch.dtype, page_dtype: torch.dtype) -> int:
                 _rotate(rotated, frequencies, type(one)(position), magnitude)
                 highest, weights = type(one)(-np.inf), type(one)(0)
                 for index in range(used_pages):
-                    page, num_positions = (
-                        load(own_table + 8 * index),
-                        min(page_positions, held - index * page_positions),
-                    )
+                    page = load(own_table + 8 * index)
+                    num_positions = min(page_positions, held - index * page_positions)
                     first_key = address_of(row_slice((page_one, pages, page_size), page, start, head_dim))
                     first_value = address_of(row_slice((page_one, pages, page_size), page, half_page + start, head_dim))
                     keys, values = (page_one, first_key, d_kv), (page_one, first_value, d_kv)
