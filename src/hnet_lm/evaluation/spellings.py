@@ -61,7 +61,7 @@ class SpellingScorer:
     """A `Scorer` of a model of tokens by bytes: all spellings of the data count, those of a prompt do not.
 
     A passage is read as BOS, the tokens of its prompt, and then byte by byte. Each byte is a call of the model, so this
-    takes a hundred times as long as scoring the canonical spelling.
+    takes far longer than scoring the canonical spelling.
     """
 
     def __init__(self, model: HNetLM, pairs: "BytePairs", max_spellings: int | None = None) -> None:
