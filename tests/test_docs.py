@@ -43,6 +43,7 @@ NOT_RUN = {
     r"hnet-lm serve .*hf:.*cuda": "needs a hub and a GPU",
     r"(srun )?torchrun ": "needs several GPUs; training/test_distributed.py runs ranks on CPUs",
     r"head=\$\(scontrol": "needs Slurm",
+    r"hnet-lm import ": "needs a checkpoint of transformers; tests/pretrained makes small ones",
     r"hnet-lm sweep ": "trains six models; training/test_sweep.py trains small ones",
     r"(mkdir|cp) ": "takes a checkpoint of a long run; training/test_schedule_steps.py goes on from one",
     r"export ": "a setting of the shell",

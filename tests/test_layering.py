@@ -11,7 +11,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 ROOT = Path(__file__).parents[1]
 
 PLAIN = ("errors", "extras", "registry", "tables")
-BASE = ("config", "chunker_config", "chunking_config", "layout", "sequences", "state", *PLAIN)
+BASE = ("config", "attention_config", "chunker_config", "chunking_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
 READING = (*BASE, "inputs")
@@ -37,7 +37,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "registry": ("tables", "errors"),
     "inputs": PLAIN,
     "named_configs": ("inputs", "errors"),
-    "config": ("chunker_config", "chunking_config", "layout", "named_configs", "inputs", "errors"),
+    "config": (
+        *("attention_config", "config_checks", "chunker_config", "chunking_config"),
+        *("layout", "named_configs", "inputs", "errors"),
+    ),
+    "attention_config": ("config_checks", "rotary_scaling", "errors"),
+    "config_checks": ("errors",),
+    "rotary_scaling": ("errors",),
     "layout": ("errors",),
     "chunker_config": ("registry", "errors"),
     "chunking_config": ("tables", "errors"),
@@ -60,6 +66,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "checkpoint": ("weights", "shards", "hub", "model", *READING),
     "official": ("weights", "shards", "model", *READING),
     "conversion": ("official", "checkpoint", "outputs", "model"),
+    "pretrained": ("checkpoint", "weights", "outputs", "model", "data", "generation", *READING),
+    "tokenizer": ("checkpoint", "data"),
     "baselines": ("model", *BASE),
     "genome": ("inputs", *PLAIN),
     "data": ("sequences", "inputs", *PLAIN),
@@ -78,6 +86,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "named_configs",
         "weights",
         *READING,
+    ),
+    "distillation": (
+        *("model", "losses", "data", "checkpoint", "evaluation", "generation", "tokenizer", "outputs", *READING),
     ),
     "testing": ("model", "ops", "losses", "data", "checkpoint", "generation", *READING),
     "inspect": ("figures", "model", "genome", *READING),

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from hnet_lm.model import HNetLM as HNetLM
     from hnet_lm.model import HNetOutput as HNetOutput
     from hnet_lm.official import load_official as load_official
+    from hnet_lm.pretrained import import_pretrained as import_pretrained
     from hnet_lm.sequences import Sequences as Sequences
+    from hnet_lm.tokenizer import load_tokenizer as load_tokenizer
     from hnet_lm.training.config import RunConfig as RunConfig
     from hnet_lm.training.loop import train as train
     from hnet_lm.training.optimizer import OptimizerConfig as OptimizerConfig
@@ -52,7 +54,9 @@ _NAMES_OF = {
     "inspect": ("Chunks", "chunks"),
     "model": ("HNetLM", "HNetOutput"),
     "official": ("load_official",),
+    "pretrained": ("import_pretrained",),
     "sequences": ("Sequences",),
+    "tokenizer": ("load_tokenizer",),
     "training.config": ("RunConfig",),
     "training.loop": ("train",),
     "training.optimizer": ("OptimizerConfig", "build_optimizer"),

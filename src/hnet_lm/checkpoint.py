@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -35,8 +35,10 @@ SHARDS = "model*.safetensors"
 HUB_PREFIX = "hf:"
 
 
-def save(model: HNetLM, directory: str | Path) -> None:
+def save(model: HNetLM, directory: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
     """Write the model to a directory, which may not be there yet; a saved model that is there is replaced.
+
+    `beside` are further files of it by name, such as the tokenizer of a model of tokens.
 
     Raises CheckpointError, and then nothing has changed: a directory that holds anything else is left alone.
     """
@@ -44,9 +46,12 @@ def save(model: HNetLM, directory: str | Path) -> None:
     partial = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.partial"
     made: list[Path] = []
     try:
-        _check_replaceable(directory)
+        _check_replaceable(directory, (*FILES, *(beside or {})))
         made = make_folders(partial)
         write_files(model.config, model.state_dict(), partial)
+        for name, data in (beside or {}).items():
+            (partial / name).write_bytes(data)
+            flush(partial / name)
         flush(partial)
         _move_into_place(partial, directory)
     except (OSError, SafetensorError) as error:
@@ -62,11 +67,7 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
 
     `dtype` None keeps the type it was saved in. Raises CheckpointError or ConfigError.
     """
-    if str(source).startswith(HUB_PREFIX):
-        hub = import_leaf("hnet_lm.hub", "hf", f"loading {source}")
-        directory = hub.fetch(str(source).removeprefix(HUB_PREFIX), (CONFIG, INDEX, SHARDS))
-    else:
-        directory = Path(source)
+    directory = local_directory(source, (CONFIG, INDEX, SHARDS))
     try:
         _check_is_saved(directory)
     except OSError as error:
@@ -74,6 +75,14 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
     model = meta_model(HNetConfig.load(directory / CONFIG))
     names = {name: name for name, _ in model.named_parameters()}
     return fill(model, read_weights(directory), names, str(directory / WEIGHTS), dtype, device)
+
+
+def local_directory(source: str | Path, files: tuple[str, ...]) -> Path:
+    """The directory itself, or one of the local cache with these files of a hub model. Raises CheckpointError."""
+    if not str(source).startswith(HUB_PREFIX):
+        return Path(source)
+    hub = import_leaf("hnet_lm.hub", "hf", f"loading {source}")
+    return hub.fetch(str(source).removeprefix(HUB_PREFIX), files)
 
 
 def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Path) -> None:
@@ -97,11 +106,11 @@ def read_weights(directory: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
     return read_safetensors(directory / file)
 
 
-def _check_replaceable(directory: Path) -> None:
+def _check_replaceable(directory: Path, files: Collection[str]) -> None:
     if not directory.name or directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise CheckpointError(f"{directory}: is no directory that can be replaced; choose another name")
     others = (
-        sorted(entry.name for entry in directory.iterdir() if entry.name not in FILES) if directory.exists() else []
+        sorted(entry.name for entry in directory.iterdir() if entry.name not in files) if directory.exists() else []
     )
     if others:
         raise CheckpointError(

@@ -5,45 +5,41 @@ decoder, until the innermost list holds one stack, whose letters `layout` reads.
 entry a stage, outermost first. A configuration that exists is valid: whatever does not fit raises `ConfigError` on
 construction.
 
-Five keys extend the schema, for the models that an H-Net is compared with; a plain H-Net has none of them:
+Further keys extend the schema; a plain H-Net has none of them. For the models that an H-Net is compared with:
 `chunkers` (what cuts each stage, see `chunker_config`), `chunking` (how the parts around it are put together, see
 `chunking_config`), `byte_model` (the small model that an entropy chunker asks, a configuration of its own), `spacebyte`
 (true: stages are put together as in SpaceByte, see `model/hnet.py`) and `reads_tokens` (true: a model of BPE tokens
-instead of bytes).
+instead of bytes). For the Transformers of others, each a list with one entry a stage: those of `attn_cfg` that
+`AttentionConfig` names, and `norm_eps` and `norms_after` of `StageConfig`; for their tokenizers `special_ids`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hnet_lm.attention_config import (
+    OWN_ATTENTION,
+    PLAIN_ATTENTION,
+    REFERENCE_ATTENTION,
+    AttentionConfig,
+    attention_value,
+    written_value,
+)
 from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig, ChunkerSite, parse_chunkers
 from hnet_lm.chunking_config import ChunkingConfig, parse_chunking, written
-from hnet_lm.errors import ConfigError, unknown_key
+from hnet_lm.config_checks import check_keys, per_stage, require_bool, require_int
+from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
 from hnet_lm.named_configs import config_file
 
 MAMBA2_HEAD_DIM = 64
-EXTENSIONS = ("chunkers", "chunking", "byte_model", "spacebyte", "reads_tokens")
-LARGEST = 1_000_000  # of any size here: a product of three still fits an index
-
-
-@dataclass(frozen=True)
-class AttentionConfig:
-    """Causal self-attention of a stage. `window_size` w sees positions t-w .. t; -1 sees all."""
-
-    num_heads: int
-    rotary_emb_dim: int = 0
-    window_size: int = -1
-
-    def __post_init__(self) -> None:
-        _require_int("attn_cfg.num_heads", self.num_heads, least=1)
-        _require_int("attn_cfg.rotary_emb_dim", self.rotary_emb_dim, least=0)
-        _require_int("attn_cfg.window_size", self.window_size, least=-1)
-        if self.rotary_emb_dim % 2:
-            raise ConfigError(f"attn_cfg.rotary_emb_dim: must be even, got {self.rotary_emb_dim}")
+EXTENSIONS = (
+    *("chunkers", "chunking", "byte_model", "spacebyte", "reads_tokens"),
+    *("norm_eps", "norms_after", "special_ids"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Mamba2Config:
 
     def __post_init__(self) -> None:
         for key in fields(self):
-            _require_int(f"ssm_cfg.{key.name}", getattr(self, key.name), least=1)
+            require_int(f"ssm_cfg.{key.name}", getattr(self, key.name), least=1)
 
 
 @dataclass(frozen=True)
@@ -70,10 +66,14 @@ class StageConfig:
     encoder: str | None = None
     main_network: str | None = None
     decoder: str | None = None
+    norm_eps: float = 1e-5
+    """Of every RMS norm but that inside a Mamba-2 mixer."""
+    norms_after: bool = False
+    """x + norm(mixer(x)) instead of x + mixer(norm(x)), and the same of MLPs (OLMo 2)."""
 
     def __post_init__(self) -> None:
-        _require_int("d_model", self.d_model, least=1)
-        _require_int("d_intermediate", self.d_intermediate, least=0)
+        require_int("d_model", self.d_model, least=1)
+        require_int("d_intermediate", self.d_intermediate, least=0)
         given = tuple(name is not None for name in (self.encoder, self.main_network, self.decoder))
         if given not in ((True, False, True), (False, True, False)):
             raise ConfigError("a stage has either an encoder and a decoder, or a main_network")
@@ -82,10 +82,29 @@ class StageConfig:
             layouts = "/".join(self.layouts.values())
             raise ConfigError(f"d_intermediate: a stage of {layouts} has MLPs (upper case), so it cannot be 0")
         heads, rotary = self.attention.num_heads, self.attention.rotary_emb_dim
-        if self.d_model % heads:
+        if self.attention.head_dim is None and self.d_model % heads:
             raise ConfigError(f"attn_cfg.num_heads: {heads} heads do not divide d_model {self.d_model}")
-        if rotary > self.d_model // heads:
-            raise ConfigError(f"attn_cfg.rotary_emb_dim: {rotary} is more than the head width {self.d_model // heads}")
+        if rotary > self.head_dim:
+            raise ConfigError(f"attn_cfg.rotary_emb_dim: {rotary} is more than the head width {self.head_dim}")
+        eps = self.norm_eps
+        if not isinstance(eps, float) or not 0 < eps < 1:
+            raise ConfigError(f"norm_eps: must be a number between 0 and 1, got {eps!r}")
+        require_bool("norms_after", self.norms_after)
+        num_blocks = max(len(parse_layout(layout)) for layout in self.layouts.values())
+        for name in ("global_blocks", "unrotated_blocks"):
+            beyond = [block for block in getattr(self.attention, name) if block >= num_blocks]
+            if beyond:
+                raise ConfigError(f"attn_cfg.{name}: there is no block {beyond[0]} in a stack of {num_blocks}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of an attention head."""
+        return self.attention.head_dim or self.d_model // self.attention.num_heads
+
+    def of_block(self, index: int) -> "StageConfig":
+        """As this block of a stack has it."""
+        attention = self.attention.of_block(index)
+        return self if attention is self.attention else replace(self, attention=attention)
 
     @property
     def layouts(self) -> dict[str, str]:
@@ -114,17 +133,18 @@ class HNetConfig:
     spacebyte: bool = False
     reads_tokens: bool = False
     """Ids are tokens of a BPE tokenizer, and behind them BOS and EOS; else bytes."""
+    special_ids: tuple[int, int] | None = None
+    """BOS and EOS of a model of tokens that has them elsewhere; they may be one id."""
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise ConfigError("arch_layout: a model has at least one stage")
         if [stage.is_innermost for stage in self.stages] != [False] * (len(self.stages) - 1) + [True]:
             raise ConfigError("arch_layout: the last stage, and only it, has a main_network")
-        _require_int("vocab_size", self.vocab_size, least=256)
+        require_int("vocab_size", self.vocab_size, least=256)
         if self.vocab_size == 257:
             raise ConfigError("vocab_size: 257 leaves no room for both BOS and EOS; take 256 (text) or 258 (any bytes)")
-        if not isinstance(self.tie_embeddings, bool):
-            raise ConfigError(f"tie_embeddings: must be true or false, got {self.tie_embeddings!r}")
+        require_bool("tie_embeddings", self.tie_embeddings)
         widths = [stage.d_model for stage in self.stages]
         if widths != sorted(widths):
             raise ConfigError(f"d_model: widths must not shrink inwards, got {widths}")
@@ -152,14 +172,25 @@ class HNetConfig:
             sizes = f"{self.byte_model.vocab_size}, that of the model {self.vocab_size}"
             raise ConfigError(f"byte_model: its vocab_size is {sizes}; both must be the same")
         for key in ("spacebyte", "reads_tokens"):
-            if not isinstance(getattr(self, key), bool):
-                raise ConfigError(f"{key}: must be true or false, got {getattr(self, key)!r}")
+            require_bool(key, getattr(self, key))
+        if self.special_ids is not None:
+            self._check_special_ids(self.special_ids)
         if self.reads_tokens and any(chunker.reads_bytes for chunker in self.chunkers):
             raise ConfigError("reads_tokens: a chunker that looks at bytes cannot cut a model of tokens")
         if self.spacebyte and self.num_stages == 0:
             raise ConfigError("spacebyte: only a model that chunks can put its stages together as SpaceByte does")
         if self.spacebyte and self.chunking:
             raise ConfigError("spacebyte: says how the stages are put together, and so does chunking; give one of them")
+
+    def _check_special_ids(self, special_ids: Any) -> None:
+        if not self.reads_tokens:
+            raise ConfigError("special_ids: go with a model of tokens (reads_tokens)")
+        if not isinstance(special_ids, tuple) or len(special_ids) != 2:
+            raise ConfigError(f"special_ids: must be two ids, of BOS and of EOS, got {special_ids!r}")
+        for id in special_ids:
+            require_int("special_ids", id, least=0)
+            if id >= self.vocab_size:
+                raise ConfigError(f"special_ids: {id} is beyond a vocabulary of {self.vocab_size}")
 
     @property
     def num_stages(self) -> int:
@@ -190,12 +221,12 @@ class HNetConfig:
 
     @property
     def bos_id(self) -> int:
-        """Last but one of the vocabulary: 254 of 256 (never occurs in UTF-8), 256 of 258."""
-        return self.vocab_size - 2
+        """Last but one of the vocabulary: 254 of 256 (never occurs in UTF-8), 256 of 258; or as `special_ids` says."""
+        return self.vocab_size - 2 if self.special_ids is None else self.special_ids[0]
 
     @property
     def eos_id(self) -> int:
-        return self.vocab_size - 1
+        return self.vocab_size - 1 if self.special_ids is None else self.special_ids[1]
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "HNetConfig":
@@ -204,25 +235,36 @@ class HNetConfig:
         known += EXTENSIONS
         if not isinstance(data, Mapping):
             raise ConfigError(f"config: must be an object with the keys {', '.join(known)}, got {type(data).__name__}")
-        _check_keys(data, known, required=("arch_layout", "d_model", "d_intermediate", "attn_cfg"), where="config")
+        check_keys(data, known, required=("arch_layout", "d_model", "d_intermediate", "attn_cfg"), where="config")
         layouts = _unnest(data["arch_layout"])
         num = len(layouts)
-        d_model = _per_stage("d_model", data["d_model"], num)
-        d_intermediate = _per_stage("d_intermediate", data["d_intermediate"], num)
+        d_model = per_stage("d_model", data["d_model"], num)
+        d_intermediate = per_stage("d_intermediate", data["d_intermediate"], num)
         attn_cfg = data["attn_cfg"]
-        attention_keys = [key.name for key in fields(AttentionConfig)]
-        _check_keys(attn_cfg, attention_keys, required=attention_keys, where="attn_cfg")
-        columns = [_per_stage(f"attn_cfg.{key}", attn_cfg[key], num) for key in attention_keys]
-        attention = [AttentionConfig(*row) for row in zip(*columns, strict=True)]
+        check_keys(attn_cfg, REFERENCE_ATTENTION + OWN_ATTENTION, required=REFERENCE_ATTENTION, where="attn_cfg")
+        columns = {key: per_stage(f"attn_cfg.{key}", attn_cfg[key], num) for key in attn_cfg}
+        attention = [
+            AttentionConfig(**{key: attention_value(key, column[s]) for key, column in columns.items()})
+            for s in range(num)
+        ]
+        own = {key: per_stage(key, data[key], num) for key in ("norm_eps", "norms_after") if key in data}
         ssm_cfg = data.get("ssm_cfg", {})
-        _check_keys(ssm_cfg, [key.name for key in fields(Mamba2Config)], required=(), where="ssm_cfg")
+        check_keys(ssm_cfg, [key.name for key in fields(Mamba2Config)], required=(), where="ssm_cfg")
         stages = tuple(
-            StageConfig(d_model[s], d_intermediate[s], attention[s], **layout) for s, layout in enumerate(layouts)
+            StageConfig(
+                *(d_model[s], d_intermediate[s], attention[s]),
+                **layout,
+                **{key: column[s] for key, column in own.items()},
+            )
+            for s, layout in enumerate(layouts)
         )
         plain = ("vocab_size", "tie_embeddings", "spacebyte", "reads_tokens")
         shared = {key: data[key] for key in plain if key in data}
         if "chunkers" in data:
             shared["chunkers"] = parse_chunkers(data["chunkers"], num - 1)
+        if "special_ids" in data:
+            special_ids = data["special_ids"]
+            shared["special_ids"] = tuple(special_ids) if isinstance(special_ids, list) else special_ids
         if "chunking" in data:
             shared["chunking"] = parse_chunking(data["chunking"], num - 1)
         if "byte_model" in data:
@@ -241,15 +283,32 @@ class HNetConfig:
             "vocab_size": self.vocab_size,
             "ssm_cfg": {key.name: getattr(self.mamba2, key.name) for key in fields(Mamba2Config)},
             "attn_cfg": {
-                key.name: [getattr(stage.attention, key.name) for stage in self.stages]
-                for key in fields(AttentionConfig)
+                key: [written_value(getattr(stage.attention, key)) for stage in self.stages]
+                for key in (*REFERENCE_ATTENTION, *self.own_attention)
             },
             "tie_embeddings": self.tie_embeddings,
+            **{key: [getattr(stage, key) for stage in self.stages] for key in self.own_norms},
             **({"chunkers": [CHUNKERS.written(chunker) for chunker in self.chunkers]} if self.chunkers else {}),
             **({"chunking": [written(stage) for stage in self.chunking]} if self.chunking else {}),
             **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
             **{key: True for key in ("spacebyte", "reads_tokens") if getattr(self, key)},
+            **({"special_ids": list(self.special_ids)} if self.special_ids is not None else {}),
         }
+
+    @property
+    def own_attention(self) -> list[str]:
+        """The keys of `attn_cfg` beside the reference schema that some stage has."""
+        return [
+            key
+            for key in OWN_ATTENTION
+            if any(getattr(stage.attention, key) != getattr(PLAIN_ATTENTION, key) for stage in self.stages)
+        ]
+
+    @property
+    def own_norms(self) -> list[str]:
+        """The keys of norms beside the reference schema that some stage has."""
+        plain = {"norm_eps": StageConfig.norm_eps, "norms_after": StageConfig.norms_after}
+        return [key for key, value in plain.items() if any(getattr(stage, key) != value for stage in self.stages)]
 
     @classmethod
     def load(cls, path: str | Path) -> "HNetConfig":
@@ -285,27 +344,3 @@ def _unnest(layout: Any) -> list[dict[str, str]]:
         case [str(encoder), [*inner], str(decoder)]:
             return [{"encoder": encoder, "decoder": decoder}, *_unnest(inner)]
     raise ConfigError(f"arch_layout: {layout!r} is neither [stack] nor [encoder, [...], decoder]")
-
-
-def _per_stage(name: str, values: Any, num_stages: int) -> list[Any]:
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ConfigError(f"{name}: must be a list with one entry a stage, got {values!r}")
-    if len(values) != num_stages:
-        raise ConfigError(f"{name}: arch_layout has {num_stages} stages, but {len(values)} entries are given")
-    return list(values)
-
-
-def _check_keys(data: Any, known: Sequence[str], required: Sequence[str], where: str) -> None:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: must be an object with the keys {', '.join(known)}, got {data!r}")
-    for key in data:
-        if key not in known:
-            raise unknown_key(str(key), known, where)
-    for key in required:
-        if key not in data:
-            raise ConfigError(f"{where}: {key!r} is missing")
-
-
-def _require_int(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
-        raise ConfigError(f"{name}: must be a whole number from {least} to {LARGEST}, got {value!r}")

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from hnet_lm.config import HNetConfig
-from hnet_lm.errors import CheckpointError
+from hnet_lm.errors import CheckpointError, ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.shards import INDEX_SUFFIX, read_sharded
-from hnet_lm.weights import fill, meta_model, plain_names, read_safetensors, unreadable
+from hnet_lm.weights import drop_tied_head, fill, meta_model, plain_names, read_safetensors, unreadable
 
 HEAD, EMBEDDING = "lm_head.weight", "embeddings.weight"
 KIND_OF_SUFFIX = {".safetensors": "safetensors", ".pt": "pt", ".pth": "pt", ".bin": "pt", ".ckpt": "pt"}
@@ -60,7 +60,7 @@ def load_official(
     names = parameter_names(model)
     tensors = plain_names(tensors, names.values(), source)
     if parsed.tie_embeddings:
-        _drop_tied_head(tensors, source)
+        drop_tied_head(tensors, HEAD, EMBEDDING, source)
     return fill(model, tensors, names, source, dtype, device)
 
 
@@ -77,7 +77,13 @@ def state_dict(model: HNetLM) -> dict[str, Tensor]:
 
 
 def parameter_names(model: HNetLM) -> dict[str, str]:
-    """Our name of every parameter -> its name in the reference code; one to one."""
+    """Our name of every parameter -> its name in the reference code; one to one.
+
+    Raises ConfigError for a model that the reference code cannot hold.
+    """
+    own = [*(f"attn_cfg.{key}" for key in model.config.own_attention), *model.config.own_norms]
+    if own:
+        raise ConfigError(f"the reference code cannot hold this model: it has no {', '.join(own)}")
     return {name: _reference_name(name) for name, _ in model.named_parameters()}
 
 
@@ -95,16 +101,6 @@ def _reference_name(name: str) -> str:
         part = "main_network.pad_dimension"
     part = re.sub(r"^(encoder|decoder|main_network)\.norm\.", r"\1.rmsnorm.", part)
     return f"backbone{stages}." + ".".join(PARTS.get(word, word) for word in part.split("."))
-
-
-def _drop_tied_head(tensors: dict[str, Any], source: str) -> None:
-    """A file of a tied model may hold the one matrix under both names."""
-    head, embedding = tensors.pop(HEAD, None), tensors.get(EMBEDDING)
-    if isinstance(head, Tensor) and isinstance(embedding, Tensor) and not torch.equal(head, embedding):
-        raise CheckpointError(
-            f"{source}: {HEAD!r} {tuple(head.shape)} differs from {EMBEDDING!r} {tuple(embedding.shape)}, "
-            "but the config ties them (tie_embeddings)"
-        )
 
 
 class _Inert:

@@ -130,7 +130,7 @@ def fill(
     """
     parameters = dict(model.named_parameters())
     tensors = plain_names(tensors, names.values(), source)
-    _check(parameters, tensors, names, source)
+    check_tensors(parameters, tensors, names, source)
     wide = _float32_parameters(model)
     state = {}
     for name in parameters:
@@ -142,7 +142,20 @@ def fill(
     return model
 
 
-def _check(parameters: dict[str, nn.Parameter], tensors: Mapping[str, Any], names: Mapping[str, str], source: str):
+def drop_tied_head(tensors: dict[str, Any], head: str, embedding: str, source: str) -> None:
+    """A file of a tied model may hold the one matrix under both names. Raises CheckpointError where they differ."""
+    first, second = tensors.pop(head, None), tensors.get(embedding)
+    if isinstance(first, Tensor) and isinstance(second, Tensor) and not torch.equal(first, second):
+        raise CheckpointError(
+            f"{source}: {head!r} {tuple(first.shape)} differs from {embedding!r} {tuple(second.shape)}, "
+            "but the config ties them"
+        )
+
+
+def check_tensors(
+    parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Any], names: Mapping[str, str], source: str
+) -> None:
+    """Raises CheckpointError unless there is a tensor of the right shape for every parameter, and no other."""
     problems = []
     for name, parameter in parameters.items():
         shape, tensor = tuple(parameter.shape), tensors.get(names[name])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
+from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams, vocabulary_of
 from hnet_lm.generation.active_request import ActiveRequest, allowed_ids
 from hnet_lm.generation.boundaries import ByteBoundary
 from hnet_lm.model import HNetLM
@@ -95,10 +95,11 @@ def test_forced_utf8_is_valid_to_its_last_byte(model: HNetLM, seed: int):
 
 
 def test_with_forced_utf8_the_end_comes_only_between_characters(model: HNetLM):
-    config = model.config
+    vocabulary = vocabulary_of(model.config, None)
 
     def may_end(prompt: bytes, **params: object) -> bool:
-        return bool(allowed_ids([ActiveRequest(0, with_params(prompt, **params), config)], config)[0, config.eos_id])
+        request = ActiveRequest(0, with_params(prompt, **params), vocabulary)
+        return bool(allowed_ids([request], vocabulary)[0, vocabulary.eos_id])
 
     for prompt in ("中".encode()[:1], "😀".encode()[:3], b"a\xc3"):
         assert not may_end(prompt, valid_utf8=True, ignore_eos=False)

@@ -42,9 +42,12 @@ def config_of(
     *,
     tie_embeddings: bool = False,
     vocab_size: int = 256,
+    attention: dict[str, Any] | None = None,
     **extensions: Any,
 ) -> HNetConfig:
+    """`attention` are keys of `attn_cfg` beside the reference schema, for every stage alike; `extensions` others."""
     num = len(widths)
+    more = {key: [value] * num for key, value in (attention or {}).items()}
     return HNetConfig.from_dict(
         {
             "arch_layout": arch_layout,
@@ -52,7 +55,7 @@ def config_of(
             "d_intermediate": [48] * num,
             "vocab_size": vocab_size,
             "ssm_cfg": {"d_state": 8, "d_conv": 4, "expand": 2, "chunk_size": 64},
-            "attn_cfg": {"num_heads": [2] * num, "rotary_emb_dim": [8] * num, "window_size": list(windows)},
+            "attn_cfg": {"num_heads": [2] * num, "rotary_emb_dim": [8] * num, "window_size": list(windows), **more},
             "tie_embeddings": tie_embeddings,
             **extensions,
         }
@@ -208,9 +211,20 @@ def _mixer(model: HNetLM) -> nn.Module:
     return model.network.get_submodule("blocks.0.mixer")
 
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {
+    **{"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64},
+    **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+}
+GROUPED: dict[str, Any] = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 12, "rotary_emb_dim": 12}
+QWEN = GROUPED | {"rotary_base": 500.0, "rotary_scaling": LLAMA3, "qkv_bias": True, "qk_norm": "head"}
+OLMO = GROUPED | {"rotary_scaling": YARN, "qk_norm": "all", "global_blocks": [1], "unrotated_blocks": [2]}
+"""Attention as the Transformers of others have it."""
+
 MODULES: tuple[Subject, ...] = (
     ModuleSubject("mamba2", config_of(["m1"], [32], [-1]), _mixer),
     *(ModuleSubject(f"attention window {w}", config_of(["t1"], [32], [w]), _mixer) for w in (-1, 0, 3)),
+    *(ModuleSubject(f"grouped attention {w}", config_of(["t1"], [32], [w], attention=QWEN), _mixer) for w in (-1, 3)),
     ModuleSubject("isotropic m1T1t1M1", config_of(["m1T1t1M1"], [32], [5]), lambda model: model.network),
     ModuleSubject(
         "stage m1 T1 t1 widening", config_of(["m1", ["T1"], "t1"], [32, 48], [5, 3]), lambda model: model.network
@@ -235,6 +249,11 @@ MODULES: tuple[Subject, ...] = (
 
 MODELS: tuple[ModelSubject, ...] = (
     ModelSubject("0 stages m1t1M1T1", config_of(["m1t1M1T1"], [32], [9])),
+    ModelSubject("0 stages grouped attention", config_of(["T2"], [32], [-1], attention=QWEN, norm_eps=[1e-3])),
+    ModelSubject(
+        "0 stages norms after",
+        config_of(["T2t1M1"], [32], [5], attention=OLMO, norms_after=[True], tie_embeddings=True),
+    ),
     ModelSubject("0 stages tied", config_of(["T1m1"], [32], [-1], tie_embeddings=True)),
     ModelSubject("1 stage widening", config_of(["m1t1", ["T1"], "M1"], [32, 64], [5, -1])),
     ModelSubject("1 stage tied, equal widths", config_of(["T1", ["m1"], "t1"], [32, 32], [7, 3], tie_embeddings=True)),

@@ -24,7 +24,7 @@ NUM_STEPS = examples(25)
 
 over_steppers = pytest.mark.parametrize("kind", STEPPERS)
 over_weights = pytest.mark.parametrize("weights", [None, *get_args(Weights)])
-over_models = pytest.mark.parametrize("subject", [MODELS[i] for i in (0, 1, 2, 8, 9)], ids=str)
+over_models = pytest.mark.parametrize("subject", [MODELS[i] for i in (0, 1, 2, 3, 4, 10, 11)], ids=str)
 
 
 def entropy_model() -> HNetLM:
@@ -231,13 +231,13 @@ def test_hooks_and_replaced_layers_work_in_a_plain_step() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(x) + 0.1 * x.roll(1, -1).mean(-1, keepdim=True)
 
-    model = copy.deepcopy(MODELS[8].module)
+    model = copy.deepcopy(MODELS[10].module)
     layer = "network.encoder.blocks.0.mixer"
     model.get_submodule(layer).in_proj = Changed(model.get_submodule(f"{layer}.in_proj"))
     fired: list[int] = []
     model.get_submodule(f"{layer}.norm").register_forward_hook(lambda _, args, __: fired.append(len(args[0])))
     ids = text_of(copy.deepcopy(model).double(), LENGTH)
-    changed, plain = model(torch.tensor(ids)).logits, MODELS[8].module(torch.tensor(ids)).logits
+    changed, plain = model(torch.tensor(ids)).logits, MODELS[10].module(torch.tensor(ids)).logits
     assert (changed - plain).abs().max() > 0.01
     fired.clear()
     stepper = PlainStepper(model, 2, pool_bytes=2**22)

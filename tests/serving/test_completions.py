@@ -8,8 +8,8 @@ import pytest
 from running_server import MODEL, Running, ending_model, running
 
 import hnet_lm
+from hnet_lm.generation import vocabulary_of
 from hnet_lm.model import HNetLM
-from hnet_lm.serving.choice import byte_name
 
 PROMPT = "the 猫 sat 🐈"
 
@@ -173,7 +173,8 @@ def test_offsets_of_new_bytes_go_on_from_the_prompt_where_it_is_echoed(client: o
 
 
 def test_names_of_bytes(model: HNetLM):
-    names = [byte_name(byte, model.config) for byte in (model.config.bos_id, model.config.eos_id, 0xE4, 0x41, 0x0A)]
+    ids = (model.config.bos_id, model.config.eos_id, 0xE4, 0x41, 0x0A)
+    names = [vocabulary_of(model.config, None).name(id) for id in ids]
     assert names == ["<bos>", "<eos>", "bytes:\\xe4", "A", "\n"]
 
 

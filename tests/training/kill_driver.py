@@ -49,7 +49,10 @@ def attempt(table: dict[str, Any], batches: Path) -> None:
                 file.write(json.dumps([number, batch.origin.tolist(), batch.input_ids.tolist()]) + "\n")
             return batch
 
-    run.open_loader = RecordingLoader
+    def open_recording(data, *, special_ids, **options):
+        return RecordingLoader(data, **options)
+
+    run.open_loader = open_recording
     loop.train(from_table(RunConfig, table))
 
 

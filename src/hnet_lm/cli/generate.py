@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from hnet_lm.cli.loading import PrecisionOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
 from hnet_lm.cli.terminal import print_json, typed_bytes
 from hnet_lm.errors import UserError
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
 from hnet_lm.inputs import STANDARD_INPUT, read_bytes
-from hnet_lm.model import HNetLM
 
 # what a terminal would obey instead of showing it: control characters, except tab and line feed
 _SHOWN = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
@@ -53,10 +52,11 @@ class Command:
             raise UserError("--interactive takes neither prompts nor --file, --lines, --json, --raw")
         prompts = [] if self.interactive else self._read_prompts()
         model = load_model(self.model, self.device, self.precision)
+        tokenizer = tokenizer_of(self.model, model)
         if self.interactive:
-            _converse(model, self.sampling, self.limits)
+            _converse(Engine(model, self.limits.for_requests(1), tokenizer=tokenizer), self.sampling)
             return
-        engine = Engine(model, self.limits.for_requests(len(prompts)))
+        engine = Engine(model, self.limits.for_requests(len(prompts)), tokenizer=tokenizer)
         requests = {engine.submit(Request(prompt, self.sampling)): prompt for prompt in prompts}
         if self.json:
             _write_json(engine, requests)
@@ -129,8 +129,7 @@ def _summary(prompt: bytes, events: list[Event]) -> dict[str, Any]:
     }
 
 
-def _converse(model: HNetLM, sampling: SamplingParams, limits: EngineLimits) -> None:
-    engine = Engine(model, limits.for_requests(1))
+def _converse(engine: Engine, sampling: SamplingParams) -> None:
     while True:
         try:
             prompt = typed_bytes(input("> "))

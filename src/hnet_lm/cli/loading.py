@@ -1,6 +1,6 @@
-"""The model of a command that lets its user choose the type of the weights."""
+"""The model of a command that lets its user choose the type of the weights, and its tokenizer."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -9,7 +9,11 @@ from hnet_lm.cli.device import find_device
 from hnet_lm.cli.sources import say
 from hnet_lm.generation.rounded_weights import Weights, with_weights
 from hnet_lm.model import HNetLM
+from hnet_lm.tokenizer import load_tokenizer
 from hnet_lm.training.progress import waiting
+
+if TYPE_CHECKING:
+    from hnet_lm.data.byte_pairs import BytePairs
 
 PrecisionOption = Annotated[
     Weights | None,
@@ -24,3 +28,8 @@ def load_model(source: str, device: str, precision: PrecisionOption = None) -> H
     with waiting(f"loading {source}", say):
         model = load(source, device=find_device(device))
     return model if precision is None else with_weights(model, precision)
+
+
+def tokenizer_of(source: str, model: HNetLM) -> "BytePairs | None":
+    """That of a model of tokens, which lies beside it; None for a model of bytes. Raises DataError."""
+    return load_tokenizer(source) if model.config.reads_tokens else None

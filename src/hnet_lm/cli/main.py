@@ -12,6 +12,7 @@ import errno
 import functools
 import importlib
 import io
+import keyword
 import os
 import re
 import sys
@@ -27,11 +28,13 @@ COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "new": "write a run file to edit, with a comment at every key",
     "train": "train a model, or go on with a run that was stopped",
+    "distill": "train a model of bytes with the blocks of a model of tokens inside",
     "plan": "what a run takes on each of so many GPUs: memory, network, FLOPs, hours",
     "watch": "how a run goes, live: curves, figures, and the chunks that it cuts",
     "sweep": "train a run file once for every combination of values, and show a table",
     "serve": "serve models over HTTP, with a page to try them",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
+    "import": "make a saved model of tokens of a transformers directory",
     "convert": "make a saved directory of the reference code's config and weights",
     "calibrate": "set the thresholds of a trained model for chunks of another length",
     "generate": "continue prompts",
@@ -162,7 +165,8 @@ def parse_command(name: str, arguments: list[str]) -> Any:
     """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
     import tyro
 
-    module = importlib.import_module(f"hnet_lm.cli.{name.replace('-', '_')}")
+    file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
+    module = importlib.import_module(f"hnet_lm.cli.{file}")
     cli = functools.partial(tyro.cli, prog=f"hnet-lm {name}", config=(tyro.conf.FlagCreatePairsOff,))
     complaint = io.StringIO()
     try:

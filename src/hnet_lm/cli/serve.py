@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from hnet_lm.cli.loading import PrecisionOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
 from hnet_lm.generation import EngineLimits
@@ -47,7 +47,9 @@ class Command:
         keys = None if self.api_key_file is None else auth.ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
         models = {name: load_model(source, self.device, self.precision).eval() for name, source in sources.items()}
-        app = create_app(models, self.limits, self.engine, keys, self.rates, origins)
+        of_tokens = {name: tokenizer_of(sources[name], model) for name, model in models.items()}
+        tokenizers = {name: tokenizer for name, tokenizer in of_tokens.items() if tokenizer is not None}
+        app = create_app(models, self.limits, self.engine, keys, self.rates, origins, tokenizers)
         print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
         server.serve(app, listener, self.limits, self.drain_seconds, self.log_requests)
 

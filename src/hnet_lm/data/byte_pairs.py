@@ -2,13 +2,15 @@
 
 A tokenizer must be able to say every byte, by a byte-level alphabet (as GPT-2) or by byte fallback (as Llama), and must
 not change the text. Then any document has tokens, also one that is not UTF-8, and the probability of its tokens is a
-probability of its bytes.
+probability of its bytes. Two things that tokenizers do to a text are left out here, so that tokens say it as it is: a
+normalizer to composed characters (NFC, as Qwen's), and reading the name of a special token as that token.
 """
 
 import json
 import os
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,11 +42,12 @@ class BytePairs:
             raise DataError(f"{path}: no such file; give the path of a tokenizer.json")
         text = read_text(path)
         try:
-            self._tokenizer = Tokenizer.from_str(text)
+            self._tokenizer = Tokenizer.from_str(_without_composition(text))
         except Exception as error:  # the library raises plain Exception
             raise DataError(f"{path}: not a tokenizer.json: {error}") from None
         self._tokenizer.no_truncation()  # a file may ask for one, and would lose the rest of each text
         self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
         self._byte_ids = self._ids_of_bytes(path)
         if any(self._changes(probe) for probe in PROBES):
             raise DataError(
@@ -58,7 +61,36 @@ class BytePairs:
     @property
     def vocab_size(self) -> int:
         """Of a model that reads these tokens: all ids, and BOS and EOS behind them."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1 + NUM_SPECIAL
+        return self.num_tokens + NUM_SPECIAL
+
+    @property
+    def num_tokens(self) -> int:
+        """All ids are below this."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    @property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """What each id says; nothing where it is a special token, or no token's."""
+        return self._said
+
+    @property
+    def prefix(self) -> bytes:
+        """What the tokens of a text say before it: of some tokenizers a space."""
+        return self._said_before
+
+    @cached_property
+    def _said(self) -> tuple[bytes, ...]:
+        said = [b""] * self.num_tokens
+        for name, id in self._tokenizer.get_vocab(with_added_tokens=False).items():
+            said[id] = self._spelled(name)
+        for id, token in self._tokenizer.get_added_tokens_decoder().items():
+            said[id] = b"" if token.special else token.content.encode()
+        return tuple(said)
+
+    @cached_property
+    def _said_before(self) -> bytes:
+        said = b"".join(self.token_bytes[id] for id in self._encode("x").ids)
+        return said.removesuffix(b"x")
 
     def encode(self, data: bytes) -> Tokens:
         """The tokens of the text; of bytes that are not UTF-8 one each."""
@@ -74,6 +106,20 @@ class BytePairs:
     def encode_byte(self, value: int) -> int:
         """The token of a single byte."""
         return int(self._byte_ids[value])
+
+    def _spelled(self, name: str) -> bytes:
+        if not self._is_byte_level:
+            if re.fullmatch("<0x[0-9A-F]{2}>", name):
+                return bytes([int(name[3:5], 16)])
+            return (name.replace("\u2581", " ") if self._has_visible_spaces else name).encode()
+        if all(character in _BYTE_OF_NAME for character in name):
+            return bytes(_BYTE_OF_NAME[character] for character in name)
+        return name.encode()
+
+    @cached_property
+    def _has_visible_spaces(self) -> bool:
+        """Whether U+2581 in the name of a token says a space."""
+        return "\u2581" in json.dumps(json.loads(self._tokenizer.to_str())["decoder"], ensure_ascii=False)
 
     def _changes(self, text: str) -> bool:
         return self._tokenizer.decode(self._encode(text).ids.tolist(), skip_special_tokens=False) != text
@@ -93,6 +139,7 @@ class BytePairs:
         for name in (_byte_level_name, _fallback_name):
             ids = [self._tokenizer.token_to_id(name(value)) for value in range(256)]
             if None not in ids:
+                self._is_byte_level = name is _byte_level_name
                 return np.array(ids, dtype=np.int64)
         raise DataError(f"{path}: the tokenizer has no tokens for single bytes (byte-level, or <0x00> to <0xFF>)")
 
@@ -116,6 +163,16 @@ def _byte_level_name(value: int) -> str:
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return chr(value) if value in visible else chr(0x100 + hidden.index(value))
+
+
+_BYTE_OF_NAME = {_byte_level_name(value): value for value in range(256)}
+
+
+def _without_composition(description: str) -> str:
+    table = json.loads(description)
+    if isinstance(table, dict) and isinstance(table.get("normalizer"), dict) and table["normalizer"]["type"] == "NFC":
+        return json.dumps(table | {"normalizer": None})
+    return description
 
 
 def _fallback_name(value: int) -> str:

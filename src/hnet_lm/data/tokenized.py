@@ -30,16 +30,26 @@ class TokenizedLoader:
     """A `DataLoader` of bytes whose batches come as tokens."""
 
     def __init__(
-        self, config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1, hold_out: float = 0.0
+        self,
+        config: DataConfig,
+        *,
+        vocab_size: int,
+        special_ids: tuple[int, int] | None = None,
+        rank: int = 0,
+        num_ranks: int = 1,
+        hold_out: float = 0.0,
     ) -> None:
-        """Raises ConfigError where the model's vocabulary is not the tokenizer's."""
+        """`special_ids` are BOS and EOS where they are not the last ids of the vocabulary.
+
+        Raises ConfigError where the model's vocabulary is not the tokenizer's.
+        """
         self.pairs = open_byte_pairs(config.tokenizer)
-        if vocab_size != self.pairs.vocab_size:
+        needed = self.pairs.vocab_size if special_ids is None else self.pairs.num_tokens
+        if vocab_size < needed or (special_ids is None and vocab_size > needed):
             raise ConfigError(
-                f"vocab_size: the model has {vocab_size}, but {config.tokenizer} with BOS and EOS has "
-                f"{self.pairs.vocab_size}"
+                f"vocab_size: the model has {vocab_size}, but {config.tokenizer} with BOS and EOS has {needed}"
             )
-        self.vocab_size = vocab_size
+        self.bos_id, self.eos_id = special_ids or (vocab_size - 2, vocab_size - 1)
         self._bytes = DataLoader(config, vocab_size=ANY_BYTES, rank=rank, num_ranks=num_ranks, hold_out=hold_out)
 
     def __iter__(self) -> "TokenizedLoader":
@@ -61,9 +71,9 @@ class TokenizedLoader:
 
     def _tokens(self, ids: np.ndarray, last: int) -> np.ndarray:
         """Of a sequence of bytes, perhaps with BOS before them, and the byte or EOS that follows them."""
-        first = self.vocab_size - 2 if ids[0] == BOS else self.pairs.encode_byte(int(ids[0]))
+        first = self.bos_id if ids[0] == BOS else self.pairs.encode_byte(int(ids[0]))
         text = bytes([*ids[1:].tolist(), *([] if last == EOS else [last])])
-        end = [self.vocab_size - 1] if last == EOS else []
+        end = [self.eos_id] if last == EOS else []
         return np.concatenate([[first], self.pairs.encode(text).ids, end]).astype(np.int64)
 
     @property
@@ -90,11 +100,14 @@ Loader = DataLoader | TokenizedLoader
 
 
 def open_loader(
-    config: DataConfig, *, vocab_size: int, rank: int = 0, num_ranks: int = 1, hold_out: float = 0.0
+    config: DataConfig, *, vocab_size: int, special_ids: tuple[int, int] | None = None, **options: Any
 ) -> Loader:
     """The batches of one rank: of bytes, or of tokens where the configuration names a tokenizer.
 
-    `hold_out` is the fraction of the documents that is left out (`documents` gives these with the same fraction).
+    `special_ids` are BOS and EOS of a model of tokens that has them elsewhere than at the end. The other options are
+    those of the loaders: rank, num_ranks, and hold_out, the fraction of the documents that is left out (`documents`
+    gives these with the same fraction).
     """
-    kind = TokenizedLoader if config.tokenizer else DataLoader
-    return kind(config, vocab_size=vocab_size, rank=rank, num_ranks=num_ranks, hold_out=hold_out)
+    if config.tokenizer:
+        return TokenizedLoader(config, vocab_size=vocab_size, special_ids=special_ids, **options)
+    return DataLoader(config, vocab_size=vocab_size, **options)

@@ -20,6 +20,8 @@ from hnet_lm.evaluation.robustness import (
     robustness_score,
 )
 from hnet_lm.evaluation.scorer import Passage, PassageScore, Scorer
+from hnet_lm.evaluation.spelling_cost import SpellingCost, spelling_cost
+from hnet_lm.evaluation.spellings import SpellingScorer
 from hnet_lm.evaluation.token_scorer import TokenScorer
 
 __all__ = [
@@ -40,6 +42,8 @@ __all__ = [
     "Robustness",
     "Scorer",
     "SlidingWindow",
+    "SpellingCost",
+    "SpellingScorer",
     "StageBoundaries",
     "TokenScorer",
     "accuracy",
@@ -49,4 +53,5 @@ __all__ = [
     "read_questions",
     "robustness",
     "robustness_score",
+    "spelling_cost",
 ]

@@ -2,7 +2,7 @@
 
 A passage is read as BOS, the tokens of its prompt, the tokens of its data, EOS; prompt and data are spelled apart. The
 number of bytes is the text's. Other spellings of the same text have a probability too, which is left out as the paper
-leaves it out: the bits per byte of a model of tokens are therefore an upper bound, by a little.
+leaves it out: the bits per byte of a model of tokens are therefore an upper bound. `spellings` counts them all.
 """
 
 from collections import deque
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hnet_lm.errors import ConfigError
 from hnet_lm.evaluation.byte_scorer import ByteScorer
 from hnet_lm.evaluation.context import Context
 from hnet_lm.evaluation.scorer import Passage, PassageScore
+from hnet_lm.generation import check_tokenizer
 from hnet_lm.model import HNetLM
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ class TokenScorer(ByteScorer):
     def __init__(self, model: HNetLM, pairs: "BytePairs", context: Context | None = None, **options: Any) -> None:
         """`options` are those of `ByteScorer`. Raises ConfigError where the vocabularies differ."""
         super().__init__(model, context, **options)
-        if model.config.vocab_size != pairs.vocab_size:
-            sizes = f"{pairs.vocab_size} entries with BOS and EOS, the model {model.config.vocab_size}"
-            raise ConfigError(f"the tokenizer is not the model's: it has {sizes}")
+        check_tokenizer(model.config, pairs)
         self.pairs = pairs
 
     def score(self, passages: Iterable[Passage]) -> Iterator[PassageScore]:

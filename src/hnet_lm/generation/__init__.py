@@ -8,6 +8,7 @@ from hnet_lm.generation.params import RequestError, SamplingParams
 from hnet_lm.generation.request import Event, FinishReason, Request
 from hnet_lm.generation.sampling import ByteLogprob
 from hnet_lm.generation.text_stream import TextStream
+from hnet_lm.generation.vocabulary import Tokenizer, Vocabulary, check_tokenizer, vocabulary_of
 
 __all__ = [
     "ByteBoundary",
@@ -21,7 +22,11 @@ __all__ = [
     "SamplingParams",
     "Score",
     "TextStream",
+    "Tokenizer",
+    "Vocabulary",
+    "check_tokenizer",
     "generate",
     "score",
     "stream",
+    "vocabulary_of",
 ]

@@ -1,5 +1,6 @@
 """One request on its way through the engine: what it has read and written, and what its next byte may be."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,20 +8,21 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from hnet_lm.config import HNetConfig
 from hnet_lm.generation import utf8
 from hnet_lm.generation.request import FinishReason, Request
 from hnet_lm.generation.sampling import ByteLogprob, RandomStream
 from hnet_lm.generation.text_stream import Piece, TextStream
+from hnet_lm.generation.vocabulary import Vocabulary
 
 
 class ActiveRequest:
-    """BOS, the prompt and every byte chosen so far are its ids; the model has read the first `num_read` of them.
+    """BOS and the ids of the prompt and of all chosen so far; the model has read the first `num_read` of them.
 
     `stream` is the slot that the stepper has given it, None while it waits.
     """
 
-    def __init__(self, handle: int, request: Request, config: HNetConfig) -> None:
+    def __init__(self, handle: int, request: Request, vocabulary: Vocabulary) -> None:
+        """Raises RequestError for a prompt that has no ids."""
         self.handle = handle
         self.request = request
         self.params = request.params
@@ -30,16 +32,19 @@ class ActiveRequest:
         self.num_read = 0
         self.num_new = 0
         self.finish_reason: FinishReason | None = None
-        self._eos_id = config.eos_id
-        self._ids = [config.bos_id, *request.prompt]
+        self._vocabulary = vocabulary
+        prompt = vocabulary.encode(request.prompt)
+        self._ids = [vocabulary.bos_id, *prompt]
         self._num_given = len(self._ids)
         self._prefill_end = len(self._ids)
         self._num_told = 0  # ids that it has reported about
-        self._logprobs: list[ByteLogprob] = []  # of bytes that the text stream still holds
+        self._logprobs: deque[tuple[int, ByteLogprob]] = deque()  # and where the bytes of each end
+        self._num_delivered = 0
         self._text = TextStream(request.params.stop_bytes)
         self._utf8_state = utf8.state_after(request.prompt)
-        self.seen = torch.zeros(config.vocab_size, dtype=torch.bool)
-        self.seen[list(request.prompt)] = True
+        self._prefix = b"" if request.prompt else vocabulary.prefix
+        self.seen = torch.zeros(vocabulary.size, dtype=torch.bool)
+        self.seen[prompt] = True
 
     @property
     def required_stream(self) -> int:
@@ -49,6 +54,11 @@ class ActiveRequest:
     @property
     def num_ids(self) -> int:
         return len(self._ids)
+
+    @property
+    def num_new_ids(self) -> int:
+        """How many ids have been chosen."""
+        return len(self._ids) - self._num_given
 
     @property
     def num_unread(self) -> int:
@@ -73,7 +83,7 @@ class ActiveRequest:
         return self._ids[self.num_read : self.num_read + length]
 
     def targets(self, length: int) -> list[int]:
-        """The prompt bytes that follow each of the next `length` ids; none behind the prompt's last byte."""
+        """The prompt's ids that follow each of the next `length` ids; none behind the prompt's last."""
         return self._ids[self.num_read + 1 : min(self.num_read + length + 1, self._num_given)]
 
     def num_told(self, length: int) -> int:
@@ -91,17 +101,25 @@ class ActiveRequest:
         self.num_pages = num_pages
         self._prefill_end = len(self._ids)
 
-    def accept(self, byte: int, logprob: ByteLogprob | None) -> tuple[Piece, tuple[ByteLogprob, ...]]:
-        """Take the chosen byte, or the end of the text; what has become certain, with its log-probabilities."""
-        if byte == self._eos_id:
+    def accept(self, id: int, logprob: ByteLogprob | None) -> tuple[Piece, tuple[ByteLogprob, ...]]:
+        """Take the chosen id, or the end of the text; what has become certain, with its log-probabilities.
+
+        Of a token only the bytes count for which there is room.
+        """
+        if id == self._vocabulary.eos_id:
             piece, logprobs = self.finish("eos")
             return piece, (*logprobs, *self._asked_for(logprob))
-        self._ids.append(byte)
-        self.num_new += 1
-        self.seen[byte] = True
-        self._utf8_state = utf8.advance_any(self._utf8_state, byte)
-        self._logprobs += self._asked_for(logprob)
-        piece = self._text.push(bytes([byte]))
+        data = self._vocabulary.bytes_of(id)
+        if self.num_new_ids == 0:
+            data = data.removeprefix(self._prefix)
+        data = data[: self.room]
+        self._ids.append(id)
+        self.num_new += len(data)
+        self.seen[id] = True
+        for byte in data:
+            self._utf8_state = utf8.advance_any(self._utf8_state, byte)
+        self._logprobs += [(self.num_new, wanted) for wanted in self._asked_for(logprob)]
+        piece = self._text.push(data)
         logprobs = self._released(piece)
         if self._text.stopped or self.room == 0:
             rest, rest_logprobs = self.finish("stop" if self._text.stopped else "length")
@@ -122,22 +140,23 @@ class ActiveRequest:
         return (replace(logprob, top=logprob.top[: self.params.logprobs]),)
 
     def _released(self, piece: Piece) -> tuple[ByteLogprob, ...]:
-        released = tuple(self._logprobs[: len(piece.data)])
-        del self._logprobs[: len(piece.data)]
-        return released
+        """Of the ids all of whose bytes have been delivered."""
+        self._num_delivered += len(piece.data)
+        released = []
+        while self._logprobs and self._logprobs[0][0] <= self._num_delivered:
+            released.append(self._logprobs.popleft()[1])
+        return tuple(released)
 
 
-def allowed_ids(requests: Sequence[ActiveRequest], config: HNetConfig) -> Bool[Tensor, "b v"]:
-    """What may come next in each request: bytes, and the end of the text unless it is ignored."""
-    allowed = torch.zeros(len(requests), config.vocab_size, dtype=torch.bool)
-    allowed[:, :256] = True
+def allowed_ids(requests: Sequence[ActiveRequest], vocabulary: Vocabulary) -> Bool[Tensor, "b v"]:
+    """What may come next in each request: what says bytes, and the end of the text unless it is ignored."""
+    allowed = (vocabulary.lengths > 0).repeat(len(requests), 1)
     states = torch.tensor([r.utf8_state for r in requests], dtype=torch.int64)
     wants_valid = torch.tensor([r.params.valid_utf8 for r in requests], dtype=torch.bool)
-    valid: Bool[Tensor, "b 256"] = utf8.allowed_bytes(states, _column([r.room for r in requests]))
-    allowed[:, :256] &= valid | ~wants_valid[:, None]
-    allowed[:, config.bos_id] = False
+    if wants_valid.any():
+        allowed &= vocabulary.valid(states, _column([r.room for r in requests])) | ~wants_valid[:, None]
     may_end = torch.tensor([not r.params.ignore_eos for r in requests], dtype=torch.bool)
-    allowed[:, config.eos_id] = may_end & ((states == utf8.BOUNDARY) | ~wants_valid)
+    allowed[:, vocabulary.eos_id] = may_end & ((states == utf8.BOUNDARY) | ~wants_valid)
     return allowed
 
 

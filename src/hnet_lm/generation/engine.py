@@ -1,8 +1,8 @@
 """Continuous batching over a stepper.
 
-In each step every running request reads its newest byte and gets another, all in one call, and prompts that are still
-being read share a limited number of bytes more in others, so that a long one stalls neither the running streams nor a
-shorter prompt (`prompt_shares`). Requests join and leave between steps.
+In each step every running request reads its newest byte (or token) and gets another, all in one call, and prompts that
+are still being read share a limited number of bytes more in others, so that a long one stalls neither the running
+streams nor a shorter prompt (`prompt_shares`). Requests join and leave between steps.
 
 Keys and values are pages of a pool (`EngineLimits.pool_bytes`). A request is admitted by what it needs now and by what
 is free; the others wait in the order in which they came. How much a request will need is not known, so running requests
@@ -34,6 +34,7 @@ from hnet_lm.generation.rounded_weights import Weights
 from hnet_lm.generation.sampling import ByteLogprob, log_probabilities, sample
 from hnet_lm.generation.stepper import StepOutput, Stepper, build_stepper
 from hnet_lm.generation.text_stream import Piece
+from hnet_lm.generation.vocabulary import Tokenizer, vocabulary_of
 from hnet_lm.model import HNetLM
 
 
@@ -44,21 +45,25 @@ class Engine:
     """
 
     def __init__(
-        self, model: HNetLM | Stepper, limits: EngineLimits | None = None, weights: Weights | None = None
+        self,
+        model: HNetLM | Stepper,
+        limits: EngineLimits | None = None,
+        weights: Weights | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         """Of a model the first stepper that supports it is built; `weights` rounds its linear maps. A stepper that is
-        given belongs to this engine alone.
+        given belongs to this engine alone. A model of tokens goes with its `tokenizer`.
 
-        Raises ConfigError for a model of tokens, and for a pool that is too small for one stream.
+        Raises ConfigError for a tokenizer that is not the model's, and for a pool that is too small for one stream.
         """
         limits = limits or EngineLimits()
+        config = model.model.config if isinstance(model, Stepper) else model.config
+        self.vocabulary = vocabulary_of(config, tokenizer)
         if isinstance(model, Stepper):
             if weights is not None:
                 raise ConfigError("weights are a property of the stepper: build it with them")
             self.stepper = model
         else:
-            if model.config.reads_tokens:
-                raise ConfigError("the model reads tokens of a tokenizer, not bytes, so it cannot continue bytes")
             self.stepper = build_stepper(
                 model,
                 limits.max_active,
@@ -67,8 +72,7 @@ class Engine:
                 keys_values=limits.keys_values,
             )
         self.limits = limits
-        self._config = self.stepper.model.config
-        self._cost_grows = sees_everything(self._config)
+        self._cost_grows = sees_everything(config)
         self.max_active = min(limits.max_active, self.stepper.max_streams)
         self.num_prompt_ids_read = 0
         self._handles = count()
@@ -98,13 +102,7 @@ class Engine:
 
     def submit(self, request: Request) -> int:
         """Queue a request; the handle that its events carry. Raises RequestError for one that could never be served."""
-        for name, special in (("start", self._config.bos_id), ("end", self._config.eos_id)):
-            if special < 256 and special in request.prompt:
-                raise RequestError(
-                    f"prompt: byte {request.prompt.index(special)} is {special:#x}, which this model reads as the "
-                    f"{name} of a text; binary data needs a model with a vocabulary of 258"
-                )
-        active = ActiveRequest(next(self._handles), request, self._config)
+        active = ActiveRequest(next(self._handles), request, self.vocabulary)
         pool, least = self.stepper.pool, self.stepper.least_pages(active.num_ids)
         if least > pool.num_pages:
             raise RequestError(
@@ -250,13 +248,13 @@ class Engine:
             logits,
             [request.params for request in requests],
             [request.random.next() for request in requests],
-            allowed_ids(requests, self._config),
+            allowed_ids(requests, self.vocabulary),
             torch.stack([request.seen for request in requests]),
         )
         num_tops = [request.params.logprobs for request in requests if request.params.logprobs is not None]
         logprobs = log_probabilities(logits, chosen, max(num_tops)) if num_tops else [None] * len(requests)
-        for request, byte, logprob in zip(requests, chosen.tolist(), logprobs, strict=True):
-            pieces[request.handle] = request.accept(byte, logprob)
+        for request, id, logprob in zip(requests, chosen.tolist(), logprobs, strict=True):
+            pieces[request.handle] = request.accept(id, logprob)
         return pieces
 
 

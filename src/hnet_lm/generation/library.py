@@ -8,6 +8,7 @@ from hnet_lm.generation.engine import Engine
 from hnet_lm.generation.limits import EngineLimits
 from hnet_lm.generation.params import RequestError, SamplingParams, as_bytes
 from hnet_lm.generation.request import Event, Request
+from hnet_lm.generation.vocabulary import Tokenizer
 from hnet_lm.model import HNetLM
 
 
@@ -25,26 +26,27 @@ def generate(
     *,
     return_bytes: bool = False,
     limits: EngineLimits | None = None,
+    tokenizer: Tokenizer | None = None,
     **sampling: Any,
 ) -> list[str] | list[bytes]:
-    """The continuation of every prompt, in order, without the prompt.
+    """The continuation of every prompt, in order, without the prompt. A model of tokens goes with its `tokenizer`.
 
     `sampling` are the fields of `SamplingParams`: max_new_bytes, temperature, top_p, seed, stop and so on. Equal
     prompts with one seed get equal continuations. Invalid UTF-8 is replaced in strings.
     """
     params = SamplingParams.from_options(**sampling)
     requests = [Request(prompt, params) for prompt in _prompts(prompts, "prompts")]
-    engine = Engine(model, (limits or EngineLimits()).for_requests(len(requests)))
+    engine = Engine(model, (limits or EngineLimits()).for_requests(len(requests)), tokenizer=tokenizer)
     results = [_finished(events) for events in _run(engine, requests)]
     if return_bytes:
         return [b"".join(event.data for event in events) for events in results]
     return ["".join(event.text for event in events) for events in results]
 
 
-def stream(model: HNetLM, prompt: str | bytes, **sampling: Any) -> Iterator[str]:
+def stream(model: HNetLM, prompt: str | bytes, *, tokenizer: Tokenizer | None = None, **sampling: Any) -> Iterator[str]:
     """The continuation of one prompt as it comes, in pieces of text; whole characters, and no part of a stop string."""
     request = Request(as_bytes(prompt, "prompt"), SamplingParams.from_options(**sampling))
-    engine = Engine(model, EngineLimits().for_requests(1))
+    engine = Engine(model, EngineLimits().for_requests(1), tokenizer=tokenizer)
     engine.submit(request)
     return _texts(engine)
 
@@ -71,8 +73,11 @@ def score(
 ) -> list[Score]:
     """The log-probability of each continuation after its prompt; the end of the text is not counted.
 
-    Raises RequestError for a text that outgrows the pool of keys and values.
+    Raises RequestError for a text that outgrows the pool of keys and values, and for a model of tokens, of which
+    `evaluation.TokenScorer` says the same.
     """
+    if model.config.reads_tokens:
+        raise RequestError("score takes a model of bytes; one of tokens is scored by evaluation.TokenScorer")
     befores, afters = _prompts(prompts, "prompts"), _prompts(continuations, "continuations")
     if len(befores) != len(afters):
         raise RequestError(f"score takes one continuation a prompt, got {len(befores)} prompts and {len(afters)}")

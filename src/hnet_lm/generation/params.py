@@ -18,6 +18,8 @@ class RequestError(UserError):
 class SamplingParams:
     """Parameters of one request. The defaults sample from the model's own distribution.
 
+    A model of tokens chooses tokens: what is said of bytes here holds for those, but `max_new_bytes` counts bytes.
+
     Applied in this order: bytes that may not come (`valid_utf8`), repetition penalty, temperature, top-k, top-p of what
     top-k left, min-p. The likeliest byte always stays.
     """

@@ -45,9 +45,9 @@ def sees_everything(config: HNetConfig) -> bool:
     """Whether any attention layer of the model has no window."""
     configs = [config] if config.byte_model is None else [config, config.byte_model]
     return any(
-        stage.attention.window_size < 0 and block.mixer == "attention"
+        stage.of_block(i).attention.window_size < 0 and block.mixer == "attention"
         for each in configs
         for stage in each.stages
         for layout in stage.layouts.values()
-        for block in parse_layout(layout)
+        for i, block in enumerate(parse_layout(layout))
     )

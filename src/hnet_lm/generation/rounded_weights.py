@@ -30,11 +30,13 @@ LARGEST = 127
 
 
 class RoundedLinear(nn.Module):
-    """A linear map without bias, rounded: y = scale * (numbers x). It cannot be trained."""
+    """A linear map, rounded: y = scale * (numbers x), and the bias as it was. It cannot be trained."""
 
     scale: Float[Tensor, " d_out"] | None
 
-    def __init__(self, weight: Float[Tensor, "d_out d_in"], dtype: torch.dtype):
+    def __init__(
+        self, weight: Float[Tensor, "d_out d_in"], dtype: torch.dtype, bias: Float[Tensor, " d_out"] | None = None
+    ):
         super().__init__()
         weight, scale = weight.detach().float(), None
         if dtype == torch.int8:
@@ -43,10 +45,12 @@ class RoundedLinear(nn.Module):
             weight = (weight / scale[:, None]).round()
         self.numbers = nn.Parameter(weight.to(dtype), requires_grad=False)
         self.register_buffer("scale", scale)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
 
     def forward(self, x: Float[Tensor, "*t d_in"]) -> Float[Tensor, "*t d_out"]:
         y = linear(x, self.numbers.to(x.dtype))
-        return y if self.scale is None else y * self.scale.to(x.dtype)
+        y = y if self.scale is None else y * self.scale.to(x.dtype)
+        return y if self.bias is None else y + self.bias.to(x.dtype)
 
     @property
     def weight(self) -> Float[Tensor, "d_out d_in"]:
@@ -72,12 +76,12 @@ def with_weights(model: HNetLM, weights: Weights) -> HNetLM:
 
 def _is_plain_linear(module: nn.Module) -> bool:
     """Exactly what the model is built of: no subclass, and no weight that is another library's kind of tensor."""
-    return type(module) is nn.Linear and module.bias is None and type(module.weight) is nn.Parameter
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter
 
 
 def _rounded(module: nn.Module, dtype: torch.dtype) -> RoundedLinear:
     assert isinstance(module, nn.Linear)
-    rounded = RoundedLinear(module.weight, dtype)
+    rounded = RoundedLinear(module.weight, dtype, module.bias)
     # as torch's own quantisation does: hooks stay on the layer they were registered on
     vars(rounded).update({name: hooks.copy() for name, hooks in vars(module).items() if "_hooks" in name and hooks})
     return rounded.train(module.training)

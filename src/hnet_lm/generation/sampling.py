@@ -33,7 +33,8 @@ class RandomStream:
 class ByteLogprob:
     """A byte, its log-probability in nats, and the likeliest bytes at its place.
 
-    The model's own probabilities: before penalties, temperature and filters. `byte` may be the model's end-of-text id.
+    The model's own probabilities: before penalties, temperature and filters. `byte` may be the model's end-of-text id;
+    of a model of tokens it is the id of a token.
     """
 
     byte: int

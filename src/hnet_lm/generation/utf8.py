@@ -13,6 +13,7 @@ surrogates and code points above U+10FFFF are refused at the first byte that mak
 | 7 | F4 | 80-8F (no code point above U+10FFFF) | 2 |
 """
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -57,6 +58,13 @@ def _transitions() -> tuple[tuple[int, ...], ...]:
 
 
 _TRANSITIONS = _transitions()
+
+
+def transitions() -> np.ndarray:
+    """(states + 1, 256): the next state, as numbers from 0 on; the last row, which leads to itself, is REJECT."""
+    table = np.array([*_TRANSITIONS, [REJECT] * 256], dtype=np.int64)
+    table[table == REJECT] = len(_TRANSITIONS)
+    return table
 
 
 def advance(state: int, byte: int) -> int:

@@ -95,6 +95,8 @@ LOSS_TERMS: Kind[LossTerm] = Kind(
         "policy": "hnet_lm.losses.policy:PolicyGradient",
         "rate_control": "hnet_lm.losses.rate_control:RateControl",
         "target_rate": "hnet_lm.losses.target_rate:TargetRate",
+        "teacher_bytes": "hnet_lm.distillation.terms:TeacherBytes",
+        "token_boundaries": "hnet_lm.distillation.terms:TokenBoundaries",
     },
     ConfigError,
 )

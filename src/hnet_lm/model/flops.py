@@ -3,7 +3,8 @@
 | part           | FLOPs of one forward pass                                                                           |
 |----------------|-----------------------------------------------------------------------------------------------------|
 | embedding      | 2 L V d                                                                                             |
-| attention      | qkv 2*3 L d (h p), logits 2 L K (h p), softmax 3 h L K, values 2 L K (h p), output 2 L (h p) d;     |
+| attention      | qkv 2 L d (h + 2 g) p, g = h or the shared heads of keys and values, logits 2 L K (h p), softmax    |
+|                | 3 h L K, values 2 L K (h p), output 2 L (h p) d;                                                    |
 |                | K = L, or window + 1 where that is smaller: the full square, no causal discount                     |
 | Mamba-2        | z, x 2 L d (2 e d), B, C, dt 2 L d (2 n + heads), scan 2*3 L (e d) n, convolution 2 L (e d + 2 n) w,|
 |                | gate 5 L (e d), output 2 L (e d) d                                                                  |
@@ -35,7 +36,9 @@ def forward_flops_per_byte(
     for s, (stage, length) in enumerate(zip(config.stages, lengths, strict=True)):
         for part, layout in stage.layouts.items():
             blocks = parse_layout(layout)
-            flops[s, part] = sum(_block_flops(block, stage, config.mamba2, length) for block in blocks)
+            flops[s, part] = sum(
+                _block_flops(block, stage.of_block(i), config.mamba2, length) for i, block in enumerate(blocks)
+            )
         if not stage.is_innermost:
             matrix = 2 * length * stage.d_model**2
             flops[s, "routing"] = _chunker_flops(config, s, length, sequence_length)
@@ -77,7 +80,7 @@ def stage_lengths(config: HNetConfig, bytes_per_chunk: Sequence[float], sequence
 
 
 def visible_positions(stage: StageConfig, length: float) -> float:
-    """K: the positions one position attends to in a sequence of this length."""
+    """K: the positions one position attends to in a sequence of this length, in a stage's block (`of_block`)."""
     window = stage.attention.window_size
     return length if window < 0 else min(length, window + 1)
 
@@ -89,8 +92,10 @@ def _block_flops(block: BlockKind, stage: StageConfig, mamba2: Mamba2Config, len
 
 def _attention_flops(stage: StageConfig, length: float) -> float:
     d, h, visible = stage.d_model, stage.attention.num_heads, visible_positions(stage, length)
-    qkv_and_output = 2 * 3 * length * d * d + 2 * length * d * d
-    logits_and_values = 2 * (2 * length * visible * d)
+    d_heads = h * stage.head_dim
+    d_qkv = d_heads + 2 * stage.attention.kv_heads * stage.head_dim
+    qkv_and_output = 2 * length * d * d_qkv + 2 * length * d_heads * d
+    logits_and_values = 2 * (2 * length * visible * d_heads)
     return qkv_and_output + logits_and_values + 3 * h * length * visible
 
 

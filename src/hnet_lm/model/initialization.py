@@ -8,6 +8,7 @@
 | routing q_proj, k_proj                     | identity                                                          |
 | residual_proj                              | weight 0, bias uniform as torch's Linear                          |
 | pad vector                                 | 0                                                                 |
+| biases of qkv_proj                         | 0                                                                 |
 | norms, D                                   | 1                                                                 |
 | A_log                                      | log of uniform [1, 16]                                            |
 | dt_bias                                    | softplus^-1(dt), dt log-uniform in [1e-3, 1e-1], at least 1e-4    |
@@ -62,6 +63,8 @@ def _initialize_stacks(stacks: list[Isotropic], residual_additions: int) -> int:
             if isinstance(module, nn.Linear):
                 adds_to_residual = name.endswith(("out_proj", "fc2"))
                 nn.init.normal_(module.weight, std=STD / math.sqrt(residual_additions) if adds_to_residual else STD)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, Mamba2):
                 _initialize_mamba2(module)
     return residual_additions

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hnet_lm.config import Mamba2Config, StageConfig
 from hnet_lm.layout import parse_layout
-from hnet_lm.model.block import Block
+from hnet_lm.model.block import Block, build_block
 from hnet_lm.model.layers import RMSNorm
 from hnet_lm.ops.checks import require_floating, require_rows
 from hnet_lm.ops.dispatch import remember_backends
@@ -35,8 +35,10 @@ class Isotropic(nn.Module):
 
     def __init__(self, layout: str, stage: StageConfig, mamba2: Mamba2Config, *, ends_in_norm: bool = True):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(kind, stage, mamba2) for kind in parse_layout(layout))
-        self.norm = RMSNorm(stage.d_model) if ends_in_norm else nn.Identity()
+        self.blocks = nn.ModuleList(
+            build_block(kind, stage, mamba2, index) for index, kind in enumerate(parse_layout(layout))
+        )
+        self.norm = RMSNorm(stage.d_model, eps=stage.norm_eps) if ends_in_norm else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: IsotropicState | None = None

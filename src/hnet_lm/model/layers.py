@@ -13,16 +13,16 @@ NORM_EPS = 1e-5
 
 
 class RMSNorm(nn.Module):
-    """v / sqrt(mean(v^2) + 1e-5) * weight, v = x or x * silu(gate), in at least float32.
+    """v / sqrt(mean(v^2) + eps) * weight, v = x or x * silu(gate), in at least float32.
 
     The result has the weight's type. Where it `feeds_linear`, which rounds its input to the type of an autocast, it has
     that type at once.
     """
 
-    def __init__(self, d_model: int, *, feeds_linear: bool = False):
+    def __init__(self, d_model: int, *, feeds_linear: bool = False, eps: float = NORM_EPS):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(d_model))
-        self.eps = NORM_EPS
+        self.eps = eps
         self.feeds_linear = feeds_linear
 
     def forward(self, x: Float[Tensor, "t d"], gate: Float[Tensor, "t d"] | None = None) -> Float[Tensor, "t d"]:

@@ -164,6 +164,13 @@ class HNetLM(nn.Module):
         assert isinstance(self.network, HNet)
         self.network.routing.get_submodule("byte_model").load_state_dict(byte_model.state_dict())
 
+    def load_main_network(self, other: "HNetLM") -> None:
+        """Give the innermost network the blocks of an isotropic model. ConfigError: they are others than its own."""
+        ours, theirs = self.config.stages[-1], other.config.stages[-1]
+        if other.config.num_stages or ours != theirs or self.config.mamba2 != other.config.mamba2:
+            raise ConfigError("main_network: the innermost stage of the configuration is not that of the model given")
+        self.innermost.load_state_dict(other.network.state_dict())
+
     def parameter_stages(self) -> dict[str, int]:
         """The stage of every parameter. Embedding and head belong to 0, a pad vector to the stage it leads into."""
         stages = {}

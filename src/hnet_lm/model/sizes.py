@@ -36,9 +36,10 @@ def state_bytes_by_part(
     item = model.embedding.weight.element_size()
     for s, (config, length) in enumerate(zip(model.config.stages, lengths, strict=True)):
         for part, layout in config.layouts.items():
-            num_attention = sum(block.mixer == "attention" for block in parse_layout(layout))
-            kept = round(visible_positions(config, length))
-            sizes[s, part] += num_attention * 2 * kept * config.d_model * item
+            for i, block in enumerate(parse_layout(layout)):
+                if block.mixer == "attention":
+                    kept = round(visible_positions(config.of_block(i), length))
+                    sizes[s, part] += 2 * kept * config.attention.kv_heads * config.head_dim * item
     return sizes
 
 

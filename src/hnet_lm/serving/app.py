@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from hnet_lm.generation import EngineLimits
+from hnet_lm.generation import EngineLimits, Tokenizer
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.api_keys import ApiKeys, RequireKey
 from hnet_lm.serving.errors import install_error_handlers
@@ -32,14 +32,19 @@ def create_app(
     api_keys: ApiKeys | None = None,
     rate_limits: RateLimits | None = None,
     allow_origins: Sequence[str] = (),
+    tokenizers: Mapping[str, Tokenizer] | None = None,
 ) -> FastAPI:
-    """An ASGI application that serves these models by name. Without API keys everybody who reaches it may use it."""
+    """An ASGI application that serves these models by name. Without API keys everybody who reaches it may use it.
+
+    `tokenizers` are those of the models of tokens, by name.
+    """
     limits = request_limits or RequestLimits()
     rates = rate_limits or RateLimits()
     metrics = Metrics()
+    engine_limits = engine_limits or EngineLimits()
     runners = Runners(
         {
-            name: ModelRunner(name, model, engine_limits or EngineLimits(), limits, metrics)
+            name: ModelRunner(name, model, engine_limits, limits, metrics, (tokenizers or {}).get(name))
             for name, model in models.items()
         }
     )

@@ -9,8 +9,7 @@ import codecs
 from collections.abc import Iterable
 from typing import Any
 
-from hnet_lm.config import HNetConfig
-from hnet_lm.generation import ByteLogprob, Event, Request
+from hnet_lm.generation import ByteLogprob, Event, Request, Vocabulary
 from hnet_lm.serving.protocol import CompletionBody
 from hnet_lm.serving.responses import json_object, to_json
 
@@ -20,10 +19,10 @@ _FINISH_REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 class Choice:
     """Turns the events of one request into deltas. State: how many characters of text there are."""
 
-    def __init__(self, index: int, request: Request, body: CompletionBody, config: HNetConfig) -> None:
+    def __init__(self, index: int, request: Request, body: CompletionBody, vocabulary: Vocabulary) -> None:
         self.index = index
         self.num_new_bytes = 0
-        self._config = config
+        self._vocabulary = vocabulary
         self._wants_logprobs = body.logprobs is not None
         self._wants_routing = bool(body.routing)
         self._echo = request.prompt if body.echo else None
@@ -52,18 +51,22 @@ class Choice:
 
     def _logprobs(self, event: Event) -> dict[str, Any]:
         items = (*event.prompt_logprobs, *event.logprobs)
-        ended = bool(event.logprobs) and event.logprobs[-1].byte == self._config.eos_id
-        new_bytes = event.logprobs[:-1] if ended else event.logprobs
-        offsets = self._echo_offsets.of(item.byte for item in event.prompt_logprobs)
-        offsets += self._offsets.of(item.byte for item in new_bytes)
+        ended = bool(event.logprobs) and event.logprobs[-1].byte == self._vocabulary.eos_id
+        new = event.logprobs[:-1] if ended else event.logprobs
+        said = self._vocabulary.bytes_of
+        offsets = self._echo_offsets.of(said(item.byte) for item in event.prompt_logprobs)
+        offsets += self._offsets.of(said(item.byte) for item in new)
         if ended:
             offsets.append(self._offsets.end)
         return {
-            "tokens": [byte_name(item.byte, self._config) for item in items],
+            "tokens": [self._vocabulary.name(item.byte) for item in items],
             "token_logprobs": [item.logprob for item in items],
-            "top_logprobs": [_top(item, self._config) for item in items],
+            "top_logprobs": [self._top(item) for item in items],
             "text_offset": offsets,
         }
+
+    def _top(self, item: ByteLogprob) -> dict[str, float]:
+        return {self._vocabulary.name(byte): logprob for byte, logprob in item.top}
 
 
 class WholeChoice:
@@ -101,19 +104,8 @@ def _object_of_lists(lists: dict[str, bytearray]) -> list[bytes | bytearray]:
     return [b"{", *parts[1:], b"}"]
 
 
-def byte_name(byte: int, config: HNetConfig) -> str:
-    """ASCII as it is, other bytes as `bytes:\\xe4` (OpenAI's way for what is no text), special ids as <bos>, <eos>."""
-    if byte in (config.bos_id, config.eos_id):
-        return "<bos>" if byte == config.bos_id else "<eos>"
-    return chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}"
-
-
-def _top(item: ByteLogprob, config: HNetConfig) -> dict[str, float]:
-    return {byte_name(byte, config): logprob for byte, logprob in item.top}
-
-
 class CharacterOffsets:
-    """For each byte of a text the index of the character that it belongs to."""
+    """For each byte (or token) of a text the index of the character that it (or its first byte) belongs to."""
 
     def __init__(self, num_characters: int = 0) -> None:
         self._num_characters = num_characters
@@ -124,11 +116,11 @@ class CharacterOffsets:
         """The number of characters that are complete."""
         return self._num_characters
 
-    def of(self, data: Iterable[int]) -> list[int]:
+    def of(self, parts: Iterable[bytes]) -> list[int]:
         offsets = []
-        for byte in data:
-            decoded = len(self._decoder.decode(bytes([byte])))
+        for data in parts:
+            decoded = len(self._decoder.decode(data[:1]))
             # A byte that ends one (invalid) character and starts another belongs to the last of them.
             offsets.append(self._num_characters + max(decoded - 1, 0))
-            self._num_characters += decoded
+            self._num_characters += decoded + len(self._decoder.decode(data[1:]))
         return offsets

@@ -213,8 +213,9 @@ def _narrow(fields: dict[str, Any], runners: Runners, limits: RequestLimits) -> 
         widths = {runner.model.config.stages[-1].d_model for runner in runners}
         fields["dimensions"]["anyOf"][0]["enum"] = sorted(widths)
     highest = 255
-    if "prompt" in fields and any(runner.model.config.eos_id < 256 for runner in runners):
-        highest = min(min(runner.model.config.bos_id, runner.model.config.eos_id) for runner in runners) - 1
+    of_bytes = [runner.model.config for runner in runners if not runner.model.config.reads_tokens]
+    if "prompt" in fields:
+        highest = min([255, *(min(config.bos_id, config.eos_id) - 1 for config in of_bytes)])
     for part in _parts(fields.get("prompt", fields.get("input"))):
         if part.get("maximum") == 255:
             part["maximum"] = highest

@@ -17,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from prometheus_client import Gauge
 
-from hnet_lm.generation import Engine, EngineLimits, Event, Request
+from hnet_lm.generation import Engine, EngineLimits, Event, Request, Tokenizer, Vocabulary
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.errors import ApiError, internal_error, overloaded, shown
 from hnet_lm.serving.generation_handle import GenerationHandle
@@ -39,7 +39,13 @@ class ModelRunner:
     """Completions, and calls on the model, asked for from one event loop."""
 
     def __init__(
-        self, name: str, model: HNetLM, limits: EngineLimits, request_limits: RequestLimits, metrics: Metrics
+        self,
+        name: str,
+        model: HNetLM,
+        limits: EngineLimits,
+        request_limits: RequestLimits,
+        metrics: Metrics,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.name = name
         self.model = model
@@ -60,12 +66,16 @@ class ModelRunner:
         for gauge, value in self._gauges.items():
             gauge.labels(name).set_function(value)
         # of the model's thread alone, but for three of the figures above:
-        self._engine = Engine(model, limits)
+        self._engine = Engine(model, limits, tokenizer=tokenizer)
         self._waits = Waits()
         self._owners: dict[int, tuple[GenerationHandle, int]] = {}
         self._mailbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"engine of {name}", daemon=True)
         self._calls = ThreadPoolExecutor(1, thread_name_prefix=f"calls on {name}")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._engine.vocabulary
 
     @property
     def is_alive(self) -> bool:

@@ -130,8 +130,8 @@ def _mamba2(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Ten
 
 
 def _attention(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
-    t, h = seqs.num_positions, stage.attention.num_heads
-    qk = _leaf(t, 3 * h, stage.d_model // h)[:, : 2 * h]
+    t, h, g = seqs.num_positions, stage.attention.num_heads, stage.attention.kv_heads
+    qk = _leaf(t, h + 2 * g, stage.head_dim)[:, : h + g]
     return [_norm(stage, t), rotary(qk, seqs.positions, stage.attention.rotary_emb_dim)]
 
 

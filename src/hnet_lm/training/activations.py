@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from hnet_lm.config import HNetConfig
 from hnet_lm.layout import BlockKind, parse_layout
 from hnet_lm.losses import next_byte_loss
-from hnet_lm.model.block import Block
+from hnet_lm.model.block import build_block
 from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.sequences import Sequences
 from hnet_lm.weights import meta_model
@@ -69,7 +69,7 @@ def _block_cost(
     config: HNetConfig, stage: int, kind: BlockKind, precision: torch.dtype, sequence_length: int
 ) -> BlockCost:
     with FakeTensorMode(allow_non_fake_inputs=True):
-        block = Block(kind, config.stages[stage], config.mamba2)
+        block = build_block(kind, config.stages[stage], config.mamba2)
         width = config.stages[stage].d_model
 
         def run(num_sequences: int) -> Tensor:

@@ -77,11 +77,12 @@ class RunConfig:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
         model, data = config.model, config.data
-        paths = {key: _seen_from(path, getattr(model, key)) for key in ("init_from", "byte_model")}
+        paths = {key: _seen_from(path, getattr(model, key)) for key in ("init_from", "byte_model", "main_network")}
         if model.config:
             paths["config"] = seen_from(path.parent, model.config, "models")
         data = dataclasses.replace(data, tokenizer=_seen_from(path, data.tokenizer))
-        return dataclasses.replace(config, model=dataclasses.replace(model, **paths), data=data)
+        loss = dataclasses.replace(config.loss, terms=tuple(_term_seen_from(path, term) for term in config.loss.terms))
+        return dataclasses.replace(config, model=dataclasses.replace(model, **paths), data=data, loss=loss)
 
     def for_model(self, model: HNetConfig) -> "RunConfig":
         """The run with the target ratios of this architecture, where it leaves them out, and with its recipe written
@@ -131,6 +132,7 @@ def paper_target_ratios(num_stages: int) -> tuple[float, ...]:
 ALTERNATIVES: tuple[tuple[tuple[str, Any], tuple[str, Any]], ...] = (
     (("model.config", "given"), ("model.init_from", "given")),
     (("model.byte_model", None), ("model.init_from", "given")),
+    (("model.main_network", None), ("model.init_from", "given")),
     (("run.num_steps", 1_000_000_000), ("run.minutes", 1.0)),
     (("validation.sources", None), ("validation.hold_out", 0.5)),
 )
@@ -145,6 +147,12 @@ def _without_alternatives(table: dict[str, Any], given: Collection[str]) -> dict
                 rows = {name_: row for name_, row in table.get(section, {}).items() if f"{section}.{name_}" != other}
                 table = {**table, section: {**rows, name: value}}
     return table
+
+
+def _term_seen_from(file: Path, term: dict[str, Any]) -> dict[str, Any]:
+    """With the paths of what teaches."""
+    paths = {key: _seen_from(file, term[key]) for key in ("teacher", "cache") if isinstance(term.get(key), str)}
+    return term | paths
 
 
 def _seen_from(file: Path, path: str) -> str:

@@ -26,7 +26,7 @@ MOMENTS = 2  # of AdamW: the mean of the gradient and of its square, each as lar
 def check_sources_of_weights(config: RunConfig) -> None:
     """Raises ConfigError where the run would write over the model that it starts from."""
     directory = directory_of(config).resolve()
-    for key in ("init_from", "byte_model"):
+    for key in ("init_from", "byte_model", "main_network"):
         name = getattr(config.model, key)
         if not name or name.startswith(HUB_PREFIX):
             continue

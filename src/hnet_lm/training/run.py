@@ -195,6 +195,7 @@ def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
     loader = open_loader(
         config.data,
         vocab_size=model.config.vocab_size,
+        special_ids=model.config.special_ids,
         rank=group.rank,
         num_ranks=group.num_ranks,
         hold_out=config.validation.hold_out,

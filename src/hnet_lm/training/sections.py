@@ -18,6 +18,8 @@ class ModelSource:
     """Instead: a saved model to start from (fine-tuning), as a directory or `hf:owner/name`."""
     byte_model: str = ""
     """A saved byte model whose weights the config's entropy chunker takes."""
+    main_network: str = ""
+    """A saved isotropic model whose blocks the config's innermost network starts with: of a student, the teacher."""
     freeze: tuple[str, ...] = ()
     """What is not trained: `stage:0`, or glob patterns of parameter names such as `network.encoder.*`."""
 
@@ -25,8 +27,9 @@ class ModelSource:
         if bool(self.config) == bool(self.init_from):
             both = ", not both" if self.config else ""
             raise ConfigError(f"model: give either config (fresh weights) or init_from (a saved model){both}")
-        if self.byte_model and self.init_from:
-            raise ConfigError("model.byte_model: goes with config; the model of init_from has its own")
+        for key in ("byte_model", "main_network"):
+            if getattr(self, key) and self.init_from:
+                raise ConfigError(f"model.{key}: goes with config; the model of init_from has its own")
 
 
 @dataclass(frozen=True)

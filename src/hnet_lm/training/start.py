@@ -59,4 +59,6 @@ def _make_model(run: RunConfig) -> HNetLM:
     model = HNetLM(HNetConfig.load(run.model.config))
     if run.model.byte_model:
         model.load_byte_model(checkpoint.load(run.model.byte_model, dtype=torch.float32))
+    if run.model.main_network:
+        model.load_main_network(checkpoint.load(run.model.main_network, dtype=torch.float32))
     return model

@@ -20,9 +20,12 @@ from hnet_lm.evaluation import (
     ByteScorer,
     Evaluation,
     PassageScore,
+    TokenScorer,
     bits_per_byte,
     compressor_bits_per_byte,
+    spelling_cost,
 )
+from hnet_lm.evaluation.spelling_cost import first_bytes
 from hnet_lm.inputs import local
 
 T = TypeVar("T")
@@ -42,6 +45,10 @@ class EvaluateBitsPerByte(Evaluation):
     """Stop each file after the document with which it has given so many bytes."""
     compressors: tuple[Literal["gzip", "xz", "zstd"], ...] = ()
     """Compressors to compare with, each on all documents of a domain as one file."""
+    spelling_bytes: int = 10_000
+    """Of a model of tokens: on so many bytes, count all spellings of the text, not the tokenizer's alone; 0: none."""
+    max_spellings: int = 16
+    """The most spellings that are followed at a time; the least likely are left out."""
     json: bool = False
     """Print JSON, with the histograms of chunk lengths, instead of tables."""
     reading: tyro.conf.OmitArgPrefixes[Reading] = field(default_factory=Reading)
@@ -49,7 +56,8 @@ class EvaluateBitsPerByte(Evaluation):
     def run(self) -> None:
         if not self.files:
             raise UserError("evaluate bpb needs a file of documents, or sample:english")
-        require_at_least(1, max_bytes=self.max_bytes)
+        require_at_least(1, max_bytes=self.max_bytes, max_spellings=self.max_spellings)
+        require_at_least(0, spelling_bytes=self.spelling_bytes)
         for name in self.compressors:  # one that is not installed is said now
             compressor_bits_per_byte(b"text", name)
         paths = named_files(self.files)
@@ -57,16 +65,23 @@ class EvaluateBitsPerByte(Evaluation):
         domains = {domain: self._texts(of_domain, scorer) for domain, of_domain in paths.items()}
         chunks = BoundaryStatistics()
         data: dict[str, list[bytes]] = {domain: [] for domain in domains}
+        spelled: list[bytes] = []
 
         def on_document(domain: str, text: bytes, score: PassageScore) -> None:
             chunks.add(domain, text, score)
+            if room := self.spelling_bytes - sum(map(len, spelled)):
+                spelled.append(first_bytes(text, room))
             if self.compressors:
                 data[domain].append(text)
 
         found = bits_per_byte(scorer, domains, on_document)
         compressed = {domain: self._compressed(b"".join(texts)) for domain, texts in data.items()}
+        spellings = None
+        if isinstance(scorer, TokenScorer) and self.reading.window is None and any(spelled):
+            spellings = spelling_cost(scorer, spelled, self.max_spellings)
         if self.json:
-            print_json(found.to_json() | {"chunks": chunks.to_json(), "compressors": compressed})
+            of_spellings = {} if spellings is None else {"spellings": spellings.to_json()}
+            print_json(found.to_json() | {"chunks": chunks.to_json(), "compressors": compressed} | of_spellings)
             return
         rows = [_result_row(name, result, compressed[name]) for name, result in found.by_domain.items()]
         if len(rows) > 1:
@@ -74,6 +89,12 @@ class EvaluateBitsPerByte(Evaluation):
         print_table(("domain", "documents", "bytes", "bits/byte", "95 %", "with EOS", *self.compressors), rows)
         if any(chunks.domains.values()):
             print_table(("domain", "stage", "chunks", "bytes/chunk", "sd", "at space", "at word"), _chunk_rows(chunks))
+        if spellings is not None:
+            rows = [
+                ["the tokenizer's alone", f"{spellings.num_bytes:,}", rounded(spellings.canonical)],
+                [f"up to {spellings.max_spellings}", f"{spellings.num_bytes:,}", rounded(spellings.all_spellings)],
+            ]
+            print_table(("spellings", "bytes", "bits/byte"), rows)
 
     def _texts(self, paths: Iterable[str], scorer: ByteScorer) -> Iterator[bytes]:
         """The documents of the paths; that the first of each can be read is found out now, not after hours."""

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from hnet_lm.cli.loading import PrecisionOption, load_model
+from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
 from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.data import DataConfig
 from hnet_lm.data import documents as read_documents
-from hnet_lm.data.tokenized import TOKENIZER, open_byte_pairs
 from hnet_lm.data.validation import NO_RESERVED_BYTES
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import ByteScorer, CarriedState, SlidingWindow, TokenScorer
@@ -46,15 +44,15 @@ class Reading:
             stride = max(self.window // 2, 1) if self.stride is None else self.stride
             context = SlidingWindow(self.window, stride)
         loaded = load_model(model, self.device, self.precision)
-        unit = "tokens" if loaded.config.reads_tokens else "bytes"
+        pairs = tokenizer_of(model, loaded)
+        unit = "bytes" if pairs is None else "tokens"
         options: dict[str, Any] = {
             "call_bytes": self.call_bytes,
             "unit_starts": unit_starts,
             "byte_logprobs": byte_logprobs,
             "on_positions": Meter(f"{unit} scored", say).advance,
         }
-        if loaded.config.reads_tokens:
-            pairs = open_byte_pairs(str(Path(model) / TOKENIZER))
+        if pairs is not None:
             return TokenScorer(loaded, pairs, context, **options)
         return ByteScorer(loaded, context, **options)
 

@@ -1,7 +1,8 @@
 """Memory for keys and values: one pool of pages, which the attention layers of all streams share.
 
-All attention layers of one stage have seen the same positions of a stream, so they come by their pages together: a
-`PagedStage` keeps their tables. A layer with a window reuses its pages, so it needs no more than its window does.
+All attention layers of one stage and window have seen the same positions of a stream, so they come by their pages
+together: a `PagedStage` keeps their tables. A layer with a window reuses its pages, so it needs no more than its window
+does.
 """
 
 import sys
@@ -53,7 +54,7 @@ class PagePool:
 
 
 class PagedStage:
-    """The attention layers of one stage: their states, and the pages that each stream has in them."""
+    """The attention layers of one stage and window: their states, and the pages that each stream has in them."""
 
     def __init__(self, pool: PagePool, max_streams: int, num_layers: int, num_heads: int, head_dim: int, window: int):
         self._pool = pool

@@ -6,7 +6,7 @@ rows and pages; nothing is copied for the others, so addresses may be kept.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -39,7 +39,11 @@ class StreamMemory:
         ]
         self._sees_every_byte = [key.stage == 0 for key in layers]
         states = {key: iter(stage.states) for key, stage in zip(layers, self.stages, strict=True)}
-        self.state = _replaced(model.new_state(max_streams), _Key(model.config, 0), lambda key, _: next(states[key]))
+
+        def paged(key: _Key, state: KVState) -> State:
+            return next(states[key.of(state)])
+
+        self.state = _replaced(model.new_state(max_streams), _Key(model.config, 0), paged)
         self._rows = list(zip(_row_tensors(self.state), _row_tensors(fresh), strict=True))
 
     @property
@@ -116,10 +120,15 @@ class StreamMemory:
 
 @dataclass(frozen=True)
 class _Key:
-    """Whose layers: those of a stage of the model, or of the byte model that an entropy chunker asks."""
+    """Whose layers: those of one window in a stage of the model, or of the byte model that an entropy chunker asks."""
 
     config: HNetConfig
     stage: int
+    window: int = -1
+
+    def of(self, state: KVState) -> "_Key":
+        assert state.window is not None
+        return replace(self, window=state.window)
 
 
 @dataclass
@@ -132,13 +141,13 @@ class _Layers:
 
 
 def _attention_layers(fresh: State, config: HNetConfig) -> dict[_Key, _Layers]:
-    """The attention layers of every stage that has any."""
+    """The attention layers of every stage that has any, by window."""
     found: dict[_Key, _Layers] = {}
 
     def note(key: _Key, state: KVState) -> State:
         num_heads, head_dim = state.keys.shape[2:]
-        window = key.config.stages[key.stage].attention.window_size
-        found.setdefault(key, _Layers(0, num_heads, head_dim, window, state.keys.dtype)).num_layers += 1
+        key = key.of(state)
+        found.setdefault(key, _Layers(0, num_heads, head_dim, key.window, state.keys.dtype)).num_layers += 1
         return state
 
     _replaced(fresh, _Key(config, 0), note)
@@ -169,12 +178,12 @@ def _pool(
     return PagePool(num_pages, page_numbers, dtype, device)
 
 
-def _replaced(node: Any, key: _Key, replace: Callable[[_Key, KVState], State]) -> Any:
+def _replaced(node: Any, key: _Key, exchange: Callable[[_Key, KVState], State]) -> Any:
     """A state tree with another state for every KVState; `key` says whose state `node` is."""
     if isinstance(node, KVState):
-        return replace(key, node)
+        return exchange(key, node)
     if isinstance(node, tuple):
-        return tuple(_replaced(child, key, replace) for child in node)
+        return tuple(_replaced(child, key, exchange) for child in node)
     if not isinstance(node, State):
         return node
     children = {}
@@ -184,7 +193,7 @@ def _replaced(node: Any, key: _Key, replace: Callable[[_Key, KVState], State]) -
             child_key = _Key(key.config, key.stage + 1)
         elif isinstance(node, EntropyState) and key.config.byte_model is not None:
             child_key = _Key(key.config.byte_model, 0)
-        children[field.name] = _replaced(getattr(node, field.name), child_key, replace)
+        children[field.name] = _replaced(getattr(node, field.name), child_key, exchange)
     return type(node)(**children)
 
 

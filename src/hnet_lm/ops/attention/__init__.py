@@ -1,7 +1,8 @@
 """Causal softmax attention along each sequence; a window w sees positions t-w .. t, -1 all up to and with t.
 
-Positions are encoded by the caller (rotary embeddings enter q and k before this op). The state holds the keys and
-values that later positions may still see.
+There may be fewer heads of keys and values than of queries (grouped-query attention, arXiv 2305.13245): each is for
+h / g of these, side by side. Positions are encoded by the caller (rotary embeddings enter q and k before this op). The
+state holds the keys and values that later positions may still see.
 """
 
 from jaxtyping import Float
@@ -20,8 +21,8 @@ _op = Op(__name__)
 
 def attention(
     q: Float[Tensor, "t h p"],
-    k: Float[Tensor, "t h p"],
-    v: Float[Tensor, "t h p"],
+    k: Float[Tensor, "t g p"],
+    v: Float[Tensor, "t g p"],
     window: int,
     seqs: Sequences,
     state: AttentionState | None = None,
@@ -38,11 +39,14 @@ def attention(
     if q.dim() != 3:
         raise ValueError(f"attention: q must be (t, h, p), got {tuple(q.shape)}")
     require_rows("attention", seqs, q=q)
-    require_shape("attention", "k", k, *q.shape)
-    require_shape("attention", "v", v, *q.shape)
+    num_heads, num_kv_heads = q.shape[1], k.shape[1] if k.dim() == 3 else q.shape[1]
+    if num_heads % max(num_kv_heads, 1):
+        raise ValueError(f"attention: {num_kv_heads} heads of keys do not divide {num_heads} of queries")
+    require_shape("attention", "k", k, q.shape[0], num_kv_heads, q.shape[2])
+    require_shape("attention", "v", v, q.shape[0], num_kv_heads, q.shape[2])
     if state is not None:
         if not isinstance(state, KVState | PagedKVState):
             raise TypeError(f"attention: state must be a KVState or a PagedKVState, not {type(state).__name__}")
-        state.require_fit(q.shape[1], q.shape[2], window, seqs)
+        state.require_fit(num_kv_heads, q.shape[2], window, seqs)
         state = state.consume()
     return _op.run(backend, q.device, q, k, v, window, seqs, state)

@@ -27,12 +27,20 @@ class KVState(State):
     values: Float[Tensor, "s entries h p"]
     num_seen: Int[Tensor, " s"]
     window: int | None = None
-    """That of the layer it belongs to, from its first call on: a ring of another window holds other positions."""
+    """That of the layer it belongs to, known from its first call at least: another ring holds other positions."""
 
     @classmethod
-    def new(cls, num_sequences: int, num_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Self:
+    def new(
+        cls,
+        num_sequences: int,
+        num_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        window: int | None = None,
+    ) -> Self:
         empty = torch.zeros(num_sequences, 0, num_heads, head_dim, dtype=dtype, device=device)
-        return cls(empty, empty.clone(), torch.zeros(num_sequences, dtype=torch.int64, device=device))
+        return cls(empty, empty.clone(), torch.zeros(num_sequences, dtype=torch.int64, device=device), window)
 
     @property
     def num_entries(self) -> int:

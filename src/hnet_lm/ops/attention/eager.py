@@ -118,4 +118,6 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, window: int, valid: Tensor | None =
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b h l p
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
+    shares = q.shape[1] != k.shape[1]
+    y = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=shares)
+    return y.transpose(1, 2)

@@ -24,6 +24,8 @@ def attention(
             values = torch.cat([past_values[0].to(v.dtype), values])
         distance = torch.arange(len(keys) - length, len(keys))[:, None] - torch.arange(len(keys))
         seen_from = (distance >= 0) if window < 0 else (distance >= 0) & (distance <= window)
+        per_query = torch.arange(q.shape[1], device=q.device) // max(1, q.shape[1] // max(1, k.shape[1]))
+        keys, values = keys[:, per_query], values[:, per_query]
         scores = torch.einsum("ihp,jhp->hij", q[rows], keys) / q.shape[-1] ** 0.5
         weights = scores.masked_fill(~seen_from.to(q.device), float("-inf")).softmax(-1)
         outputs.append(torch.einsum("hij,jhp->ihp", weights, values))

@@ -28,6 +28,8 @@ def supports(q: Tensor, k: Tensor, v: Tensor, window: int, seqs: Sequences, stat
         return f"a head must be a multiple of 8 wide, and {MAX_HEAD_DIM} at most"
     if "window_size" not in _PARAMETERS and window >= 0:
         return "this version of torch has no windows in it"
+    if "enable_gqa" not in _PARAMETERS and k.shape[1] != q.shape[1]:
+        return "this version of torch has no shared heads of keys in it"
     if state is not None and state.num_held(window, seqs):
         return "it does not go on from keys that a state holds"
     return None
@@ -40,5 +42,7 @@ def attention(
         return q, state
     ends = seqs.memo("cu_seqlens of 32 bits", lambda: seqs.cu_seqlens.to(torch.int32))
     seen: dict[str, Any] = {"window_size": (window, 0)} if "window_size" in _PARAMETERS else {"is_causal": True}
+    if k.shape[1] != q.shape[1]:
+        seen["enable_gqa"] = True
     y: Any = varlen_attn(q, k, v, ends, ends, seqs.max_length, seqs.max_length, **seen)
     return y, None if state is None else state.write(k, v, window, seqs)

@@ -1,7 +1,10 @@
-"""Rotary position embedding (Su et al., arXiv 2104.09864): base 10000, non-interleaved halves.
+"""Rotary position embedding (Su et al., arXiv 2104.09864): non-interleaved halves.
 
-Of the first `dim` entries of each head, entries i and i + dim/2 are rotated by the angle position * 10000^(-2i/dim).
+Of the first `dim` entries of each head, entries i and i + dim/2 are rotated by the angle position * base^(-2i/dim), or
+by position * frequencies[i]. The base is 10000 unless another is given.
 """
+
+import math
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,10 +18,18 @@ BASE = 10000.0
 
 
 def rotary(
-    x: Float[Tensor, "t h p"], positions: Int[Tensor, " t"], dim: int, *, backend: str | None = None
+    x: Float[Tensor, "t h p"],
+    positions: Int[Tensor, " t"],
+    dim: int,
+    base: float = BASE,
+    frequencies: tuple[float, ...] | None = None,
+    magnitude: float = 1.0,
+    *,
+    backend: str | None = None,
 ) -> Float[Tensor, "t h p"]:
     """x with the first `dim` entries of every head rotated, in at least float32; of the type of x.
 
+    `frequencies` are radians per position, dim/2 of them, and `magnitude` multiplies what is rotated (YaRN).
     Raises ValueError for shapes that do not fit, and for a `dim` that is odd or wider than a head.
     """
     require_floating("rotary", x=x)
@@ -30,4 +41,8 @@ def rotary(
     if positions.dtype not in WHOLE_NUMBERS or positions.device != x.device:
         given = f"{positions.dtype} on {positions.device}"
         raise ValueError(f"rotary: positions must be whole numbers on {x.device}, got {given}")
-    return _op.run(backend, x.device, x, positions, dim)
+    if not (base > 1 and math.isfinite(base) and magnitude > 0 and math.isfinite(magnitude)):
+        raise ValueError(f"rotary: base must be above 1 and magnitude above 0, got {base} and {magnitude}")
+    if frequencies is not None and len(frequencies) != dim // 2:
+        raise ValueError(f"rotary: {dim // 2} frequencies go with a dim of {dim}, got {len(frequencies)}")
+    return _op.run(backend, x.device, x, positions, dim, float(base), frequencies, float(magnitude))

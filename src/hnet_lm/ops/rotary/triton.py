@@ -9,18 +9,23 @@ import triton.language as tl
 from torch import Tensor
 
 from hnet_lm.ops.kernels.launch import ceil_div, launch, unit_stride, why_not
-from hnet_lm.ops.rotary import BASE
 
 MOST_HEADS = 16
 """Heads that one program goes over."""
 
 
-def supports(x: Tensor, positions: Tensor, dim: int) -> str | None:
+def supports(
+    x: Tensor, positions: Tensor, dim: int, base: float, frequencies: tuple[float, ...] | None, magnitude: float
+) -> str | None:
+    if frequencies is not None or magnitude != 1:
+        return "it computes the frequencies itself, and so knows none that are scaled"
     return why_not(x)
 
 
-def rotary(x: Tensor, positions: Tensor, dim: int) -> Tensor:
-    return x if dim == 0 else _rotary(x, positions, dim, False)
+def rotary(
+    x: Tensor, positions: Tensor, dim: int, base: float, frequencies: tuple[float, ...] | None, magnitude: float
+) -> Tensor:
+    return x if dim == 0 else _rotary(x, positions, dim, base, False)
 
 
 @no_type_check  # of Python: Triton has types of its own
@@ -58,7 +63,7 @@ def _turn(
 
 
 @torch.library.custom_op("hnet_lm::rotary_triton", mutates_args=())
-def _rotary(x: Tensor, positions: Tensor, dim: int, back: bool) -> Tensor:
+def _rotary(x: Tensor, positions: Tensor, dim: int, base: float, back: bool) -> Tensor:
     x = unit_stride(x)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     (t, h, p), rows, heads = x.shape, 16, min(x.shape[1], MOST_HEADS)
@@ -72,23 +77,23 @@ def _rotary(x: Tensor, positions: Tensor, dim: int, back: bool) -> Tensor:
         "REST": triton.next_power_of_2(max(1, p - dim)),
     }
     grid = ceil_div(t, rows), ceil_div(h, max(heads, 1))
-    launch(_turn, grid, x, positions.contiguous(), y, t, h, p, x.stride(0), x.stride(1), math.log(BASE), **options)
+    launch(_turn, grid, x, positions.contiguous(), y, t, h, p, x.stride(0), x.stride(1), math.log(base), **options)
     return y
 
 
 @_rotary.register_fake
-def _(x: Tensor, positions: Tensor, dim: int, back: bool) -> Tensor:
+def _(x: Tensor, positions: Tensor, dim: int, base: float, back: bool) -> Tensor:
     return x.new_empty(x.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, positions, ctx.dim, ctx.back = inputs
+    _, positions, ctx.dim, ctx.base, ctx.back = inputs
     ctx.save_for_backward(positions)
 
 
-def _grads(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+def _grads(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
     (positions,) = ctx.saved_tensors
-    return _rotary(grad, positions, ctx.dim, not ctx.back), None, None, None
+    return _rotary(grad, positions, ctx.dim, ctx.base, not ctx.back), None, None, None, None
 
 
 _rotary.register_autograd(_grads, setup_context=_setup_context)

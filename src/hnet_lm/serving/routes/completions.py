@@ -12,7 +12,6 @@ from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from hnet_lm import generation
-from hnet_lm.config import HNetConfig
 from hnet_lm.generation import Event
 from hnet_lm.serving.bodies import body_of
 from hnet_lm.serving.choice import Choice, WholeChoice
@@ -49,7 +48,7 @@ def completions_router(runners: Runners, limits: RequestLimits, metrics: Metrics
         held(http.scope).enter_context(handle)
         count = partial(count_bytes, http.scope)
         count(sum(map(len, body.prompt)))
-        completion = _Completion(runner.name, body, requests, runner.model.config, handle, metrics, count, begin)
+        completion = _Completion(runner.name, body, requests, runner.vocabulary, handle, metrics, count, begin)
         if body.stream:
             return EventSourceResponse(completion.stream())
         return JsonAnswer(await completion.whole())
@@ -79,7 +78,7 @@ class _Completion:
         model_name: str,
         body: CompletionBody,
         requests: list[generation.Request],
-        config: HNetConfig,
+        vocabulary: generation.Vocabulary,
         handle: GenerationHandle,
         metrics: Metrics,
         count_bytes: Callable[[int], None],
@@ -92,7 +91,7 @@ class _Completion:
             "model": model_name,
         }
         self._body = body
-        self._choices = [Choice(index, request, body, config) for index, request in enumerate(requests)]
+        self._choices = [Choice(index, request, body, vocabulary) for index, request in enumerate(requests)]
         self._handle = handle
         self._metrics = metrics
         self._count_bytes = count_bytes

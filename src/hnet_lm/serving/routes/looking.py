@@ -57,6 +57,9 @@ def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
         **kwargs: P.kwargs,
     ) -> JsonAnswer:
         """A list of what `find` makes of each text."""
+        if runner.model.config.reads_tokens:
+            message = f"model {runner.name!r} reads tokens of a tokenizer; this is asked of models of bytes"
+            raise ApiError(400, message, param="model", code="model_of_tokens")
         check_texts(texts, "input", limits)
         total = sum(map(len, texts))
         count_bytes(http.scope, total)

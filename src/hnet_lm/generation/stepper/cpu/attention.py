@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from hnet_lm.generation.stepper.cpu.atomics import load, store
+from hnet_lm.generation.stepper.cpu.layers import add_bias, add_part_norm
 from hnet_lm.generation.stepper.cpu.products import add_product
-from hnet_lm.generation.stepper.cpu.program import WORK_PER_RANGE, Program, Rows, Shape, checked
+from hnet_lm.generation.stepper.cpu.program import WORK_PER_RANGE, Program, Rows, Shape, checked, float_bits, float_of
 from hnet_lm.generation.stepper.cpu.thread_pool import arguments_at, task
 from hnet_lm.model.mixers import Attention
 from hnet_lm.ops.attention import PagedKVState
@@ -22,7 +23,6 @@ from hnet_lm.ops.compiled.bfloat16 import narrowed, widened
 from hnet_lm.ops.compiled.exponential import exp
 from hnet_lm.ops.compiled.jit import compiled
 from hnet_lm.ops.compiled.memory import ONE, address_of, array_at, prefetch, row_slice, scratch
-from hnet_lm.ops.rotary import BASE
 
 MAX_HEAD_DIM = 1024
 """For which there is scratch."""
@@ -33,36 +33,50 @@ PREFETCHED = 8
 
 
 def add_attention(
-    program: Program, rows: Rows, name: str, mixer: Attention, state: PagedKVState, x: Tensor, total: Tensor
-) -> None:
-    """Add the mixer's output for x to `total`."""
-    dtype, h, p, dim = program.dtype, mixer.num_heads, mixer.head_dim, mixer.rotary_emb_dim
+    program: Program, rows: Rows, name: str, mixer: Attention, state: PagedKVState, x: Tensor, total: Tensor | None
+) -> Tensor:
+    """The mixer's output for x, in scratch memory; also added to `total` where that is given."""
+    dtype, h, g, p, dim = program.dtype, mixer.num_heads, mixer.num_kv_heads, mixer.head_dim, mixer.rotary_emb_dim
     num_pages, page_numbers = state.pages.shape
-    page_positions, max_pages = page_numbers // (2 * h * p), state.table.shape[1]
-    if (state.num_heads, state.head_dim) != (h, p) or not page_positions:
-        raise ValueError(f"the state of {name} is for {state.num_heads} heads of {state.head_dim}, not {h} of {p}")
+    page_positions, max_pages = page_numbers // (2 * g * p), state.table.shape[1]
+    if (state.num_heads, state.head_dim) != (g, p) or not page_positions:
+        raise ValueError(f"the state of {name} is for {state.num_heads} heads of {state.head_dim}, not {g} of {p}")
     num_seen = checked(f"num_seen of {name}", state.num_seen, (program.max_rows,), torch.int64)
     table = checked(f"the page table of {name}", state.table, (program.max_rows, max_pages), torch.int64)
     page_dtype = torch.bfloat16 if state.pages.dtype == torch.bfloat16 else dtype
     pages = checked(f"the pages of {name}", state.pages, (num_pages, page_numbers), page_dtype)
-    frequencies = BASE ** (-torch.arange(0, dim, 2, dtype=dtype) / dim) if dim else torch.zeros(0, dtype=dtype)
+    if mixer.rotary_frequencies is None:  # to the last bit as the forward has them
+        frequencies = mixer.rotary_base ** (-torch.arange(0, dim, 2, dtype=dtype) / max(dim, 1))
+    else:
+        frequencies = torch.tensor(mixer.rotary_frequencies, dtype=dtype)
 
-    qkv, y = program.scratch("projection", 3 * h * p), program.scratch("mixed", h * p)
+    width = (h + 2 * g) * p
+    qkv, y = program.scratch("projection", width), program.scratch("mixed", h * p)
     add_product(program, rows, f"{name}.qkv_proj.weight", mixer.qkv_proj, x, qkv)
+    if mixer.qkv_proj.bias is not None:
+        add_bias(program, rows, f"{name}.qkv_proj.bias", mixer.qkv_proj.bias, qkv)
+    if mixer.q_norm is not None and mixer.k_norm is not None:
+        add_part_norm(program, rows, f"{name}.q_norm", mixer.q_norm, qkv, 0, h * p)
+        add_part_norm(program, rows, f"{name}.k_norm", mixer.k_norm, qkv, h * p, g * p)
+    rotation = (dim // 2, frequencies, float_bits(mixer.rotary_magnitude))
     layout = (num_pages, page_numbers, page_positions, max_pages, table)
-    arguments = (rows.slots, h, p, dim // 2, frequencies, mixer.window_size, qkv, y, num_seen, pages, *layout)
-    shape = Shape(items_per_row=h, work=WORK_PER_RANGE)
+    arguments = (rows.slots, h, g, p, *rotation, mixer.window_size, qkv, y, num_seen, pages, *layout)
+    shape = Shape(items_per_row=g, work=WORK_PER_RANGE)
     program.add(attention_task(dtype, pages.dtype), rows, (*arguments, program.failures), shape)
     program.add(advance_task(), rows, (rows.slots, num_seen), Shape(items_per_row=1))
-    add_product(program, rows, f"{name}.out_proj.weight", mixer.out_proj, y, program.scratch("result", h * p), total)
+    result = program.scratch("result", x.shape[1])
+    add_product(program, rows, f"{name}.out_proj.weight", mixer.out_proj, y, result, total)
+    return result
 
 
 @cache
 def attention_task(dtype: torch.dtype, page_dtype: torch.dtype) -> int:
-    """Heads of rows: item i is head i % h of row i // h. How many positions were seen is left to `advance_task`.
+    """Heads of keys of rows, with the heads of queries that share each: item i is head i % g of row i // g. How many
+    positions were seen is left to `advance_task`.
 
-    Arguments: (slots, h, p, rotary pairs, frequencies, window (-1: none), qkv (t, 3 h p), y (t, h p), num_seen, pages,
-    how many there are, numbers of a page, positions of a page, pages per stream, table, failures). Where the table of a
+    Arguments: (slots, h, g, p, rotary pairs, frequencies, magnitude as float64 bits, window (-1: none),
+    qkv (t, (h + 2 g) p), y (t, h p), num_seen, pages, how many there are, numbers of a page, positions of a page, pages
+    per stream, table, failures). Where the table of a
     stream does not lead to pages of the pool, nothing is read or written, and `failures` is set.
     """
     one, page_one = ONE[dtype], ONE[page_dtype]
@@ -70,18 +84,15 @@ def attention_task(dtype: torch.dtype, page_dtype: torch.dtype) -> int:
     @no_type_check  # of Python: numba has types of its own
     def attention(arguments, first, last):
         (
-            slots, num_heads, head_dim, num_pairs, frequencies, window, qkv, y, num_seen, pages,
-            num_pages, page_size, page_positions, max_pages, table, failures,
-        ) = arguments_at(arguments, 16)  # fmt: skip
-        d, half_page = num_heads * head_dim, page_positions * num_heads * head_dim
-        frequencies = array_at(frequencies, one, (num_pairs,))
-        q, k, total = (
-            scratch(one, 1, MAX_HEAD_DIM)[0],
-            scratch(one, 1, MAX_HEAD_DIM)[0],
-            scratch(one, 1, MAX_HEAD_DIM)[0],
-        )
+            slots, num_heads, num_kv_heads, head_dim, num_pairs, frequencies, magnitude, window, qkv, y, num_seen,
+            pages, num_pages, page_size, page_positions, max_pages, table, failures,
+        ) = arguments_at(arguments, 18)  # fmt: skip
+        d, d_kv, group = num_heads * head_dim, num_kv_heads * head_dim, num_heads // num_kv_heads
+        width, half_page = d + 2 * d_kv, page_positions * d_kv
+        frequencies, magnitude = array_at(frequencies, one, (num_pairs,)), type(one)(float_of(magnitude))
+        rotated, total = scratch(one, 1, MAX_HEAD_DIM)[0], scratch(one, 1, MAX_HEAD_DIM)[0]
         for item in range(first, last):
-            row, head = item // num_heads, item % num_heads
+            row, head = item // num_kv_heads, item % num_kv_heads
             slot, start = load(slots + 8 * row), head * head_dim
             position = load(num_seen + 8 * slot)
             entry, held = position, position + 1
@@ -92,28 +103,32 @@ def attention_task(dtype: torch.dtype, page_dtype: torch.dtype) -> int:
             if not _is_valid(own_table, used_pages, max_pages, num_pages):
                 store(failures, 1)
                 continue
-            page, index = load(own_table + 8 * (entry // page_positions)), entry % page_positions * d + start
+            page, index = load(own_table + 8 * (entry // page_positions)), entry % page_positions * d_kv + start
             key = row_slice((page_one, pages, page_size), page, index, head_dim)
             value = row_slice((page_one, pages, page_size), page, half_page + index, head_dim)
-            new_q = row_slice((one, qkv, 3 * d), row, start, head_dim)
-            new_k = row_slice((one, qkv, 3 * d), row, d + start, head_dim)
-            new_v = row_slice((one, qkv, 3 * d), row, 2 * d + start, head_dim)
+            new_k = row_slice((one, qkv, width), row, d + start, head_dim)
+            new_v = row_slice((one, qkv, width), row, d + d_kv + start, head_dim)
             for j in range(head_dim):
-                q[j], k[j], total[j], value[j] = new_q[j], new_k[j], 0, narrowed(new_v[j], value)
-            _rotate(q, k, frequencies, type(one)(position))
+                rotated[j], value[j] = new_k[j], narrowed(new_v[j], value)
+            _rotate(rotated, frequencies, type(one)(position), magnitude)
             for j in range(head_dim):
-                key[j] = narrowed(k[j], key)
-            highest, weights = type(one)(-np.inf), type(one)(0)
-            for index in range(used_pages):
-                page, num_positions = load(own_table + 8 * index), min(page_positions, held - index * page_positions)
-                keys = address_of(row_slice((page_one, pages, page_size), page, start, head_dim))
-                values = address_of(row_slice((page_one, pages, page_size), page, half_page + start, head_dim))
-                highest, weights = _attend(
-                    q, total, (page_one, keys, d), (page_one, values, d), num_positions, head_dim, highest, weights
-                )
-            out = row_slice((one, y, d), row, start, head_dim)
-            for j in range(head_dim):
-                out[j] = total[j] / weights
+                key[j] = narrowed(rotated[j], key)
+            for query in range(head * group, (head + 1) * group):
+                new_q = row_slice((one, qkv, width), row, query * head_dim, head_dim)
+                for j in range(head_dim):
+                    rotated[j], total[j] = new_q[j], 0
+                _rotate(rotated, frequencies, type(one)(position), magnitude)
+                highest, weights = type(one)(-np.inf), type(one)(0)
+                for index in range(used_pages):
+                    page = load(own_table + 8 * index)
+                    num_positions = min(page_positions, held - index * page_positions)
+                    first_key = address_of(row_slice((page_one, pages, page_size), page, start, head_dim))
+                    first_value = address_of(row_slice((page_one, pages, page_size), page, half_page + start, head_dim))
+                    keys, values = (page_one, first_key, d_kv), (page_one, first_value, d_kv)
+                    highest, weights = _attend(rotated, total, keys, values, num_positions, head_dim, highest, weights)
+                out = row_slice((one, y, d), row, query * head_dim, head_dim)
+                for j in range(head_dim):
+                    out[j] = total[j] / weights
 
     return task(attention)
 
@@ -129,13 +144,12 @@ def _is_valid(table, used_pages, max_pages, num_pages):
 
 @no_type_check
 @compiled
-def _rotate(q, key, frequencies, position):
+def _rotate(x, frequencies, position, magnitude):
     half = len(frequencies)
     for j in range(half):
         angle = position * frequencies[j]
-        cos, sin = math.cos(angle), math.sin(angle)
-        q[j], q[half + j] = q[j] * cos - q[half + j] * sin, q[j] * sin + q[half + j] * cos
-        key[j], key[half + j] = key[j] * cos - key[half + j] * sin, key[j] * sin + key[half + j] * cos
+        cos, sin = magnitude * math.cos(angle), magnitude * math.sin(angle)
+        x[j], x[half + j] = x[j] * cos - x[half + j] * sin, x[j] * sin + x[half + j] * cos
 
 
 @no_type_check

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.attention import add_attention
 from hnet_lm.generation.stepper.cpu.chunking import add_downsampling, add_routing, add_upsampling
-from hnet_lm.generation.stepper.cpu.layers import add_embedding, add_mlp, add_norm
+from hnet_lm.generation.stepper.cpu.layers import add_embedding, add_mlp, add_norm, add_normed
 from hnet_lm.generation.stepper.cpu.mamba2 import add_mamba2
 from hnet_lm.generation.stepper.cpu.products import add_product
 from hnet_lm.generation.stepper.cpu.program import Program, Rows
 from hnet_lm.generation.stepper.cpu.rules import add_rule
 from hnet_lm.model import HNetLM
-from hnet_lm.model.block import Block
+from hnet_lm.model.block import Block, PostNormBlock
 from hnet_lm.model.dynamic_chunking import RoutingModule
 from hnet_lm.model.hnet import HNet, HNetState
 from hnet_lm.model.isotropic import Isotropic, IsotropicState
@@ -95,9 +95,16 @@ def _add_isotropic(program: Program, rows: Rows, name: str, stack: Isotropic, st
 
 
 def _add_block(program: Program, rows: Rows, name: str, block: Block, state: Any, x: Tensor) -> None:
+    add_mixer: Any = add_mamba2 if isinstance(block.mixer, Mamba2) else add_attention
+    if isinstance(block, PostNormBlock):
+        result = add_mixer(program, rows, f"{name}.mixer", block.mixer, state, x, None)
+        add_normed(program, rows, f"{name}.mixer_norm", block.mixer_norm, result, x)
+        if block.mlp is not None and block.mlp_norm is not None:
+            result = add_mlp(program, rows, f"{name}.mlp", block.mlp, x, None)
+            add_normed(program, rows, f"{name}.mlp_norm", block.mlp_norm, result, x)
+        return
     normed = program.scratch("normed", x.shape[1])
     add_norm(program, rows, f"{name}.mixer_norm", block.mixer_norm, x, normed)
-    add_mixer: Any = add_mamba2 if isinstance(block.mixer, Mamba2) else add_attention
     add_mixer(program, rows, f"{name}.mixer", block.mixer, state, normed, x)
     if block.mlp is not None and block.mlp_norm is not None:
         add_norm(program, rows, f"{name}.mlp_norm", block.mlp_norm, x, normed)

@@ -1,4 +1,4 @@
-"""The small layers of one position: embedding, RMS norm, the gate of an MLP. Items are rows."""
+"""The small layers of one position: embedding, RMS norm, bias, the gate of an MLP. Items are rows."""
 
 from functools import cache
 from typing import no_type_check
@@ -33,14 +33,39 @@ def add_norm(program: Program, rows: Rows, name: str, norm: RMSNorm, x: Tensor, 
     program.add(norm_task(program.dtype), rows, arguments, Shape(items_per_row=1, work=3 * d))
 
 
-def add_mlp(program: Program, rows: Rows, name: str, mlp: GatedMLP, x: Tensor, total: Tensor) -> None:
-    """Add the MLP's output for x to `total`."""
+def add_part_norm(program: Program, rows: Rows, name: str, norm: RMSNorm, x: Tensor, start: int, length: int) -> None:
+    """Entries `start` .. `start + length` of x normed in place, in parts as wide as the norm."""
+    d = norm.weight.shape[0]
+    weight = checked(f"{name}.weight", norm.weight, (d,), program.dtype)
+    arguments = (d, x.shape[1], start, length // d, x, weight, float_bits(norm.eps))
+    program.add(part_norm_task(program.dtype), rows, arguments, Shape(items_per_row=1, work=3 * length))
+
+
+def add_normed(program: Program, rows: Rows, name: str, norm: RMSNorm, x: Tensor, total: Tensor) -> None:
+    """total += norm(x)."""
+    d = x.shape[1]
+    weight = checked(f"{name}.weight", norm.weight, (d,), program.dtype)
+    arguments = (d, x, weight, float_bits(norm.eps), total)
+    program.add(add_normed_task(program.dtype), rows, arguments, Shape(items_per_row=1, work=4 * d))
+
+
+def add_bias(program: Program, rows: Rows, name: str, bias: Tensor, y: Tensor) -> None:
+    """y += bias."""
+    d = y.shape[1]
+    bias = checked(name, bias, (d,), program.dtype)
+    program.add(bias_task(program.dtype), rows, (d, bias, y), Shape(items_per_row=1, work=2 * d))
+
+
+def add_mlp(program: Program, rows: Rows, name: str, mlp: GatedMLP, x: Tensor, total: Tensor | None) -> Tensor:
+    """The MLP's output for x, in scratch memory; also added to `total` where that is given."""
     weight = mlp.fc2.numbers if isinstance(mlp.fc2, RoundedLinear) else mlp.fc2.weight
     d, f = weight.shape
     y_gate, gated = program.scratch("projection", 2 * f), program.scratch("mixed", f)
     add_product(program, rows, f"{name}.fc1.weight", mlp.fc1, x, y_gate)
     program.add(gate_task(program.dtype), rows, (f, y_gate, gated), Shape(items_per_row=1, work=8 * f))
-    add_product(program, rows, f"{name}.fc2.weight", mlp.fc2, gated, program.scratch("result", d), total)
+    result = program.scratch("result", d)
+    add_product(program, rows, f"{name}.fc2.weight", mlp.fc2, gated, result, total)
+    return result
 
 
 @cache
@@ -73,6 +98,58 @@ def norm_task(dtype: torch.dtype) -> int:
             _normalize(vector, weight, float_of(eps), out)
 
     return task(norm)
+
+
+@cache
+def part_norm_task(dtype: torch.dtype) -> int:
+    """Arguments: (d, numbers of a row, start of the first part, number of parts, x, weight, eps as float64 bits)."""
+    one = ONE[dtype]
+
+    @no_type_check
+    def part_norm(arguments, first, last):
+        d, width, start, num_parts, x, weight, eps = arguments_at(arguments, 7)
+        weight = array_at(weight, one, (d,))
+        for row in range(first, last):
+            for i in range(num_parts):
+                part = row_slice((one, x, width), row, start + i * d, d)
+                _normalize(part, weight, float_of(eps), part)
+
+    return task(part_norm)
+
+
+@cache
+def add_normed_task(dtype: torch.dtype) -> int:
+    """Arguments: (d, x, weight, eps as float64 bits, total); x becomes its norm."""
+    one = ONE[dtype]
+
+    @no_type_check
+    def add_normed_rows(arguments, first, last):
+        d, x, weight, eps, total = arguments_at(arguments, 5)
+        weight = array_at(weight, one, (d,))
+        for row in range(first, last):
+            vector, out = row_slice((one, x, d), row, 0, d), row_slice((one, total, d), row, 0, d)
+            _normalize(vector, weight, float_of(eps), vector)
+            for j in range(d):
+                out[j] += vector[j]
+
+    return task(add_normed_rows)
+
+
+@cache
+def bias_task(dtype: torch.dtype) -> int:
+    """Arguments: (d, bias, y)."""
+    one = ONE[dtype]
+
+    @no_type_check
+    def add_bias_to_rows(arguments, first, last):
+        d, bias, y = arguments_at(arguments, 3)
+        bias = array_at(bias, one, (d,))
+        for row in range(first, last):
+            out = row_slice((one, y, d), row, 0, d)
+            for j in range(d):
+                out[j] += bias[j]
+
+    return task(add_bias_to_rows)
 
 
 @no_type_check

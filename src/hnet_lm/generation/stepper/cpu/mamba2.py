@@ -31,9 +31,9 @@ MANY_ROWS = 8
 
 
 def add_mamba2(
-    program: Program, rows: Rows, name: str, mixer: Mamba2, state: Mamba2State, x: Tensor, total: Tensor
-) -> None:
-    """Add the mixer's output for x to `total`."""
+    program: Program, rows: Rows, name: str, mixer: Mamba2, state: Mamba2State, x: Tensor, total: Tensor | None
+) -> Tensor:
+    """The mixer's output for x, in scratch memory; also added to `total` where that is given."""
     dtype, d_inner, n, h = program.dtype, mixer.d_inner, mixer.d_state, mixer.num_heads
     d_conv, width = d_inner + 2 * n, mixer.conv.kernel_size[0]
     length, slots = d_inner + d_conv + h, program.max_rows
@@ -59,6 +59,7 @@ def add_mamba2(
     arguments = (d_inner, length, projection, norm_weight, float_bits(mixer.norm.eps), y)
     program.add(gated_norm_task(dtype), rows, arguments, Shape(items_per_row=1, work=8 * d_inner))
     add_product(program, rows, f"{name}.out_proj.weight", mixer.out_proj, y, result, total)
+    return result
 
 
 @cache

@@ -8,7 +8,7 @@ from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.attention import MAX_HEAD_DIM
 from hnet_lm.generation.stepper.cpu.mamba2 import MAX_STATE
 from hnet_lm.model import HNetLM
-from hnet_lm.model.block import Block
+from hnet_lm.model.block import Block, PostNormBlock
 from hnet_lm.model.dynamic_chunking import Downsampler, RoutingModule, SmoothingModule, Upsampler
 from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunker
 from hnet_lm.model.dynamic_chunking.chunkers.random import RandomChunker
@@ -19,7 +19,20 @@ from hnet_lm.model.layers import CausalConv, Float32Linear, GatedMLP, RMSNorm, W
 from hnet_lm.model.mixers import Attention, Mamba2
 
 MODULES = (
-    *(HNetLM, HNet, Isotropic, Block, Mamba2, Attention, GatedMLP, RMSNorm, CausalConv, Float32Linear, Widen),
+    *(
+        HNetLM,
+        HNet,
+        Isotropic,
+        Block,
+        PostNormBlock,
+        Mamba2,
+        Attention,
+        GatedMLP,
+        RMSNorm,
+        CausalConv,
+        Float32Linear,
+        Widen,
+    ),
     *(RoutingModule, PoolChunker, RandomChunker, SpaceChunker, Downsampler, SmoothingModule, Upsampler),
     *(RoundedLinear, nn.Linear, nn.Embedding, nn.Identity, nn.ModuleList),
 )
@@ -37,6 +50,8 @@ def unsupported(model: HNetLM) -> str | None:
         return f"it computes in {dtype}"
     for name, module in model.named_modules():
         reason = _unsupported_module(module) or _unsupported_weights(module, dtype)
+        if reason is None and _has_unknown_bias(name, module):
+            reason = "has a bias"
         if reason is not None:
             return f"{name or 'the model'} {reason}"
     return None
@@ -49,13 +64,16 @@ def _unsupported_module(module: nn.Module) -> str | None:
         return "has hooks, or a forward of its own"
     if parametrize.is_parametrized(module):
         return "is parametrized"
-    if type(module) is nn.Linear and module.bias is not None:
-        return "has a bias"
     if isinstance(module, Attention) and module.head_dim > MAX_HEAD_DIM:
         return f"has heads of width {module.head_dim}, more than {MAX_HEAD_DIM}"
     if isinstance(module, Mamba2) and module.d_state > MAX_STATE:
         return f"has a d_state of {module.d_state}, more than {MAX_STATE}"
     return None
+
+
+def _has_unknown_bias(name: str, module: nn.Module) -> bool:
+    has_bias = type(module) in (nn.Linear, RoundedLinear) and module.bias is not None
+    return has_bias and not name.endswith("qkv_proj")
 
 
 def _unsupported_weights(module: nn.Module, dtype: torch.dtype) -> str | None:
@@ -64,6 +82,6 @@ def _unsupported_weights(module: nn.Module, dtype: torch.dtype) -> str | None:
             return f"has a {name} that is a {type(weight).__name__}"
         if weight.device.type != "cpu" or not weight.is_contiguous():
             return f"has a {name} on {weight.device}, of strides {weight.stride()}"
-        if weight.dtype != dtype and not isinstance(module, RoundedLinear):
+        if weight.dtype != dtype and not (isinstance(module, RoundedLinear) and name == "numbers"):
             return f"has a {name} of {weight.dtype} in a model that computes in {dtype}"
     return None
