@@ -1,8 +1,8 @@
 """Where a training step spends its time, by kind of work.
 
-    python benchmarks/step_profile.py [demo bench ...] [--bytes 4096] [--steps 8] [--output FILE.json]
+    python benchmarks/step_profile.py [demo bench] [--bytes 4096] [--steps 8] [--output FILE.json]
 
-The model is random, its router set to cut English every five bytes; a step is the training loop's own update, at rate 0.
+The model is random, its router set to cut English every five bytes; a step is the loop's own update, at rate 0.
 Times are those of torch's profiler: each operation's own, in milliseconds of one step. What is left of the wall time is
 Python. A compiled loop counts as one operation, its threads' time once. For a table of before and after, run it in two
 checkouts in turn, with nothing else on the machine.
@@ -11,7 +11,7 @@ checkouts in turn, with nothing else on the machine.
 import argparse
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,12 @@ def measure(name: str, num_bytes: int, num_steps: int) -> dict[str, Any]:
         for _ in range(num_steps):
             step()
     profiled = time.perf_counter() - start
-    kinds: Counter[str] = Counter()
+    kinds: defaultdict[str, float] = defaultdict(float)
     for event in profiler.key_averages():
         kinds[kind_of(event.key)] += event.self_cpu_time_total / 1e3 / num_steps
-    kinds[PYTHON] = max(0.0, profiled * 1e3 / num_steps - kinds.total())
+    kinds[PYTHON] = max(0.0, profiled * 1e3 / num_steps - sum(kinds.values()))
     cores_busy = busy / wall / torch.get_num_threads()
-    return {"wall": wall * 1e3 / num_steps, "cores_busy": cores_busy, "kinds": dict(kinds.most_common())}
+    return {"wall": wall * 1e3 / num_steps, "cores_busy": cores_busy, "kinds": dict(kinds)}
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hnet_lm.config import AttentionConfig, HNetConfig, StageConfig
+from hnet_lm.attention_config import AttentionConfig
+from hnet_lm.config import HNetConfig, StageConfig
 from hnet_lm.data import Batch, DataConfig, SourceConfig, documents, open_loader
 from hnet_lm.model import HNet, HNetLM
 from hnet_lm.model.dynamic_chunking import RoutingModule
