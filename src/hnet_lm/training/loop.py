@@ -20,6 +20,7 @@ from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
 from hnet_lm.training.health import RouterHealth
 from hnet_lm.training.machine import float32_products
+from hnet_lm.training.memory import give_back_freed_memory
 from hnet_lm.training.metrics import MetricsLog
 from hnet_lm.training.optimizer import set_learning_rate
 from hnet_lm.training.plan import Pace
@@ -208,6 +209,7 @@ def _validate(run: Run, validator: Validator, log: MetricsLog | None, reporter: 
     try:
         with run.averaged():
             measured = validator.measure()
+            give_back_freed_memory()
     except Exception:  # of any kind, and on every rank
         _keep_step(run, reporter)
         raise
