@@ -160,6 +160,8 @@ def main() -> None:
         cell = measured(config, options.genome, options.genes)
         results[f"{recipe}-{seed}"] = cell | {"seconds": time.monotonic() - began}
         write(name, results)
+    if results:
+        write(name, results)  # also where every cell was there, in a file that came from elsewhere
     print(table(results))
 
 
