@@ -267,7 +267,7 @@ def test_config_there_and_back(chunker: str):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"chunkers": [{"name": "spaces"}]}, "entry 0: no chunker 'spaces'; there are dynamic, cosine, space"),
+        ({"chunkers": [{"name": "spaces"}]}, "entry 0: no chunker 'spaces'; there are dynamic, .* space"),
         ({"chunkers": [{"name": "pool", "strid": 3}]}, r"entry 0 \(pool\): unknown key 'strid'; did you mean 'stride'"),
         ({"chunkers": [{"name": "pool", "stride": 1}]}, "stride of 'pool' must be a whole number, 2 or more, got 1"),
         ({"chunkers": [{"name": "pool", "stride": 2.5}]}, "must be a whole number"),

@@ -77,7 +77,7 @@ def test_loading_a_model_runs_nothing_of_its_folder(folder: Path, monkeypatch: p
         ("os:", "the module 'os' has no ''"),
         (":x", "the module '', which has not been imported"),
         ("nowhere_at_all:X", "'nowhere_at_all', which has not been imported"),
-        ("spase", "no chunker 'spase'; there are dynamic, cosine, space, .*; did you mean 'space'?"),
+        ("spase", "no chunker 'spase'; there are dynamic, cosine, linear, policy, space, .*; did you mean 'space'?"),
         (7, "no chunker 7"),
         (["space"], "no chunker"),
         ({"a": 1}, "no chunker"),

@@ -132,7 +132,7 @@ def saved(folder: Path) -> Path:
 
 def test_a_model_is_loaded_asked_and_served(saved: Path) -> None:
     model = hnet_lm.load(saved)
-    assert model.config.to_dict()["chunkers"] == MODEL["chunkers"]
+    assert model.config.to_dict()["chunkers"] == [MODEL["chunkers"][0], {"name": "dynamic", "threshold": 0.5}]
     starts = hnet_lm.chunks(model, "One, two. Three").stages[0].starts
     assert starts.tolist() == [0, 4, 9]
     (written,) = hnet_lm.generate(model, ["One, two"], max_new_bytes=5, seed=1, return_bytes=True)

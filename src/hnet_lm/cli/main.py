@@ -18,6 +18,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, TextIO
 
 from hnet_lm.cli.mistakes import MISTAKE, explain
@@ -161,12 +162,17 @@ def _help() -> str:
     )
 
 
+def module_of(command: str) -> ModuleType:
+    """The file of a command; a name that Python keeps for itself has a `_` there."""
+    file = f"{command}_" if keyword.iskeyword(command) else command.replace("-", "_")
+    return importlib.import_module(f"hnet_lm.cli.{file}")
+
+
 def parse_command(name: str, arguments: list[str]) -> Any:
     """The command's dataclass, filled from its arguments. Raises UserError for arguments that do not fit."""
     import tyro
 
-    file = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
-    module = importlib.import_module(f"hnet_lm.cli.{file}")
+    module = module_of(name)
     cli = functools.partial(tyro.cli, prog=f"hnet-lm {name}", config=(tyro.conf.FlagCreatePairsOff,))
     complaint = io.StringIO()
     try:
