@@ -32,7 +32,8 @@ def test_freed_memory_is_used_again() -> None:
 
 GIVEN_BACK = """
 import os
-from hnet_lm.training.memory import give_back_freed_memory, keep_freed_memory
+from hnet_lm.training.freed_memory import give_back_freed_memory
+from hnet_lm.training.memory import keep_freed_memory
 import torch
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -18,9 +18,9 @@ from hnet_lm.training.budget import plan_length, propose, revise, settle
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks, ranks
 from hnet_lm.training.errors import CannotWrite, TrainingError
+from hnet_lm.training.freed_memory import give_back_freed_memory
 from hnet_lm.training.health import RouterHealth
 from hnet_lm.training.machine import float32_products
-from hnet_lm.training.memory import give_back_freed_memory
 from hnet_lm.training.metrics import MetricsLog
 from hnet_lm.training.optimizer import set_learning_rate
 from hnet_lm.training.plan import Pace
