@@ -26,7 +26,7 @@ MODEL_INWARDS = (
     ("dynamic_chunking", "isotropic"),
     ("block",),
     ("mixers",),
-    ("layers",),
+    ("layers", "written"),
 )
 """Parts of the model; each may import only those further down."""
 

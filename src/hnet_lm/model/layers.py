@@ -26,10 +26,12 @@ class RMSNorm(nn.Module):
         self.feeds_linear = feeds_linear
 
     def forward(self, x: Float[Tensor, "t d"], gate: Float[Tensor, "t d"] | None = None) -> Float[Tensor, "t d"]:
-        device, dtype = x.device.type, self.weight.dtype
-        if self.feeds_linear and torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-        return rms_norm(x, self.weight, self.eps, gate, dtype=dtype)
+        return rms_norm(x, self.weight, self.eps, gate, dtype=self.result_dtype(x.device))
+
+    def result_dtype(self, device: torch.device) -> torch.dtype:
+        if self.feeds_linear and torch.is_autocast_enabled(device.type):
+            return torch.get_autocast_dtype(device.type)
+        return self.weight.dtype
 
 
 class GatedMLP(nn.Module):

@@ -44,6 +44,12 @@ def require_same_type(op: str, **tensors: Tensor) -> None:
         raise ValueError(f"{op}: these must be of one type, but they are {types}")
 
 
+def require_eps(op: str, eps: float) -> None:
+    """Raises ValueError unless it is a finite number, 0 or more."""
+    if not isinstance(eps, int | float) or not 0 <= eps < float("inf"):
+        raise ValueError(f"{op}: eps must be a finite number, 0 or more, got {eps!r}")
+
+
 def require_whole_number(op: str, name: str, value: Any, least: int) -> None:
     """Raises TypeError for what is no int, ValueError for one below the least or beyond 63 bits."""
     if not isinstance(value, int | torch.SymInt) or isinstance(value, bool):

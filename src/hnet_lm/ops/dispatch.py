@@ -128,10 +128,15 @@ def _in_force() -> tuple[Choice, ...]:
 
 
 class Op:
-    """The backends of one op; `package` is the op's folder as a module name."""
+    """The backends of one op; `package` is the op's folder as a module name.
 
-    def __init__(self, package: str):
+    An op may have `parts`, other ops that give the same one after the other, as its backend `eager` calls them. Where a
+    backend is chosen for a part, that is what runs.
+    """
+
+    def __init__(self, package: str, parts: tuple[str, ...] = ()):
         self.package = package
+        self.parts = parts
         self.name = package.rpartition(".")[2]
         self._available = self._listed()
         self._missing = {
@@ -210,6 +215,8 @@ class Op:
                 return choice[self.name]
             if choice.get("*") in self._available:
                 return choice["*"]
+            if any(part in choice for part in self.parts):
+                return "eager"
         return None
 
 

@@ -2,6 +2,9 @@
 
 [z, x, B, C, dt] = W_in u        x, B, C = silu(conv(x, B, C))        dt = softplus(dt + dt_bias)
 h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t^T,  y_t = C_t h_t + D x_t,  out = W_out rmsnorm(y * silu(z))
+
+Between the projections, sequences that begin in this call go through one op. Where a state is carried, and where the
+convolution or the norm is watched by a hook or has been replaced, these modules are called.
 """
 
 from dataclasses import dataclass
@@ -9,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
 from hnet_lm.model.layers import CausalConv, RMSNorm
-from hnet_lm.ops.ssd import ssd
+from hnet_lm.model.written import is_as_written
+from hnet_lm.ops.mamba2 import mamba2, through_parts
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State, consumed
 
@@ -47,16 +50,15 @@ class Mamba2(nn.Module):
         self, u: Float[Tensor, "t d"], seqs: Sequences, state: Mamba2State | None = None
     ) -> tuple[Float[Tensor, "t d"], Mamba2State | None]:
         state = consumed(state, Mamba2State)
-        d_inner, n, h = self.d_inner, self.d_state, self.num_heads
-        z, xBC, dt = self.in_proj(u).split([d_inner, d_inner + 2 * n, h], dim=-1)
-        xBC, conv = self.conv(xBC, seqs, state and state.conv)
-        x, B, C = xBC.split([d_inner, n, n], dim=-1)
-        wide = torch.promote_types(dt.dtype, torch.float32)
-        dt = softplus(dt + self.dt_bias.to(wide))
-        A = -self.A_log.to(wide).exp()
-        y, ssm = ssd(x.unflatten(-1, (h, -1)), dt, A, B, C, self.D.to(wide), seqs, state and state.ssm)  # t h p
-        out = self.out_proj(self.norm(y.flatten(1), gate=z))
-        return out, None if conv is None or ssm is None else Mamba2State(conv, ssm)
+        zxbcdt, dynamics = self.in_proj(u), (self.dt_bias, self.A_log, self.D)
+        if state is None and is_as_written(self.conv, CausalConv) and is_as_written(self.norm, RMSNorm):
+            assert self.conv.bias is not None
+            conv = self.conv.weight.squeeze(1), self.conv.bias
+            norm, dtype = (self.norm.weight, self.norm.eps), self.norm.result_dtype(zxbcdt.device)
+            return self.out_proj(mamba2(zxbcdt, *conv, *dynamics, *norm, seqs, dtype=dtype)), None
+        states = state and (state.conv, state.ssm)
+        y, states = through_parts(zxbcdt, self.conv, *dynamics, self.norm, seqs, states, d_state=self.d_state)
+        return self.out_proj(y), states and Mamba2State(*states)
 
     def new_state(self, num_sequences: int, dtype: torch.dtype | None = None) -> Mamba2State:
         """`dtype` is that of the input; None: that of the weights."""

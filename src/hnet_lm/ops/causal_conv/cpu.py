@@ -38,8 +38,7 @@ def causal_conv(
     return y, None if state is None else seqs.replaced(state, last.view(shape))
 
 
-@torch.library.custom_op("hnet_lm::causal_conv_cpu", mutates_args=())
-def _conv(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+def convolve(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
     """y, and the last inputs of each sequence. In `past`, and there, the rows of all sequences follow one another."""
     x, taps, bias, past = with_unit_stride(x), taps.contiguous(), bias.contiguous(), past.contiguous()
     y, last = torch.empty(x.shape, dtype=x.dtype), torch.empty(past.shape, dtype=past.dtype)
@@ -48,9 +47,33 @@ def _conv(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tenso
     return y, last
 
 
+_conv = torch.library.custom_op("hnet_lm::causal_conv_cpu", mutates_args=())(convolve)
+
+
 @_conv.register_fake
 def _(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), past.new_empty(past.shape)
+
+
+def convolve_backward(
+    grad_y: Tensor,
+    grad_last: Tensor,
+    x: Tensor,
+    taps: Tensor,
+    bias: Tensor,
+    past: Tensor,
+    cu_seqlens: Tensor,
+    grad_x: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to taps, bias and past; that to x is written to `grad_x`."""
+    x, taps, bias, past = with_unit_stride(x), taps.contiguous(), bias.contiguous(), past.contiguous()
+    grad_y, grad_last = with_unit_stride(grad_y), with_unit_stride(grad_last)
+    grad_past = torch.empty(past.shape, dtype=past.dtype)
+    grad_taps, grad_bias = torch.zeros_like(taps), torch.zeros(bias.shape, dtype=bias.dtype)
+    inputs = (*map(rows, (grad_y, grad_last, x, taps, bias, past)), array(cu_seqlens))
+    outputs = map(rows, (grad_x, grad_taps, grad_bias, grad_past))
+    run_ranges(_loops(taps).backward, *_work(x, taps), *inputs, *outputs)
+    return grad_taps, grad_bias, grad_past
 
 
 @torch.library.custom_op("hnet_lm::causal_conv_cpu_backward", mutates_args=())
@@ -58,14 +81,8 @@ def _conv_backward(
     grad_y: Tensor, grad_last: Tensor, x: Tensor, taps: Tensor, bias: Tensor, past: Tensor, cu_seqlens: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients to x, taps, bias and past."""
-    x, taps, bias, past = with_unit_stride(x), taps.contiguous(), bias.contiguous(), past.contiguous()
-    grad_y, grad_last = with_unit_stride(grad_y), with_unit_stride(grad_last)
-    grad_x, grad_past = torch.empty(x.shape, dtype=x.dtype), torch.empty(past.shape, dtype=past.dtype)
-    grad_taps, grad_bias = torch.zeros_like(taps), torch.zeros(bias.shape, dtype=bias.dtype)
-    inputs = (*map(rows, (grad_y, grad_last, x, taps, bias, past)), array(cu_seqlens))
-    outputs = map(rows, (grad_x, grad_taps, grad_bias, grad_past))
-    run_ranges(_loops(taps).backward, *_work(x, taps), *inputs, *outputs)
-    return grad_x, grad_taps, grad_bias, grad_past
+    grad_x = torch.empty(x.shape, dtype=x.dtype)
+    return grad_x, *convolve_backward(grad_y, grad_last, x, taps, bias, past, cu_seqlens, grad_x)
 
 
 @_conv_backward.register_fake

@@ -85,7 +85,7 @@ def _forward(
 @triton.jit
 def _backward(
     grad_ptr, x_ptr, taps_ptr, bias_ptr, past_ptr, cu_seqlens_ptr, ids_ptr, grad_x_ptr, grad_taps_ptr,
-    num_rows, num_columns, grad_stride, x_stride,
+    num_rows, num_columns, grad_stride, x_stride, grad_x_stride,
     HAS_PAST: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Row `part` of grad_taps, (parts, taps + 1, channels), gets the gradients to the taps and to the bias."""
@@ -118,7 +118,7 @@ def _backward(
                 )
                 tl.store(to_part + (TAPS - 1 - back) * num_columns, tl.sum(grad * seen, 0)[None, :], mask=in_row)
     inside = exists & in_row
-    tl.store(grad_x_ptr + row * num_columns + column, grad_x.to(grad_x_ptr.dtype.element_ty), mask=inside)
+    tl.store(grad_x_ptr + row * grad_x_stride + column, grad_x.to(grad_x_ptr.dtype.element_ty), mask=inside)
 
 
 @no_type_check
@@ -155,8 +155,7 @@ def _grid(x: Tensor) -> tuple[int, int]:
     return ceil_div(x.shape[0], ROWS), ceil_div(x.shape[1], COLUMNS)
 
 
-@torch.library.custom_op("hnet_lm::causal_conv_triton", mutates_args=())
-def _conv(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor) -> Tensor:
+def convolve(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor) -> Tensor:
     x, taps, bias = unit_stride(x), taps.contiguous(), bias.contiguous()
     carried = bias if past is None else past.contiguous()
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -165,9 +164,44 @@ def _conv(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens
     return y
 
 
+_conv = torch.library.custom_op("hnet_lm::causal_conv_triton", mutates_args=())(convolve)
+
+
 @_conv.register_fake
 def _(x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor) -> Tensor:
     return x.new_empty(x.shape)
+
+
+def convolve_backward(
+    grad: Tensor,
+    x: Tensor,
+    taps: Tensor,
+    bias: Tensor,
+    past: Tensor | None,
+    cu_seqlens: Tensor,
+    ids: Tensor,
+    grad_x: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Gradients to the taps and, in one more row, to the bias, and to what is carried; else that is empty. The gradient
+    to x is written to `grad_x`."""
+    x, taps, bias, grad = unit_stride(x), taps.contiguous(), bias.contiguous(), unit_stride(grad)
+    carried = bias if past is None else past.contiguous()
+    parts = taps.new_empty(ceil_div(len(x), ROWS), len(taps) + 1, x.shape[1])
+    options = {"HAS_PAST": past is not None, "TAPS": len(taps), "ROWS": ROWS, "COLUMNS": COLUMNS}
+    launch(
+        _backward, _grid(x), grad, x, taps, bias, carried, cu_seqlens, ids, grad_x, parts, *x.shape, grad.stride(0),
+        x.stride(0), grad_x.stride(0), **options,
+    )  # fmt: skip
+    total = parts.sum(0)
+    if past is None:
+        return total, taps.new_empty(0)
+    grad_past = torch.empty(past.shape, dtype=past.dtype, device=past.device)
+    grid = len(past), ceil_div(x.shape[1], COLUMNS)
+    launch(
+        _backward_past, grid, grad, x, taps, bias, carried, cu_seqlens, grad_past, x.shape[1], grad.stride(0),
+        x.stride(0), TAPS=len(taps), COLUMNS=COLUMNS,
+    )  # fmt: skip
+    return total, grad_past
 
 
 @torch.library.custom_op("hnet_lm::causal_conv_triton_backward", mutates_args=())
@@ -175,25 +209,8 @@ def _conv_backward(
     grad: Tensor, x: Tensor, taps: Tensor, bias: Tensor, past: Tensor | None, cu_seqlens: Tensor, ids: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to x, to the taps and, in one more row, to the bias, and to what is carried; else that is empty."""
-    x, taps, bias, grad = unit_stride(x), taps.contiguous(), bias.contiguous(), unit_stride(grad)
-    carried = bias if past is None else past.contiguous()
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    parts = taps.new_empty(ceil_div(len(x), ROWS), len(taps) + 1, x.shape[1])
-    options = {"HAS_PAST": past is not None, "TAPS": len(taps), "ROWS": ROWS, "COLUMNS": COLUMNS}
-    launch(
-        _backward, _grid(x), grad, x, taps, bias, carried, cu_seqlens, ids, grad_x, parts, *x.shape, grad.stride(0),
-        x.stride(0), **options,
-    )  # fmt: skip
-    total = parts.sum(0)
-    if past is None:
-        return grad_x, total, taps.new_empty(0)
-    grad_past = torch.empty(past.shape, dtype=past.dtype, device=past.device)
-    grid = len(past), ceil_div(x.shape[1], COLUMNS)
-    launch(
-        _backward_past, grid, grad, x, taps, bias, carried, cu_seqlens, grad_past, x.shape[1], grad.stride(0),
-        x.stride(0), TAPS=len(taps), COLUMNS=COLUMNS,
-    )  # fmt: skip
-    return grad_x, total, grad_past
+    return grad_x, *convolve_backward(grad, x, taps, bias, past, cu_seqlens, ids, grad_x)
 
 
 @_conv_backward.register_fake

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hnet_lm.ops.checks import FLOATING, given, require_floating, require_shape
+from hnet_lm.ops.checks import FLOATING, given, require_eps, require_floating, require_shape
 from hnet_lm.ops.dispatch import Op
 
 _op = Op(__name__)
@@ -30,8 +30,7 @@ def rms_norm(
     dtype = weight.dtype if dtype is None else dtype
     if dtype not in FLOATING:
         raise ValueError(f"rms_norm: dtype must be a floating-point type of 16 bits or more, not {dtype}")
-    if not isinstance(eps, int | float) or not 0 <= eps < float("inf"):
-        raise ValueError(f"rms_norm: eps must be a finite number, 0 or more, got {eps!r}")
+    require_eps("rms_norm", eps)
     if x.dim() != 2:
         raise ValueError(f"rms_norm: x must be (t, d), got {tuple(x.shape)}")
     require_shape("rms_norm", "weight", weight, x.shape[1])

@@ -35,8 +35,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: 
     return y
 
 
-@torch.library.custom_op("hnet_lm::rms_norm_cpu", mutates_args=())
-def _rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def normalize(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The norm, and the factor of each position, 1 / sqrt(mean + eps)."""
     x, gate, weight = with_unit_stride(x), None if gate is None else with_unit_stride(gate), weight.contiguous()
     y, scale = torch.empty(x.shape, dtype=dtype), weight.new_empty(x.shape[0])
@@ -45,9 +44,33 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype:
     return y, scale
 
 
+_rms_norm = torch.library.custom_op("hnet_lm::rms_norm_cpu", mutates_args=())(normalize)
+
+
 @_rms_norm.register_fake
 def _(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape, dtype=dtype), weight.new_empty(x.shape[0])
+
+
+def normalize_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    gate: Tensor | None,
+    scale: Tensor,
+    grad_x: Tensor,
+    grad_gate: Tensor,
+) -> Tensor:
+    """The gradient to the weight; those to x and the gate are written to `grad_x` and `grad_gate`."""
+    x, gate, weight = with_unit_stride(x), None if gate is None else with_unit_stride(gate), weight.contiguous()
+    grad_y, d = with_unit_stride(grad_y), x.shape[1]
+    positions = split_range(len(x), 2 * d)
+    grad_weight = torch.empty(len(positions), d, dtype=weight.dtype)
+    inputs = rows(grad_y), rows(x), weight.data_ptr(), _rows(gate), scale.data_ptr()
+    outputs = rows(grad_x), rows(grad_weight), NO_ROWS if gate is None else rows(grad_gate)
+    run_ranges(norm_backward, positions, d, _number(weight, eps), *inputs, *outputs)
+    return grad_weight.sum(0)
 
 
 @torch.library.custom_op("hnet_lm::rms_norm_cpu_backward", mutates_args=())
@@ -55,16 +78,9 @@ def _rms_norm_backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to x, weight and gate; without a gate the last is empty."""
-    x, gate, weight = with_unit_stride(x), None if gate is None else with_unit_stride(gate), weight.contiguous()
-    grad_y, d = with_unit_stride(grad_y), x.shape[1]
     grad_x = torch.empty(x.shape, dtype=x.dtype)
     grad_gate = torch.empty((0,) if gate is None else gate.shape, dtype=x.dtype if gate is None else gate.dtype)
-    positions = split_range(len(x), 2 * d)
-    grad_weight = torch.empty(len(positions), d, dtype=weight.dtype)
-    inputs = rows(grad_y), rows(x), weight.data_ptr(), _rows(gate), scale.data_ptr()
-    outputs = rows(grad_x), rows(grad_weight), NO_ROWS if gate is None else rows(grad_gate)
-    run_ranges(norm_backward, positions, d, _number(weight, eps), *inputs, *outputs)
-    return grad_x, grad_weight.sum(0), grad_gate
+    return grad_x, normalize_backward(grad_y, x, weight, eps, gate, scale, grad_x, grad_gate), grad_gate
 
 
 @_rms_norm_backward.register_fake

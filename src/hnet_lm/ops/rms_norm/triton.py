@@ -54,7 +54,7 @@ def _forward(
 @triton.jit
 def _backward(
     grad_ptr, x_ptr, weight_ptr, gate_ptr, scale_ptr, grad_x_ptr, grad_weight_ptr, grad_gate_ptr,
-    num_rows, num_columns, grad_stride, x_stride, gate_stride, num_tiles,
+    num_rows, num_columns, grad_stride, x_stride, gate_stride, grad_x_stride, grad_gate_stride, num_tiles,
     HAS_GATE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     wide = weight_ptr.dtype.element_ty
@@ -78,16 +78,16 @@ def _backward(
         grad *= weight[None, :]
         along = tl.sum(grad * normed, 1) / num_columns
         grad = (grad - along[:, None] * normed) * scale
-        at = row[:, None] * num_columns + column[None, :]
+        at = row[:, None] * grad_x_stride + column[None, :]
         tl.store(grad_x_ptr + at, (grad * factor).to(grad_x_ptr.dtype.element_ty), mask=inside)
         if HAS_GATE:
             slope = half * (1 + gate * (1 - half))
+            at = row[:, None] * grad_gate_stride + column[None, :]
             tl.store(grad_gate_ptr + at, (grad * x * slope).to(grad_gate_ptr.dtype.element_ty), mask=inside)
     tl.store(grad_weight_ptr + part * num_columns + column, grad_weight, mask=column < num_columns)
 
 
-@torch.library.custom_op("hnet_lm::rms_norm_triton", mutates_args=())
-def _rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def normalize(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The norm, and the factor of each position, 1 / sqrt(mean + eps)."""
     x, other, weight = unit_stride(x), unit_stride(x if gate is None else gate), weight.contiguous()
     y, scale = torch.empty(x.shape, dtype=dtype, device=x.device), weight.new_empty(len(x))
@@ -99,9 +99,42 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype:
     return y, scale
 
 
+_rms_norm = torch.library.custom_op("hnet_lm::rms_norm_triton", mutates_args=())(normalize)
+
+
 @_rms_norm.register_fake
 def _(x: Tensor, weight: Tensor, eps: float, gate: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape, dtype=dtype), weight.new_empty(x.shape[0])
+
+
+def normalize_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    gate: Tensor | None,
+    scale: Tensor,
+    grad_x: Tensor,
+    grad_gate: Tensor | None,
+) -> Tensor:
+    """The gradient to the weight; those to x and the gate are written to `grad_x` and `grad_gate`."""
+    x, other, weight, grad_y = (
+        unit_stride(x),
+        unit_stride(x if gate is None else gate),
+        weight.contiguous(),
+        unit_stride(grad_y),
+    )
+    to_gate = grad_x if grad_gate is None else grad_gate
+    options = tile(x.shape[1])
+    num_tiles = ceil_div(len(x), options["ROWS"])
+    per_part = max(1, ceil_div(num_tiles, MOST_PARTS))
+    num_parts = ceil_div(num_tiles, per_part)
+    grad_weight = weight.new_empty(num_parts, x.shape[1])
+    launch(
+        _backward, (num_parts,), grad_y, x, weight, other, scale, grad_x, grad_weight, to_gate, *x.shape,
+        grad_y.stride(0), x.stride(0), other.stride(0), grad_x.stride(0), to_gate.stride(0), per_part,
+        HAS_GATE=gate is not None, **options,
+    )  # fmt: skip
+    return grad_weight.sum(0)
 
 
 @torch.library.custom_op("hnet_lm::rms_norm_triton_backward", mutates_args=())
@@ -109,24 +142,10 @@ def _rms_norm_backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, gate: Tensor | None, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to x, weight and gate; without a gate the last is empty."""
-    x, other, weight, grad_y = (
-        unit_stride(x),
-        unit_stride(x if gate is None else gate),
-        weight.contiguous(),
-        unit_stride(grad_y),
-    )
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    grad_gate = torch.empty((0,) if gate is None else x.shape, dtype=other.dtype, device=x.device)
-    options = tile(x.shape[1])
-    num_tiles = ceil_div(len(x), options["ROWS"])
-    per_part = max(1, ceil_div(num_tiles, MOST_PARTS))
-    num_parts = ceil_div(num_tiles, per_part)
-    grad_weight = weight.new_empty(num_parts, x.shape[1])
-    launch(
-        _backward, (num_parts,), grad_y, x, weight, other, scale, grad_x, grad_weight, grad_gate, *x.shape,
-        grad_y.stride(0), x.stride(0), other.stride(0), per_part, HAS_GATE=gate is not None, **options,
-    )  # fmt: skip
-    return grad_x, grad_weight.sum(0), grad_gate
+    grad_gate = None if gate is None else torch.empty(gate.shape, dtype=gate.dtype, device=x.device)
+    grad_weight = normalize_backward(grad_y, x, weight, gate, scale, grad_x, grad_gate)
+    return grad_x, grad_weight, x.new_empty(0) if grad_gate is None else grad_gate
 
 
 @_rms_norm_backward.register_fake

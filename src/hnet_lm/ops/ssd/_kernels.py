@@ -105,6 +105,7 @@ def block_states(
 def outputs(
     left_ptr, right_ptr, rows_ptr, dt_ptr, A_ptr, D_ptr, totals_ptr, state_ptr, x_ptr, first_row_ptr, num_rows_ptr,
     out_ptr, grad_dt_ptr, grad_D_ptr, num_heads, head_dim, num_states, left_stride, right_stride, rows_stride, x_stride,
+    out_stride,
     REVERSE: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -162,7 +163,7 @@ def outputs(
         out = result * dt[:, None]
     out += tl.load(D_ptr + head) * rows
     column = tl.arange(0, P)[None, :]
-    at = out_ptr + (first + within)[:, None] * num_heads * head_dim + head * head_dim + column
+    at = out_ptr + (first + within)[:, None] * out_stride + head * head_dim + column
     tl.store(at, out.to(rows.dtype), mask=(within < num_rows)[:, None] & (column < head_dim))
 
 
@@ -224,7 +225,7 @@ def score_gradients(
 @triton.jit
 def projection_gradients(
     rows_ptr, own_ptr, other_ptr, state_ptr, dt_ptr, A_ptr, totals_ptr, grad_scores_ptr, first_row_ptr, num_rows_ptr,
-    out_ptr, sums_ptr, num_heads, head_dim, num_states, rows_stride, own_stride, other_stride,
+    out_ptr, sums_ptr, num_heads, head_dim, num_states, rows_stride, own_stride, other_stride, out_stride,
     REVERSE: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -263,7 +264,7 @@ def projection_gradients(
         others = _tile(other_ptr, first, other, num_rows, other_stride, num_states, TILE, N)
         total = tl.dot(scores, others, total, input_precision=PRECISION, out_dtype=wide)
     n = tl.arange(0, N)[None, :]
-    at = out_ptr + (first + within)[:, None] * num_states + n
+    at = out_ptr + (first + within)[:, None] * out_stride + n
     tl.store(at, total.to(mine.dtype), mask=(within < num_rows)[:, None] & (n < num_states))
 
 
@@ -271,10 +272,11 @@ def projection_gradients(
 @triton.jit
 def decay_gradients(
     from_tile_ptr, to_later_ptr, from_start_ptr, to_end_ptr, through_ptr, dt_ptr, A_ptr, first_row_ptr, num_rows_ptr,
-    direct_ptr, grad_dt_ptr, grad_A_ptr, num_positions, num_heads, num_parts,
-    TILE: tl.constexpr, TILES: tl.constexpr, HEADS: tl.constexpr,
+    direct_ptr, raw_dt_ptr, bias_ptr, grad_dt_ptr, grad_A_ptr, num_positions, num_heads, num_parts, raw_dt_stride,
+    grad_dt_stride, IS_RAW: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient to dt of a block, and its part of that to A.
+    """The gradient to dt of a block, and its part of that to A. Where dt is `IS_RAW`, softplus(raw_dt + bias) with A =
+    -exp(A_log), those to raw_dt and A_log, and, in one more row of parts, that to the bias.
 
     dt A at a position decays whatever passes it: pairs on either side, what comes from the state before the block, what
     goes into the state behind it, and what goes from one to the other.
@@ -305,9 +307,20 @@ def decay_gradients(
     dt = tl.load(dt_ptr + at, mask=exists, other=0)
     A = tl.load(A_ptr + head, mask=is_head, other=0)
     direct = tl.load(direct_ptr + at, mask=exists, other=0)
-    tl.store(grad_dt_ptr + at, direct + A * passes, mask=exists)
-    grad_A = tl.sum(tl.where(exists, dt * passes, 0), 0)
-    tl.store(grad_A_ptr + block * num_heads + head, grad_A[None, :], mask=is_head)
+    grad_dt = direct + A * passes
+    grad_A = tl.sum(tl.where(exists, dt * passes, 0), 0)[None, :]
+    to_A = grad_A_ptr + block * num_heads + head
+    if IS_RAW:
+        raw_dt = tl.load(raw_dt_ptr + (first + index) * raw_dt_stride + head, mask=exists, other=0).to(dt.dtype)
+        raw_dt += tl.load(bias_ptr + head, mask=is_head, other=0)
+        slope = tl.where(raw_dt > 20, 1, 1 / (1 + tl.exp(-raw_dt)))  # as torch has it
+        grad_dt = tl.where(exists, grad_dt * slope, 0)
+        grad_A *= A
+        to_A += block * num_heads
+        tl.store(to_A + num_heads, tl.sum(grad_dt, 0)[None, :], mask=is_head)
+    to_dt = grad_dt_ptr + (first + index) * grad_dt_stride + head
+    tl.store(to_dt, grad_dt.to(grad_dt_ptr.dtype.element_ty), mask=exists)
+    tl.store(to_A, grad_A, mask=is_head)
 
 
 @no_type_check

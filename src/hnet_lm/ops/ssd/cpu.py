@@ -53,14 +53,18 @@ def ssd(
         initial = dt.new_zeros(seqs.num_sequences, B.shape[1], *x.shape[1:])
     else:
         initial = seqs.owned(state).to(dt.dtype)
-    bounds, owner = seqs.memo("pieces of the scan", lambda: _pieces(seqs))
+    bounds, owner = pieces_of(seqs)
     y, final, _ = _ssd(x.flatten(1), dt, A, B, C, D, initial, bounds, owner)
     return y.view(x.shape), None if state is None else seqs.replaced(state, final)
 
 
-def _pieces(seqs: Sequences) -> tuple[Tensor, Tensor]:
+def pieces_of(seqs: Sequences) -> tuple[Tensor, Tensor]:
     """Where each piece of a sequence begins and the last one ends; and the sequence of each piece. An empty sequence
-    has one piece too."""
+    has one piece too. Made once, shared by every layer that sees these sequences."""
+    return seqs.memo("pieces of the scan", lambda: _pieces(seqs))
+
+
+def _pieces(seqs: Sequences) -> tuple[Tensor, Tensor]:
     bounds, owner = [0], []
     for sequence, length in enumerate(seqs.host_lengths):
         start = bounds[-1]
@@ -70,8 +74,7 @@ def _pieces(seqs: Sequences) -> tuple[Tensor, Tensor]:
     return torch.tensor(bounds), torch.tensor(owner, dtype=torch.int64)
 
 
-@torch.library.custom_op("hnet_lm::ssd_cpu", mutates_args=())
-def _ssd(
+def scan(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial: Tensor, bounds: Tensor, owner: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final states, and the states at the start of each piece that is not its sequence's first. The heads of x
@@ -85,12 +88,52 @@ def _ssd(
     return y, final, starts
 
 
+_ssd = torch.library.custom_op("hnet_lm::ssd_cpu", mutates_args=())(scan)
+
+
 @_ssd.register_fake
 def _(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial: Tensor, bounds: Tensor, owner: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     starts = initial.new_empty(len(owner) - len(initial), *initial.shape[1:])
     return x.new_empty(x.shape), initial.new_empty(initial.shape), starts
+
+
+def scan_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    initial: Tensor,
+    bounds: Tensor,
+    owner: Tensor,
+    starts: Tensor,
+    grad_x: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients to dt, A, B, C, D and the initial states, those to B and C in the type of dt; that to x is written to
+    `grad_x`."""
+    x, B, C, grad_y = map(with_unit_stride, (x, B, C, grad_y))
+    D = D.clone()  # as in the forward pass
+    grad_dt, grad_D = torch.empty(dt.shape, dtype=dt.dtype), D.new_zeros(len(D))
+    grad_initial, again = (grad_final.clone(memory_format=torch.contiguous_format) for _ in range(2))
+    inputs = rows(grad_y), rows(x), array(dt), array(A), rows(B), rows(C)
+    pieces = array(bounds), array(owner)
+    outputs = rows(grad_x), *map(array, (grad_dt, grad_D, grad_initial))
+    run_ranges(_loops(initial).to_inputs, _heads(x, initial, 3), *inputs, array(D), *pieces, *outputs)
+
+    heads = _heads(x, initial, 8)
+    grad_B, grad_C = (dt.new_zeros(len(heads), *B.shape) for _ in range(2))
+    grad_log_decay = torch.empty(dt.shape, dtype=dt.dtype)
+    outputs = map(array, (grad_B, grad_C, grad_log_decay, again))
+    run_ranges(_loops(initial).to_projections, heads, *inputs, *pieces, array(initial), array(starts), *outputs)
+
+    grad_dt.addcmul_(grad_log_decay, A)
+    grad_A = (grad_log_decay * dt).sum(0)
+    return grad_dt, grad_A, grad_B.sum(0), grad_C.sum(0), grad_D, grad_initial
 
 
 @torch.library.custom_op("hnet_lm::ssd_cpu_backward", mutates_args=())
@@ -109,28 +152,11 @@ def _ssd_backward(
     starts: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients to x, dt, A, B, C, D and the initial states."""
-    x, B, C, grad_y = map(with_unit_stride, (x, B, C, grad_y))
-    D = D.clone()  # as in the forward pass
-    grad_x, grad_dt, grad_D = (
-        torch.empty(x.shape, dtype=x.dtype),
-        torch.empty(dt.shape, dtype=dt.dtype),
-        D.new_zeros(len(D)),
+    grad_x = torch.empty(x.shape, dtype=x.dtype)
+    grad_dt, grad_A, grad_B, grad_C, grad_D, grad_initial = scan_backward(
+        grad_y, grad_final, x, dt, A, B, C, D, initial, bounds, owner, starts, grad_x
     )
-    grad_initial, again = (grad_final.clone(memory_format=torch.contiguous_format) for _ in range(2))
-    inputs = rows(grad_y), rows(x), array(dt), array(A), rows(B), rows(C)
-    pieces = array(bounds), array(owner)
-    outputs = rows(grad_x), *map(array, (grad_dt, grad_D, grad_initial))
-    run_ranges(_loops(initial).to_inputs, _heads(x, initial, 3), *inputs, array(D), *pieces, *outputs)
-
-    heads = _heads(x, initial, 8)
-    grad_B, grad_C = (dt.new_zeros(len(heads), *B.shape) for _ in range(2))
-    grad_log_decay = torch.empty(dt.shape, dtype=dt.dtype)
-    outputs = map(array, (grad_B, grad_C, grad_log_decay, again))
-    run_ranges(_loops(initial).to_projections, heads, *inputs, *pieces, array(initial), array(starts), *outputs)
-
-    grad_dt.addcmul_(grad_log_decay, A)
-    grad_A = (grad_log_decay * dt).sum(0)
-    return grad_x, grad_dt, grad_A, grad_B.sum(0).to(B.dtype), grad_C.sum(0).to(C.dtype), grad_D, grad_initial
+    return grad_x, grad_dt, grad_A, grad_B.to(B.dtype), grad_C.to(C.dtype), grad_D, grad_initial
 
 
 @_ssd_backward.register_fake

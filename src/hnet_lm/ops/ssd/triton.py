@@ -5,7 +5,7 @@ float32. Kept for the backward pass are the inputs, the state before each block,
 are copied to the host: a table on the device says which rows a block has.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -50,11 +50,24 @@ def ssd(
     if state is not None and seqs.max_length <= 1 and not torch.is_grad_enabled():
         y, final = _step(x.flatten(1), dt, A, B, C, D, seqs.owned(state).to(dt.dtype), seqs.cu_seqlens)
         return y.view(x.shape), seqs.replaced(state, final)
-    size = SMALL_BLOCK_SIZE if len(x) < FEW_POSITIONS else BLOCK_SIZE
+    size = size_of_blocks(len(x))
     # The heads of a state are side by side in the kernels: (b, h, n, p).
     initial = None if state is None else seqs.owned(state).to(dt.dtype).transpose(1, 2)
     y, final, *_ = _ssd(x.flatten(1), dt, A, B, C, D, initial, *block_table(seqs, size), size)
     return y.view(x.shape), None if state is None else seqs.replaced(state, final.transpose(1, 2).contiguous())
+
+
+def size_of_blocks(num_positions: int) -> int:
+    return SMALL_BLOCK_SIZE if num_positions < FEW_POSITIONS else BLOCK_SIZE
+
+
+class ScanGradients(NamedTuple):
+    """Where the backward pass writes: matrices whose rows may be part of wider ones."""
+
+    x: Tensor
+    dt: Tensor
+    B: Tensor
+    C: Tensor
 
 
 @torch.library.custom_op("hnet_lm::ssd_triton_step", mutates_args=())
@@ -92,8 +105,7 @@ def _sizes(x: Tensor, h: int, n: int, block_size: int) -> dict[str, Any]:
     }
 
 
-@torch.library.custom_op("hnet_lm::ssd_triton", mutates_args=())
-def _ssd(
+def scan(
     x: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -120,13 +132,36 @@ def _ssd(
     )  # fmt: skip
     carried = None if initial is None else initial.flatten(2)
     before, final, _ = pass_states(states, decay, carried, first_block)
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    launch(
-        outputs, (k * sizes["TILES"], h), C, B, x, dt, A, D, totals, before, x, first_row, num_rows, y, dt, dt, h, p, n,
-        C.stride(0), B.stride(0), x.stride(0), x.stride(0), REVERSE=False, **sizes,
-    )  # fmt: skip
+    y = scan_outputs(x, dt, A, B, C, D, first_row, num_rows, before, totals)
     final = dt.new_empty(0) if final is None or initial is None else final.view(initial.shape)
     return y, final, before, totals, decay
+
+
+def scan_outputs(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    first_row: Tensor,
+    num_rows: Tensor,
+    before: Tensor,
+    totals: Tensor,
+) -> Tensor:
+    """y, from the states before blocks."""
+    x, B, C, dt, A, D = unit_stride(x), unit_stride(B), unit_stride(C), dt.contiguous(), A.contiguous(), D.contiguous()
+    h, n, num_tiles = dt.shape[1], B.shape[1], totals.shape[1]
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    launch(
+        outputs, (len(first_row) * num_tiles, h), C, B, x, dt, A, D, totals, before, x, first_row, num_rows, y, dt, dt,
+        h, x.shape[1] // h, n, C.stride(0), B.stride(0), x.stride(0), x.stride(0), y.stride(0), REVERSE=False,
+        **_sizes(x, h, n, num_tiles * TILE),
+    )  # fmt: skip
+    return y
+
+
+_ssd = torch.library.custom_op("hnet_lm::ssd_triton", mutates_args=())(scan)
 
 
 @_ssd.register_fake
@@ -149,6 +184,82 @@ def _(
     return x.new_empty(x.shape), final, before, dt.new_empty(k, block_size // TILE, h), dt.new_empty(k, h)
 
 
+def scan_backward(
+    grad_y: Tensor,
+    grad_final: Tensor | None,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    first_row: Tensor,
+    num_rows: Tensor,
+    first_block: Tensor,
+    before: Tensor,
+    totals: Tensor,
+    decay: Tensor,
+    grads: ScanGradients,
+    raw_dt: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to A, as a row, D and the initial states; without one to the final states the last is empty. Those to
+    x, dt, B and C are written to `grads`.
+
+    Where dt is softplus(raw_dt + bias), given as `raw_dt` and bias, and A is -exp(A_log), they are those to raw_dt and
+    A_log instead, and that to the bias is one more row.
+    """
+    x, B, C, dt, A, D = unit_stride(x), unit_stride(B), unit_stride(C), dt.contiguous(), A.contiguous(), D.contiguous()
+    grad_y = unit_stride(grad_y)
+    (t, h), n, k, num_tiles = dt.shape, B.shape[1], len(first_row), totals.shape[1]
+    sizes = _sizes(x, h, n, num_tiles * TILE)
+    p = x.shape[1] // h
+    table = BlockTable(first_row, num_rows, first_block)
+    dims, strides = (h, p, n), (grad_y.stride(0), x.stride(0))
+
+    added = dt.new_empty(k, h, n * p)
+    launch(
+        block_states, (k, h), C, grad_y, dt, A, first_row, num_rows, added, totals, decay, *dims, C.stride(0),
+        grad_y.stride(0), REVERSE=True, **sizes,
+    )  # fmt: skip
+    carried = None if grad_final is None else grad_final.flatten(2)
+    behind, grad_carried, through = pass_states(added, decay, carried, table.first_block, before, reverse=True)
+    assert through is not None
+
+    direct, grad_D = dt.new_empty(t, h), dt.new_empty(k * num_tiles, h)
+    launch(
+        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, totals, behind, x, first_row, num_rows, grads.x,
+        direct, grad_D, *dims, B.stride(0), C.stride(0), *strides, grads.x.stride(0), REVERSE=True, **sizes,
+    )  # fmt: skip
+    grad_scores = x.new_empty(k, num_tiles * TILE, num_tiles * TILE)
+    from_tile, to_later = dt.new_empty(num_tiles, t, h), dt.new_empty(num_tiles, t, h)
+    launch(
+        score_gradients, (k * num_tiles**2,), C, B, grad_y, x, dt, A, totals, first_row, num_rows, grad_scores,
+        from_tile, to_later, t, *dims, C.stride(0), B.stride(0), *strides, **sizes,
+    )  # fmt: skip
+    sums = []
+    for rows, own, other, state, grad, reverse in (
+        (grad_y, C, B, before, grads.C, False),
+        (x, B, C, behind, grads.B, True),
+    ):
+        sums.append(dt.new_empty(t, h))
+        launch(
+            projection_gradients, (k * num_tiles,), rows, own, other, state, dt, A, totals, grad_scores, first_row,
+            num_rows, grad, sums[-1], *dims, rows.stride(0), own.stride(0), other.stride(0), grad.stride(0),
+            REVERSE=reverse, **sizes,
+        )  # fmt: skip
+    raw, bias = (dt, A) if raw_dt is None else raw_dt
+    grad_A = dt.new_empty(k, 1 if raw_dt is None else 2, h)
+    launch(
+        decay_gradients, (k, ceil_div(h, HEADS)), from_tile, to_later, *sums, through, dt, A, first_row, num_rows,
+        direct, raw, bias, grads.dt, grad_A, t, h, through.shape[2], raw.stride(0), grads.dt.stride(0),
+        IS_RAW=raw_dt is not None, TILE=TILE, TILES=num_tiles, HEADS=HEADS,
+    )  # fmt: skip
+    grad_initial = (
+        dt.new_empty(0) if grad_carried is None or grad_final is None else grad_carried.view(grad_final.shape)
+    )
+    return grad_A.sum(0), grad_D.sum(0), grad_initial
+
+
 @torch.library.custom_op("hnet_lm::ssd_triton_backward", mutates_args=())
 def _ssd_backward(
     grad_y: Tensor,
@@ -167,53 +278,11 @@ def _ssd_backward(
     decay: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients to x, dt, A, B, C, D and the initial states; without one to the final states the last is empty."""
-    x, B, C, dt, A, D = unit_stride(x), unit_stride(B), unit_stride(C), dt.contiguous(), A.contiguous(), D.contiguous()
-    grad_y = unit_stride(grad_y)
-    (t, h), n, k, num_tiles = dt.shape, B.shape[1], len(first_row), totals.shape[1]
-    sizes = _sizes(x, h, n, num_tiles * TILE)
-    p = x.shape[1] // h
-    table = BlockTable(first_row, num_rows, first_block)
-    dims, strides = (h, p, n), (grad_y.stride(0), x.stride(0))
-
-    added = dt.new_empty(k, h, n * p)
-    launch(
-        block_states, (k, h), C, grad_y, dt, A, first_row, num_rows, added, totals, decay, *dims, C.stride(0),
-        grad_y.stride(0), REVERSE=True, **sizes,
-    )  # fmt: skip
-    carried = None if grad_final is None else grad_final.flatten(2)
-    behind, grad_carried, through = pass_states(added, decay, carried, table.first_block, before, reverse=True)
-    assert through is not None
-
-    grad_x, direct, grad_D = x.new_empty(x.shape), dt.new_empty(t, h), dt.new_empty(k * num_tiles, h)
-    launch(
-        outputs, (k * num_tiles, h), B, C, grad_y, dt, A, D, totals, behind, x, first_row, num_rows, grad_x, direct,
-        grad_D, *dims, B.stride(0), C.stride(0), *strides, REVERSE=True, **sizes,
-    )  # fmt: skip
-    grad_scores = x.new_empty(k, num_tiles * TILE, num_tiles * TILE)
-    from_tile, to_later = dt.new_empty(num_tiles, t, h), dt.new_empty(num_tiles, t, h)
-    launch(
-        score_gradients, (k * num_tiles**2,), C, B, grad_y, x, dt, A, totals, first_row, num_rows, grad_scores,
-        from_tile, to_later, t, *dims, C.stride(0), B.stride(0), *strides, **sizes,
-    )  # fmt: skip
-    grads, sums = [], []
-    for rows, own, other, state, reverse in ((grad_y, C, B, before, False), (x, B, C, behind, True)):
-        grads.append(own.new_empty(own.shape))
-        sums.append(dt.new_empty(t, h))
-        launch(
-            projection_gradients, (k * num_tiles,), rows, own, other, state, dt, A, totals, grad_scores, first_row,
-            num_rows, grads[-1], sums[-1], *dims, rows.stride(0), own.stride(0), other.stride(0), REVERSE=reverse,
-            **sizes,
-        )  # fmt: skip
-    grad_dt, grad_A = dt.new_empty(t, h), dt.new_empty(k, h)
-    launch(
-        decay_gradients, (k, ceil_div(h, HEADS)), from_tile, to_later, *sums, through, dt, A, first_row, num_rows,
-        direct, grad_dt, grad_A, t, h, through.shape[2], TILE=TILE, TILES=num_tiles, HEADS=HEADS,
-    )  # fmt: skip
-    grad_C, grad_B = grads
-    grad_initial = (
-        dt.new_empty(0) if grad_carried is None or grad_final is None else grad_carried.view(grad_final.shape)
+    grads = ScanGradients(*(each.new_empty(each.shape) for each in (x, dt, B, C)))
+    grad_A, grad_D, grad_initial = scan_backward(
+        grad_y, grad_final, x, dt, A, B, C, D, first_row, num_rows, first_block, before, totals, decay, grads
     )
-    return grad_x, grad_dt, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0), grad_initial
+    return grads.x, grads.dt, grad_A[0], grads.B, grads.C, grad_D, grad_initial
 
 
 @_ssd_backward.register_fake

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.attention import MAX_HEAD_DIM
@@ -17,6 +16,7 @@ from hnet_lm.model.hnet import HNet
 from hnet_lm.model.isotropic import Isotropic
 from hnet_lm.model.layers import CausalConv, Float32Linear, GatedMLP, RMSNorm, Widen
 from hnet_lm.model.mixers import Attention, Mamba2
+from hnet_lm.model.written import is_as_written
 
 MODULES = (
     *(
@@ -40,8 +40,6 @@ MODULES = (
 
 DTYPES = (torch.float32, torch.float64)
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
 
 def unsupported(model: HNetLM) -> str | None:
     """Why the compiled step cannot stand for this model's forward; None if it can."""
@@ -60,10 +58,8 @@ def unsupported(model: HNetLM) -> str | None:
 def _unsupported_module(module: nn.Module) -> str | None:
     if type(module) not in MODULES:
         return f"is a {type(module).__name__}"
-    if "forward" in module.__dict__ or any(getattr(module, hooks) for hooks in HOOKS):
+    if not is_as_written(module, type(module)):
         return "has hooks, or a forward of its own"
-    if parametrize.is_parametrized(module):
-        return "is parametrized"
     if isinstance(module, Attention) and module.head_dim > MAX_HEAD_DIM:
         return f"has heads of width {module.head_dim}, more than {MAX_HEAD_DIM}"
     if isinstance(module, Mamba2) and module.d_state > MAX_STATE:
