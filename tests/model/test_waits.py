@@ -171,7 +171,7 @@ def training_step(block: Block, width: int, num_positions: int) -> tuple[int, in
     return len(launches) + len(counter.launches), sum(kept.values())
 
 
-@pytest.mark.parametrize(("kind", "most_launches"), [("m", 46), ("t", 22), ("T", 41)])
+@pytest.mark.parametrize(("kind", "most_launches"), [("m", 40), ("t", 22), ("T", 41)])
 def test_launches_of_a_block(kind: str, most_launches: int) -> None:
     """Forward and backward together, with the casts of autocast; `T` has an MLP."""
     block, width = block_of(kind)
@@ -183,4 +183,4 @@ def test_activations_of_a_mamba2_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssd_backend, "FEW_POSITIONS", 0)  # blocks as in a long batch
     block, width = block_of("m")
     (_, few), (_, many) = (training_step(block, width, num) for num in (512, 1024))
-    assert (many - few) / 512 <= 16 * width * 2
+    assert (many - few) / 512 <= 12 * width * 2

@@ -18,14 +18,15 @@ OPS = (
     "boundary_prob",
     "causal_conv",
     "ema_scan",
+    "mamba2",
     "rms_norm",
     "rotary",
     "select_chunks",
     "ssd",
     "swiglu",
 )
-COMPILED = ("causal_conv", "rms_norm", "ssd")
-ON_GPU = ("boundary_prob", "causal_conv", "ema_scan", "rms_norm", "rotary", "ssd", "swiglu")
+COMPILED = ("causal_conv", "mamba2", "rms_norm", "ssd")
+ON_GPU = ("boundary_prob", "causal_conv", "ema_scan", "mamba2", "rms_norm", "rotary", "ssd", "swiglu")
 SSD = (
     torch.zeros(2, 1, 4),
     torch.ones(2, 1),

@@ -13,6 +13,7 @@ from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import OPS_PACKAGE, Op, op_names
 from hnet_lm.ops.ema_scan import ema_scan
+from hnet_lm.ops.mamba2 import mamba2
 from hnet_lm.ops.rms_norm import rms_norm
 from hnet_lm.ops.rotary import rotary
 from hnet_lm.ops.select_chunks import select_chunks
@@ -74,6 +75,23 @@ def _ssd(draw: Draw) -> Arguments:
         "D": draw.normal(h, wide=True),
         "seqs": draw.seqs,
         "state": draw.state(n, h, p),
+    }
+
+
+def _mamba2(draw: Draw) -> Arguments:
+    h, n, width = draw.size(), 8, 4
+    d, channels = 64 * h, 64 * h + 2 * n
+    return {
+        "zxbcdt": draw.normal(draw.t, d + channels + h),
+        "conv_weight": draw.normal(channels, width, wide=True),
+        "conv_bias": draw.normal(channels, wide=True),
+        "dt_bias": draw.normal(h, wide=True),
+        "A_log": draw.normal(h, wide=True),
+        "D": draw.normal(h, wide=True),
+        "norm_weight": draw.normal(d, wide=True),
+        "eps": 1e-5,
+        "seqs": draw.seqs,
+        "dtype": draw.random.choice([None, draw.dtype]),
     }
 
 
@@ -140,6 +158,7 @@ def _boundary_prob(draw: Draw) -> Arguments:
 
 OPS: Mapping[Callable[..., Any], Callable[[Draw], Arguments]] = {
     ssd: _ssd,
+    mamba2: _mamba2,
     causal_conv: _causal_conv,
     rms_norm: _rms_norm,
     attention: _attention,

@@ -25,13 +25,12 @@ from triton.runtime import Autotuner
 from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, StageConfig
 from hnet_lm.layout import parse_layout
 from hnet_lm.ops.boundary_prob import boundary_prob
-from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.dispatch import use_backend
 from hnet_lm.ops.ema_scan import ema_scan
 from hnet_lm.ops.kernels.launch import Launch, recorded
+from hnet_lm.ops.mamba2 import mamba2
 from hnet_lm.ops.rms_norm import rms_norm
 from hnet_lm.ops.rotary import rotary
-from hnet_lm.ops.ssd import ssd
 from hnet_lm.ops.swiglu import swiglu
 from hnet_lm.sequences import Sequences
 
@@ -121,12 +120,10 @@ def parts_of(stage: StageConfig) -> Counter[str]:
 def _mamba2(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
     t, width, n = seqs.num_positions, config.mamba2.expand * stage.d_model, config.mamba2.d_state
     h, channels = width // MAMBA2_HEAD_DIM, width + 2 * n
-    z, xBC, dt = _leaf(t, width + channels + h).split([width, channels, h], dim=1)
-    xBC, _ = causal_conv(xBC, _leaf(channels, config.mamba2.d_conv, wide=True), _leaf(channels, wide=True), seqs)
-    x, B, C = xBC.split([width, n, n], dim=1)
-    A, D = _leaf(h, wide=True), _leaf(h, wide=True)
-    y, _ = ssd(x.unflatten(1, (h, -1)), dt.float(), A, B, C, D, seqs)
-    return [_norm(stage, t), rms_norm(y.flatten(1), _leaf(width, wide=True), 1e-5, z, dtype=torch.bfloat16)]
+    conv = _leaf(channels, config.mamba2.d_conv, wide=True), _leaf(channels, wide=True)
+    dynamics = (_leaf(h, wide=True) for _ in range(3))
+    zxbcdt, norm = _leaf(t, width + channels + h), _leaf(width, wide=True)
+    return [_norm(stage, t), mamba2(zxbcdt, *conv, *dynamics, norm, 1e-5, seqs, dtype=torch.bfloat16)]
 
 
 def _attention(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:

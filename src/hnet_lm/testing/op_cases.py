@@ -11,6 +11,7 @@ from hnet_lm.ops.attention import KVState, attention
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.ema_scan import ema_scan
+from hnet_lm.ops.mamba2 import mamba2
 from hnet_lm.ops.rms_norm import rms_norm
 from hnet_lm.ops.rotary import rotary
 from hnet_lm.ops.select_chunks import select_chunks
@@ -183,6 +184,7 @@ def _stateless(
     per_position: Callable[[int], Tensors],
     y: Callable[[Tensors, Sequences, str], Tensor],
     shared: Callable[[], Tensors] = dict,
+    **more: Any,
 ) -> OpCase:
     return OpCase(
         label,
@@ -193,6 +195,7 @@ def _stateless(
         as_state=lambda tensors: None,
         as_tensors=lambda state: {},
         shared=shared,
+        **more,
     )
 
 
@@ -200,7 +203,28 @@ def _every_third(seqs: Sequences) -> Tensor:
     return seqs.positions % 3 == 0
 
 
+def mamba2_case(h: int = 2, p: int = 64, n: int = 8, width: int = 4) -> OpCase:
+    d, channels = h * p, h * p + 2 * n
+    weights = {
+        "conv_weight": lambda: torch.randn(channels, width) / 2,
+        "conv_bias": lambda: torch.randn(channels),
+        "dt_bias": lambda: _uniform(-6, 1, h),
+        "A_log": lambda: _uniform(0, 2.7, h),
+        "D": lambda: torch.randn(h),
+        "norm_weight": lambda: _uniform(0.5, 1.5, d),
+    }
+    return _stateless(
+        f"mamba2 h {h}, p {p}, n {n}",
+        lambda t: {"zxbcdt": torch.randn(t, d + channels + h)},
+        lambda x, seqs, backend: mamba2(**x, eps=1e-5, seqs=seqs, backend=backend),
+        lambda: {name: weight() for name, weight in weights.items()},
+        wide=frozenset(weights),
+        float32_atol=1e-4,  # the norm divides by the little that some positions' gates let through
+    )
+
+
 STATELESS_CASES = (
+    mamba2_case(),
     _stateless(
         "rms_norm",
         lambda t: {"x": torch.randn(t, 6)},

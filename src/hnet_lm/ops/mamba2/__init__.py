@@ -57,7 +57,9 @@ def mamba2(
     if dtype not in FLOATING:
         raise ValueError(f"mamba2: dtype must be a floating-point type of 16 bits or more, not {dtype}")
     if (zxbcdt.dtype == torch.float64) != (norm_weight.dtype == torch.float64):
-        raise ValueError("mamba2: float64 does not mix with narrower types: zxbcdt and norm_weight must both be float64")
+        raise ValueError(
+            "mamba2: float64 does not mix with narrower types: zxbcdt and norm_weight must both be float64"
+        )
     dims = [each.dim() for each in (zxbcdt, conv_weight, norm_weight, D)]
     if dims != [2, 2, 1, 1]:
         raise ValueError(

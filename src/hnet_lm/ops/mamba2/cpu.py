@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 from torch.utils.flop_counter import register_flop_formula
 
 from hnet_lm.ops.causal_conv import cpu as conv
+from hnet_lm.ops.mamba2._columns import flops, projected_columns, scanned_columns
 from hnet_lm.ops.rms_norm import cpu as norm
 from hnet_lm.ops.ssd import cpu as ssd
 from hnet_lm.sequences import Sequences
@@ -31,8 +32,8 @@ def supports(
 ) -> str | None:
     if zxbcdt.device.type != "cpu":
         return f"it runs on the CPU, not on {zxbcdt.device.type}"
-    z, xBC, _ = _columns(zxbcdt, conv_weight.T, D)
-    x, B, _ = _scanned(xBC, norm_weight)
+    z, xBC, _ = projected_columns(zxbcdt, len(conv_weight), len(D))
+    x, B, _ = scanned_columns(xBC, len(norm_weight))
     dt = D.to(torch.promote_types(zxbcdt.dtype, torch.float32))
     return (
         conv.supports(xBC, conv_weight, conv_bias, seqs, None)
@@ -58,19 +59,6 @@ def mamba2(
     return _mamba2(zxbcdt, *vectors, eps, seqs.cu_seqlens, *ssd.pieces_of(seqs), dtype)[0]
 
 
-def _columns(zxbcdt: Tensor, taps: Tensor, D: Tensor) -> tuple[Tensor, ...]:
-    """z, (x, B, C) and dt."""
-    d_conv, h = taps.shape[1], len(D)
-    return zxbcdt.split([zxbcdt.shape[1] - d_conv - h, d_conv, h], dim=1)
-
-
-def _scanned(xBC: Tensor, norm_weight: Tensor) -> tuple[Tensor, ...]:
-    """x, B and C."""
-    d = len(norm_weight)
-    d_state = (xBC.shape[1] - d) // 2
-    return xBC.split([d, d_state, d_state], dim=1)
-
-
 @torch.library.custom_op("hnet_lm::mamba2_cpu", mutates_args=())
 def _mamba2(
     zxbcdt: Tensor,
@@ -88,10 +76,10 @@ def _mamba2(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The result; the convolved x, B and C, dt, the output of the scan, its states at the start of pieces, and the
     factor of each position's norm."""
-    z, xBC, raw_dt = _columns(zxbcdt, taps, D)
+    z, xBC, raw_dt = projected_columns(zxbcdt, taps.shape[1], len(D))
     past, initial = _nothing_carried(taps, D, norm_weight, cu_seqlens)
     convolved, _ = conv.convolve(xBC, taps, conv_bias, past, cu_seqlens)
-    x, B, C = _scanned(convolved, norm_weight)
+    x, B, C = scanned_columns(convolved, len(norm_weight))
     dt = softplus(raw_dt + dt_bias)
     y, _, starts = ssd.scan(x, dt, -A_log.exp(), B, C, D, initial, bounds, owner)
     normed, scale = norm.normalize(y, norm_weight, eps, z, dtype)
@@ -141,16 +129,15 @@ def _mamba2_backward(
     scale: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients to zxbcdt and the six weights."""
-    z, xBC, raw_dt = _columns(zxbcdt, taps, D)
+    z, xBC, raw_dt = projected_columns(zxbcdt, taps.shape[1], len(D))
     grad_zxbcdt, grad_convolved = (torch.empty(each.shape, dtype=zxbcdt.dtype) for each in (zxbcdt, convolved))
-    grad_z, grad_xBC, grad_raw_dt = _columns(grad_zxbcdt, taps, D)
-    grad_x, grad_B, grad_C = _scanned(grad_convolved, norm_weight)
+    grad_z, grad_xBC, grad_raw_dt = projected_columns(grad_zxbcdt, taps.shape[1], len(D))
+    grad_x, grad_B, grad_C = scanned_columns(grad_convolved, len(norm_weight))
     past, initial = _nothing_carried(taps, D, norm_weight, cu_seqlens)
 
     grad_y = torch.empty(y.shape, dtype=y.dtype)
     grad_norm = norm.normalize_backward(grad, y, norm_weight, eps, z, scale, grad_y, grad_z)
-    A, inputs = -A_log.exp(), _scanned(convolved, norm_weight)
-    x, B, C = inputs
+    A, (x, B, C) = -A_log.exp(), scanned_columns(convolved, len(norm_weight))
     grad_dt, grad_A, to_B, to_C, grad_D, _ = ssd.scan_backward(
         grad_y, initial, x, dt, A, B, C, D, initial, bounds, owner, starts, grad_x
     )
@@ -214,14 +201,10 @@ _mamba2.register_autograd(_backward, setup_context=_setup_context)
 
 
 @register_flop_formula(torch.ops.hnet_lm.mamba2_cpu)
-def _flops(
-    zxbcdt: Any, taps: Any, conv_bias: Any, dt_bias: Any, A_log: Any, D: Any, norm_weight: Any, *args: Any, **kwargs: Any
-) -> int:
-    """As its parts count them."""
-    t, d, (width, d_conv) = zxbcdt[0], norm_weight[0], taps
-    return 2 * t * width * d_conv + 6 * t * d * (d_conv - d) // 2
+def _flops(zxbcdt: Any, taps: Any, *args: Any, out_shape: Any, **kwargs: Any) -> int:
+    return flops(zxbcdt, taps, out_shape[0][1])
 
 
 @register_flop_formula(torch.ops.hnet_lm.mamba2_cpu_backward)
-def _flops_backward(grad: Any, *shapes: Any, **kwargs: Any) -> int:
-    return 2 * _flops(*shapes)
+def _flops_backward(grad: Any, zxbcdt: Any, taps: Any, *args: Any, **kwargs: Any) -> int:
+    return 2 * flops(zxbcdt, taps, grad[1])
