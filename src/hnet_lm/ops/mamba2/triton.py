@@ -82,7 +82,7 @@ def _dynamics(
     dt = tl.maximum(raw_dt, 0) + tl.where(is_lost, below, log)
     tl.store(dt_ptr + row * num_heads + head, tl.where(raw_dt > 20, raw_dt, dt), mask=inside)
     A_log = tl.load(A_log_ptr + head, mask=head < num_heads, other=0)
-    tl.store(A_ptr + head, -tl.exp(A_log), mask=(head < num_heads) & (tl.program_id(0) == 0))
+    tl.store(A_ptr + head, -tl.exp(A_log), mask=(head < num_heads) & (head * 0 + tl.program_id(0) == 0))
 
 
 @torch.library.custom_op("hnet_lm::mamba2_triton", mutates_args=())
