@@ -3,7 +3,7 @@
 Each is a folder with a function of its name: `from hnet_lm.ops.ssd import ssd`. An op that carries state takes it as
 its last argument and returns it with its result, `y, state = op(..., state)`. With None nothing is carried in or out
 (training). The state has one row per slot, and the passed one is consumed. An op checks its arguments and chooses a
-backend (`dispatch`); no op calls another.
+backend (`dispatch`). No op calls another, but for `mamba2`, which is made of three and lists them as its parts.
 """
 
 from hnet_lm.ops.dispatch import use_backend
