@@ -26,9 +26,7 @@ class Group:
                 sys.exit()
             case [member, *rest] if not member.startswith("-"):
                 return cli(self.members.find(member, self.name), args=rest, prog=f"hnet-lm {self.name} {member}")
-        raise UserError(
-            f"{self.name}: name {self.question}: {', '.join(self.members)}; see hnet-lm {self.name} --help"
-        )
+        raise UserError(f"{self.name}: name {self.question}: {', '.join(self.members)}; see hnet-lm {self.name} --help")
 
     def _help(self) -> str:
         named = {name: self.members.find(name, self.name).__doc__ or "" for name in self.members}

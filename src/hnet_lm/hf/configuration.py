@@ -5,11 +5,10 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
-from hnet_lm.config import HNetConfig
+from hnet_lm.config import TRANSFORMERS_TYPE, HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.training.config import paper_target_ratios
 
-MODEL_TYPE = "hnet_lm"
 REMOTE_FILE = "modeling_hnet_lm"
 """The file of a saved directory that transformers runs where `trust_remote_code=True`, without its suffix."""
 AUTO_MAP = {
@@ -24,7 +23,7 @@ class HNetLMConfig(PreTrainedConfig):
     Raises ConfigError for an architecture or target ratios that do not fit.
     """
 
-    model_type = MODEL_TYPE
+    model_type = TRANSFORMERS_TYPE
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         *("cache", "hidden_states", "routings", "next_byte_loss", "ratio_loss"),
     ]

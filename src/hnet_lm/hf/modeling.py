@@ -176,7 +176,7 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
         for chunker in architecture.all_chunkers:
             if chunker.needs_terms:
                 terms = ", ".join(chunker.needs_terms)
-                raise ConfigError(f"the chunker {chunker.name!r} learns by {terms}, which `hnet-lm train` adds; use that")
+                raise ConfigError(f"the chunker {chunker.name!r} learns by {terms}; train it with `hnet-lm train`")
         num_targets = (inputs.targets != IGNORE).sum().clamp(min=1)
         cross_entropy = next_byte_loss(inputs.logits, inputs.targets, "sum") / num_targets
         ratio = RatioLoss(tuple(self.config.target_ratios or ()))

@@ -77,7 +77,9 @@ class HNetLMTokenizer(PreTrainedTokenizer):
         """The bytes that ids say, exactly; special ones say nothing."""
         return bytes(id for id in map(int, ids) if id < min(256, self.num_ids - 2))
 
-    def build_inputs_with_special_tokens(self, token_ids_0: list[int], token_ids_1: list[int] | None = None) -> list[int]:
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
         """BOS text EOS, as far as they are asked for; a second text goes on from the first."""
         before = [self.num_ids - 2] if self.add_bos_token else []
         after = [self.num_ids - 1] if self.add_eos_token else []
