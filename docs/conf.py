@@ -99,12 +99,9 @@ def unlink_builtins(app: Sphinx, document: nodes.document) -> None:
 
 def _inline(line: str) -> str:
     parts = re.split(r"`+([^`]+)`+", line)
-    text = (re.sub(r"([\\*|_])", r"\\\1", part) for part in parts[::2])
-    code = (f"``{part}``" for part in parts[1::2])
-    joined = next(text)
-    for span, after in zip(code, text, strict=True):
-        joined += ("\\ " if re.search(r"\w$", joined) else "") + span + ("\\ " if re.match(r"\w", after) else "") + after
-    return joined
+    parts[::2] = (re.sub(r"([\\*|_])", r"\\\1", text) for text in parts[::2])
+    parts[1::2] = (f"``{code}``" for code in parts[1::2])
+    return "\\ ".join(parts)  # an escaped space is no space; it parts a code span from a letter beside it
 
 
 def setup(app: Sphinx) -> None:
