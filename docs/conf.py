@@ -94,7 +94,7 @@ def unlink_builtins(app: Sphinx, document: nodes.document) -> None:
     """`bytes` in a signature is Python's type, and not the one attribute of this package that has its name."""
     for reference in list(document.findall(addnodes.pending_xref)):
         if reference.get("refdomain") == "py" and hasattr(builtins, reference["reftarget"]):
-            reference.replace_self(reference.children)
+            reference.replace_self(nodes.Text(reference["reftarget"]))
 
 
 def _inline(line: str) -> str:
