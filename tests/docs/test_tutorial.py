@@ -1,8 +1,8 @@
 """docs/tutorial.md, followed to the letter in an empty environment, prints what it shows.
 
-A command is a block of `sh` or `python`, and the block of `text` behind it is what it prints. Figures are compared with a
-tolerance, since processors round differently, and so is the length of a text that the model wrote. Cuts must be nearly
-the same. Speeds are not compared. `...` stands for any lines.
+A command is a block of `sh` or `python`, and the block of `text` behind it is what it prints. Figures are compared with
+a tolerance, since processors round differently, and so is the length of a text that the model wrote. Cuts must be
+nearly the same. Speeds are not compared. `...` stands for any lines.
 """
 
 import re
