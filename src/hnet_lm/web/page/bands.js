@@ -25,21 +25,24 @@ export function readPalette(element) {
   return palette;
 }
 
-// `cells` are the characters of the line with their places, { character, x, width }; `selected` [begin, end) in bytes.
-export function paintBands(canvas, cells, chunking, palette, selected, width) {
+// `lines` are lists of characters with their places, { character, x, width }; `selected` [begin, end) in bytes.
+export function paintBands(canvas, lines, chunking, palette, selected, width) {
   const scale = globalThis.devicePixelRatio ?? 1;
-  const height = lineHeight(chunking.stages.length);
+  const each = lineHeight(chunking.stages.length);
+  const height = each * lines.length;
   canvas.width = Math.ceil(width * scale);
   canvas.height = Math.ceil(height * scale);
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
   const context = canvas.getContext("2d");
-  context.scale(scale, scale);
-  if (selected) paintSelection(context, cells, palette, selected);
-  paintSpaces(context, cells, palette);
-  chunking.stages.forEach((stage, s) => {
-    const top = GLYPHS + s * (BAND + BETWEEN);
-    paintBand(context, cells, chunking.numBytes, stage, palette.stages[s % NUM_COLOURS], palette, top);
+  lines.forEach((cells, row) => {
+    context.setTransform(scale, 0, 0, scale, 0, row * each * scale);
+    if (selected) paintSelection(context, cells, palette, selected);
+    paintSpaces(context, cells, palette);
+    chunking.stages.forEach((stage, s) => {
+      const top = GLYPHS + s * (BAND + BETWEEN);
+      paintBand(context, cells, chunking.numBytes, stage, palette.stages[s % NUM_COLOURS], palette, top);
+    });
   });
 }
 

@@ -1,12 +1,10 @@
-// The picture of a text in chunks: one element per line, of equal heights. Text is text; the bands are on a canvas that a
-// line has only while it is near the window. A drawing keeps the elements of the lines that did not change.
+// The picture of a text in chunks: one element per line, of equal heights. Text is text; the bands are on one canvas behind
+// the lines that are in or near the window. A drawing keeps the elements of the lines that did not change.
 
 import { GLYPHS, lineHeight, paintBands, readPalette } from "./bands.js";
 import { characters } from "./bytes.js";
 import { Chunking } from "./chunking.js";
 import { Ruler, intoLines } from "./lines.js";
-
-const MARGIN = 4; // lines above and below the window that are painted as well
 
 export class View {
   constructor(element) {
@@ -19,8 +17,10 @@ export class View {
     this.numGiven = 0;
     this.selected = null;
     this.width = 0;
-    this.painted = new Map(); // canvases by line
-    this.spare = [];
+    this.painted = null; // { first, behind }: the lines on the canvas
+    this.canvas = make("canvas", "bands");
+    this.canvas.setAttribute("aria-hidden", "true");
+    element.append(this.canvas);
     element.addEventListener("scroll", () => this.paint(), { passive: true });
     new ResizeObserver(() => this.fit()).observe(element);
     document.addEventListener("theme", () => this.paintAnew());
@@ -116,39 +116,25 @@ export class View {
     return element;
   }
 
-  // The lines in and near the window.
-  get nearby() {
-    const height = this.lineHeight;
-    const first = Math.floor(this.element.scrollTop / height) - MARGIN;
-    const behind = Math.ceil((this.element.scrollTop + this.element.clientHeight) / height) + MARGIN;
-    return this.lines.slice(Math.max(0, first), Math.max(0, behind));
-  }
-
   paintAnew() {
-    for (const canvas of this.painted.values()) this.spare.push(canvas);
-    this.painted.clear();
+    this.painted = null;
     this.palette = null;
     this.paint();
   }
 
+  // The canvas covers the window and as much again above and below; it moves with the text until that is not enough.
   paint() {
-    const nearby = new Set(this.nearby);
-    for (const [line, canvas] of this.painted) {
-      if (nearby.has(line)) continue;
-      canvas.remove();
-      this.spare.push(canvas);
-      this.painted.delete(line);
-    }
-    for (const line of nearby) {
-      if (this.painted.has(line)) continue;
-      this.palette ??= readPalette(this.element);
-      const canvas = this.spare.pop() ?? make("canvas", "bands");
-      canvas.setAttribute("aria-hidden", "true");
-      paintBands(canvas, this.cellsOf(line), this.chunking, this.palette, this.selected, this.width);
-      if (canvas.parentNode !== line.element) line.element.prepend(canvas);
-      this.painted.set(line, canvas);
-    }
-    for (const canvas of this.spare) canvas.remove();
+    const height = this.lineHeight;
+    const { scrollTop, clientHeight } = this.element;
+    const first = Math.max(0, Math.floor(scrollTop / height));
+    const behind = Math.min(this.lines.length, Math.ceil((scrollTop + clientHeight) / height));
+    if (this.painted && this.painted.first <= first && behind <= this.painted.behind) return;
+    const more = Math.ceil(clientHeight / height);
+    this.painted = { first: Math.max(0, first - more), behind: Math.min(this.lines.length, behind + more) };
+    this.palette ??= readPalette(this.element);
+    const lines = this.lines.slice(this.painted.first, this.painted.behind).map((line) => this.cellsOf(line));
+    paintBands(this.canvas, lines, this.chunking, this.palette, this.selected, this.width);
+    this.canvas.style.transform = `translateY(${this.painted.first * height}px)`;
   }
 
   cellsOf({ from, to }) {
