@@ -1,6 +1,6 @@
 // Models behind a server. Errors carry the server's own message; `needsKey` says that a key is missing or wrong.
 
-const KEY = "hnet-lm-key";
+import { getKey } from "./keys.js";
 
 export class ApiError extends Error {
   constructor(status, message) {
@@ -9,12 +9,9 @@ export class ApiError extends Error {
   }
 }
 
-export const setKey = (key) => sessionStorage.setItem(KEY, key);
-export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
-
 async function ask(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
-  const key = sessionStorage.getItem(KEY);
+  const key = getKey();
   if (key) headers.Authorization = `Bearer ${key}`;
   const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
   const response = await fetch(path, { ...options, headers, signal });

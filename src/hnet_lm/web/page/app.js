@@ -1,8 +1,9 @@
 // The page: what is typed goes to every model's panel, and so does the wish for more.
 
-import { hasKey, listModels, setKey } from "./api.js";
+import { listModels } from "./api.js";
 import { characters, encode } from "./bytes.js";
 import { EXAMPLES } from "./examples.js";
+import { getKey, setKey } from "./keys.js";
 import { Panel } from "./panel.js";
 import { readSettings, watchSettings } from "./settings.js";
 import { watchTheme } from "./theme.js";
@@ -21,7 +22,7 @@ let typing;
 function complain(error) {
   if (error.name === "AbortError") return;
   element("key-form").hidden = !error.needsKey;
-  if (error.needsKey && !hasKey()) return; // the form says it
+  if (error.needsKey && !getKey()) return; // the form says it
   message.textContent = error.needsKey ? "This key is not known to the server." : error.message;
   message.hidden = false;
 }
