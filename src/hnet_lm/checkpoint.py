@@ -1,4 +1,4 @@
-"""A saved model: a directory of `config.json` (the reference schema) and `model.safetensors` (our names).
+"""A saved model: a directory of `config.json` (the reference schema), `model.safetensors` (our names) and a README.md.
 
 A directory is written next to its final place under a name that nobody reads, flushed to the disk, and renamed: its own
 name never refers to a part of a model. Reading checks everything before it returns; whatever does not fit is one
@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.extras import import_leaf
 from hnet_lm.model import HNetLM
+from hnet_lm.model_card import CARD, ModelCard, card_for
 from hnet_lm.shards import INDEX_SUFFIX, read_sharded
 from hnet_lm.weights import fill, meta_model, read_safetensors
 
@@ -35,31 +36,49 @@ SHARDS = "model*.safetensors"
 HUB_PREFIX = "hf:"
 
 
-def save(model: HNetLM, directory: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
+def save(
+    model: HNetLM,
+    directory: str | Path,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+    card: ModelCard | None = None,
+) -> None:
     """Write the model to a directory, which may not be there yet; a saved model that is there is replaced.
 
-    `beside` are further files of it by name, such as the tokenizer of a model of tokens.
+    `beside` are further files of it by name, such as the tokenizer of a model of tokens; `card` is what the README.md
+    says beyond the size of the model. A README.md of somebody's own stays.
 
     Raises CheckpointError, and then nothing has changed: a directory that holds anything else is left alone.
     """
     directory = Path(directory)
+    files = {CARD: b"", **(beside or {})}
+    with replacing(directory, (*FILES, *files)) as partial:
+        write_files(model.config, model.state_dict(), partial)
+        for name, data in (files | {CARD: card_for(directory, model, card)}).items():
+            (partial / name).write_bytes(data)
+            flush(partial / name)
+
+
+@contextlib.contextmanager
+def replacing(directory: Path, files: Collection[str]) -> Iterator[Path]:
+    """A folder to write into, which takes the directory's place when the block ends, and is removed if it fails.
+
+    Raises CheckpointError for a directory that holds more than these files, and for what keeps the block from writing.
+    """
     partial = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.partial"
     made: list[Path] = []
     try:
-        _check_replaceable(directory, (*FILES, *(beside or {})))
+        _check_replaceable(directory, files)
         made = make_folders(partial)
-        write_files(model.config, model.state_dict(), partial)
-        for name, data in (beside or {}).items():
-            (partial / name).write_bytes(data)
-            flush(partial / name)
+        yield partial
         flush(partial)
         _move_into_place(partial, directory)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         remove_empty(made)
-        raise CheckpointError(f"{directory}: cannot be written: {reason(error)}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise CheckpointError(f"{directory}: cannot be written: {reason(error)}") from error
+        raise
 
 
 def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> HNetLM:
