@@ -1,11 +1,16 @@
-// Light or dark: the system's choice until the button says otherwise, which is remembered.
+// Light or dark: the system's choice until the button says otherwise, which is remembered. Whoever paints by hand is
+// told by the event "theme".
 
 const THEME = "hnet-lm-theme";
 const button = document.getElementById("theme");
 const system = matchMedia("(prefers-color-scheme: dark)");
 
 const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-const show = () => button.setAttribute("aria-pressed", String(isDark()));
+
+function show() {
+  button.textContent = isDark() ? "☀ Light" : "☾ Dark";
+  document.dispatchEvent(new Event("theme"));
+}
 
 export function watchTheme() {
   const stored = localStorage.getItem(THEME);

@@ -1,24 +1,24 @@
 // Where the chunks of every stage start, and with what probability: from a whole answer, or as a stream tells it.
 
 export class Chunking {
-  // stages[s]: `probs` the boundary probability at each byte (undefined where the stage has no position), `starts`
-  // whether a chunk starts at the byte, `ids` the chunk of the byte. `numBytes` have been decided.
+  // stages[s]: `probs` the boundary probability at each byte (NaN where the stage has no position), `starts` whether a
+  // chunk starts at the byte, `ids` the chunk of the byte. `numBytes` have been decided.
   constructor(numStages) {
     this.stages = Array.from({ length: numStages }, () => ({ probs: [], starts: [], ids: [] }));
     this.numBytes = 0;
   }
 
   static fromAnswer({ num_bytes, stages }) {
-    const chunking = new Chunking(stages.length);
+    const chunking = new Chunking(0);
     chunking.numBytes = num_bytes;
-    stages.forEach(({ offsets, boundary_prob, starts }, s) => {
-      const stage = chunking.stages[s];
-      stage.probs = Array(num_bytes).fill(undefined);
-      stage.starts = Array(num_bytes).fill(false);
-      offsets.forEach((byte, i) => (stage.probs[byte] = boundary_prob[i]));
-      starts.forEach((byte) => (stage.starts[byte] = true));
-      let id = -1;
-      stage.ids = stage.starts.map((isStart) => (id += isStart));
+    chunking.stages = stages.map(({ offsets, boundary_prob, starts: given }) => {
+      const probs = new Float32Array(num_bytes).fill(NaN);
+      const starts = new Uint8Array(num_bytes);
+      const ids = new Int32Array(num_bytes);
+      for (let i = 0; i < offsets.length; i++) probs[offsets[i]] = boundary_prob[i];
+      for (let i = 0; i < given.length; i++) starts[given[i]] = 1;
+      for (let byte = 0, id = -1; byte < num_bytes; byte++) ids[byte] = id += starts[byte];
+      return { probs, starts, ids };
     });
     return chunking;
   }
@@ -28,7 +28,7 @@ export class Chunking {
     for (const { probs, depth } of boundaries) {
       this.stages.forEach((stage, s) => {
         const isStart = s < depth || this.numBytes === 0;
-        stage.probs.push(probs[s]);
+        stage.probs.push(probs[s] ?? NaN);
         stage.starts.push(isStart);
         stage.ids.push((stage.ids.at(-1) ?? -1) + isStart);
       });
@@ -48,5 +48,18 @@ export class Chunking {
     let end = byte + 1;
     while (end < this.numBytes && !starts[end]) end++;
     return [begin, end];
+  }
+
+  // Bytes of each chunk.
+  lengths(stage) {
+    const { starts } = this.stages[stage];
+    const found = [];
+    for (let byte = 0, begin = 0; byte < this.numBytes; byte++) {
+      if (byte + 1 === this.numBytes || starts[byte + 1]) {
+        found.push(byte + 1 - begin);
+        begin = byte + 1;
+      }
+    }
+    return found;
   }
 }

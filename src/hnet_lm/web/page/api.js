@@ -1,6 +1,6 @@
-// The server's interface. Errors carry the server's own message; `needsKey` says that a key is missing or wrong.
+// Models behind a server. Errors carry the server's own message; `needsKey` says that a key is missing or wrong.
 
-const KEY = "hnet-lm-key";
+import { getKey } from "./keys.js";
 
 export class ApiError extends Error {
   constructor(status, message) {
@@ -9,11 +9,9 @@ export class ApiError extends Error {
   }
 }
 
-export const setKey = (key) => sessionStorage.setItem(KEY, key);
-
 async function ask(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
-  const key = sessionStorage.getItem(KEY);
+  const key = getKey();
   if (key) headers.Authorization = `Bearer ${key}`;
   const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
   const response = await fetch(path, { ...options, headers, signal });
@@ -28,18 +26,25 @@ export async function listModels() {
   return (await (await ask("/v1/models")).json()).data;
 }
 
-export async function chunksOf(model, text, signal) {
-  return (await (await ask("/v1/chunks", { model, input: text }, signal)).json()).data[0];
+// The run that trained a model, or trains it now; null of a model that is no run's.
+export async function runOf(model, signal) {
+  return (await ask(`/v1/runs/${encodeURIComponent(model)}`, undefined, signal)).json();
 }
 
-// The choices of a streamed completion, as they come.
-export async function* complete(body, signal) {
-  const response = await ask("/v1/completions", { ...body, stream: true, routing: true }, signal);
+// An answer may come in parts, each about a longer beginning of the text; a server's comes whole.
+export async function* chunksOf(model, text, signal) {
+  yield (await (await ask("/v1/chunks", { model, input: text }, signal)).json()).data[0];
+}
+
+// { bytes, boundaries, finishReason } of a continuation, as they come.
+export async function* complete(model, text, settings, signal) {
+  const body = { ...settings, model, prompt: text, stream: true, routing: true };
+  const response = await ask("/v1/completions", body, signal);
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const { choices, error } = JSON.parse(data);
     if (error) throw new ApiError(500, error.message);
-    yield choices[0];
+    yield { ...choices[0].routing, finishReason: choices[0].finish_reason };
   }
 }
 

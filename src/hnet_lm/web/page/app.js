@@ -1,13 +1,16 @@
 // The page: what is typed goes to every model's panel, and so does the wish for more.
 
-import { listModels, setKey } from "./api.js";
-import { countCharacters, encode } from "./bytes.js";
+import { listModels } from "./api.js";
+import { characters, encode } from "./bytes.js";
 import { EXAMPLES } from "./examples.js";
+import { getKey, setKey } from "./keys.js";
 import { Panel } from "./panel.js";
 import { readSettings, watchSettings } from "./settings.js";
 import { watchTheme } from "./theme.js";
+import { counted, grouped } from "./words.js";
 
 const TYPING_PAUSE = 120; // milliseconds
+const TEXT = "hnet-lm-text"; // kept until the tab is closed
 
 const element = (id) => document.getElementById(id);
 const text = element("text");
@@ -18,9 +21,10 @@ let typing;
 
 function complain(error) {
   if (error.name === "AbortError") return;
-  message.textContent = error.message;
-  message.hidden = false;
   element("key-form").hidden = !error.needsKey;
+  if (error.needsKey && !getKey()) return; // the form says it
+  message.textContent = error.needsKey ? "This key is not known to the server." : error.message;
+  message.hidden = false;
 }
 
 // Run something in every panel, giving up what still runs.
@@ -55,11 +59,12 @@ function setText(value, language = "") {
 }
 
 function countBytes() {
-  const numBytes = encode(text.value).length;
+  const bytes = encode(text.value);
   const limit = panels[0]?.model.max_prompt_bytes;
-  const room = numBytes > limit ? `, ${(numBytes - limit).toLocaleString("en")} too many` : "";
+  const room = bytes.length > limit ? `, ${grouped(bytes.length - limit)} too many` : "";
   element("size").textContent =
-    `${numBytes.toLocaleString("en")} bytes, ${countCharacters(text.value).toLocaleString("en")} characters${room}`;
+    `${counted(bytes.length, "byte")}, ${counted(characters(bytes).length, "character")}${room}`;
+  sessionStorage.setItem(TEXT, text.value);
 }
 
 async function start() {
@@ -68,7 +73,7 @@ async function start() {
   element("panels").replaceChildren(...panels.map(({ article }) => article));
   element("max_tokens").max = models[0].max_new_bytes;
   element("key-form").hidden = message.hidden = true;
-  setText(text.value || EXAMPLES[0].text);
+  setText(text.value || (sessionStorage.getItem(TEXT) ?? EXAMPLES[0].text), text.lang);
 }
 
 for (const { name, language, text: example } of EXAMPLES) {

@@ -1,6 +1,7 @@
 // Walking through a picture, by pointer or keyboard: one chunk is selected and described in words.
 
-import { decode } from "./bytes.js";
+import { inWords } from "./bytes.js";
+import { counted } from "./words.js";
 
 export class Cursor {
   // `shown()` gives what the view shows now, { bytes, chunking }; `say` takes the description.
@@ -10,9 +11,9 @@ export class Cursor {
     this.say = say;
     this.stage = 0;
     this.byte = null;
-    view.element.addEventListener("pointerover", (event) => {
-      const cell = event.target.closest(".cell");
-      if (cell) this.select(cell.start, this.stage);
+    view.element.addEventListener("pointermove", (event) => {
+      const place = view.placeAt(event);
+      if (place) this.select(place.byte, place.stage ?? this.stage);
     });
     view.element.addEventListener("pointerleave", () => this.clear());
     view.element.addEventListener("focus", () => this.byte === null && this.select(0, this.stage));
@@ -35,7 +36,7 @@ export class Cursor {
     if (!(event.key in targets)) return;
     event.preventDefault();
     this.select(...targets[event.key]);
-    this.view.cellAt(this.byte)?.scrollIntoView({ block: "nearest" });
+    this.view.scrollTo(this.byte);
   }
 
   select(byte, stage) {
@@ -44,22 +45,19 @@ export class Cursor {
     this.stage = Math.min(stage, chunking.stages.length - 1);
     const [begin, end] = chunking.bounds(this.stage, byte);
     this.byte = begin;
-    const first = this.view.cellAt(begin);
-    for (const cell of this.view.cells) {
-      cell.classList.toggle("selected", cell === first || (cell.start >= begin && cell.start < end));
-    }
+    this.view.select(begin, end);
     const { ids, probs } = chunking.stages[this.stage];
-    const prob = probs[begin] === undefined ? "" : `, probability ${probs[begin].toFixed(3)}`;
-    const size = end - begin === 1 ? "1 byte" : `${end - begin} bytes`;
+    const said = begin === 0 ? " (the start of a text always is one)" : "";
+    const prob = Number.isNaN(probs[begin]) ? "" : `, probability ${probs[begin].toFixed(3)}${said}`;
     this.say(
       `Stage ${this.stage}, chunk ${ids[begin] + 1} of ${chunking.numChunks(this.stage)}: ` +
-        `“${decode(bytes.subarray(begin, end))}”, ${size} from ${begin}${prob}`,
+        `${inWords(bytes, begin, end)}, ${counted(end - begin, "byte")} from ${begin}${prob}`,
     );
   }
 
   clear() {
     this.byte = null;
-    for (const cell of this.view.cells) cell.classList.remove("selected");
+    this.view.select(null);
     this.say("");
   }
 }
