@@ -4,7 +4,7 @@
     python -m experiments.models.run english-small --corpora FOLDER --package
 
 NAME.toml beside this file is the run. With `--package` the model of the run, finished or not, is measured on the test
-split and on text of another domain, whole, and written to src/hnet_lm/trained/NAME/ in bfloat16. Each command is
+split and on text of another domain, and written to src/hnet_lm/trained/NAME/ in bfloat16. Each command is
 printed before it runs.
 """
 
@@ -56,6 +56,8 @@ RECIPES = {
         "trying things out, for tests, and as a start for fine-tuning.",
     ),
 }
+MEASURED_BYTES = 1_000_000
+"""Of each text, in whole documents."""
 SAMPLE_BYTES = 20_000
 
 
@@ -140,7 +142,7 @@ An H-Net of {card["num_parameters"] / 1e6:.2f} M parameters, which comes with hn
     hnet-lm chunks {name} "any text"
     hnet-lm serve {name}
 
-| text, none of it trained on | bytes | bits per byte | 95 %, documents | xz -9e, whole | bytes per chunk |
+| text, none of it trained on | bytes | bits per byte | 95 %, documents | xz -9e, as one file | bytes per chunk |
 | --- | --: | --: | --: | --: | --: |
 {rows}
 
