@@ -26,6 +26,8 @@ from hnet_lm.extras import import_leaf
 from hnet_lm.model import HNetLM
 from hnet_lm.model_card import CARD, ModelCard, card_for
 from hnet_lm.shards import INDEX_SUFFIX, read_sharded
+from hnet_lm.trained_models import FOLDER as TRAINED
+from hnet_lm.trained_models import models, trained_directory
 from hnet_lm.weights import fill, meta_model, read_safetensors
 
 CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
@@ -82,11 +84,14 @@ def replacing(directory: Path, files: Collection[str]) -> Iterator[Path]:
 
 
 def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> HNetLM:
-    """The model saved in a directory, or on the hub as `hf:owner/name` (extra `hf`).
+    """The model saved in a directory, on the hub as `hf:owner/name` (extra `hf`), or in the package as `english-small`.
 
-    `dtype` None keeps the type it was saved in. Raises CheckpointError or ConfigError.
+    `dtype` None keeps the type it was saved in; a model of the package is computed with in float32. Raises
+    CheckpointError or ConfigError.
     """
     directory = local_directory(source, (CONFIG, INDEX, SHARDS))
+    if dtype is None and directory.parent == TRAINED:
+        dtype = torch.float32
     try:
         _check_is_saved(directory)
     except OSError as error:
@@ -97,9 +102,12 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
 
 
 def local_directory(source: str | Path, files: tuple[str, ...]) -> Path:
-    """The directory itself, or one of the local cache with these files of a hub model. Raises CheckpointError."""
+    """The directory itself, that of a model of the package, or one of the local cache with these files of a hub model.
+
+    Raises CheckpointError.
+    """
     if not str(source).startswith(HUB_PREFIX):
-        return Path(source)
+        return trained_directory(str(source)) or Path(source)
     hub = import_leaf("hnet_lm.hub", "hf", f"loading {source}")
     return hub.fetch(str(source).removeprefix(HUB_PREFIX), files)
 
@@ -115,7 +123,10 @@ def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Pa
 def write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
     """Write tensors by name as safetensors. Raises OSError or SafetensorError."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    file.touch()
+    mode = file.stat().st_mode  # as the user's umask has it; safetensors would let nobody else read the file
     save_file(tensors, file, metadata={"format": "pt"})
+    file.chmod(mode)
 
 
 def read_weights(directory: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
@@ -205,7 +216,9 @@ def flush(path: Path) -> None:
 def _check_is_saved(directory: Path) -> None:
     if not directory.exists():
         replaced = sorted(directory.parent.glob(f".{directory.name}.*.replaced"))
-        hint = "; a model on the hub is named hf:owner/name"
+        hint = f"; a model on the hub is named {HUB_PREFIX}owner/name"
+        if directory.name == str(directory):
+            hint += f", and these come with hnet-lm: {', '.join(model.name for model in models())}"
         if replaced:
             hint = f"; replacing it was interrupted, and the model that was there is {replaced[-1]}"
         raise CheckpointError(f"{directory}: no such directory{hint}")

@@ -34,6 +34,7 @@ COMMANDS = {
     "watch": "how a run goes, live: curves, figures, and the chunks that it cuts",
     "sweep": "train a run file once for every combination of values, and show a table",
     "serve": "serve models over HTTP, with a page to try them",
+    "models": "the trained models that come with hnet-lm",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "import": "make a saved model of tokens of a transformers directory",
     "export": "write a model for Hugging Face transformers, or as a page that needs no server",

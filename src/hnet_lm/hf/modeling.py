@@ -7,13 +7,14 @@ every stage that learns where to cut. What is added beside those in a run file i
 
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import Cache, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hnet_lm.errors import CheckpointError, ConfigError
@@ -103,7 +104,7 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Int[Tensor, "b l"] | None = None,
         attention_mask: Tensor | None = None,
-        cache: StateCache | None = None,
+        cache: Cache | None = None,
         labels: Int[Tensor, "b l"] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
@@ -116,12 +117,19 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
 
         `labels` are the ids themselves, -100 where a byte is not to be learned; they are shifted here. With
         `num_items_in_batch` the loss is this batch's share of the mean over so many targets. A mask that is longer than
-        the ids is that of all that the cache has seen and of these. Raises ValueError.
+        the ids is that of all that the cache has seen and of these. One row whose `position_ids` begin again at 0 is
+        several sequences, one behind the other, as transformers' DataCollatorWithFlattening lays them. Raises
+        ValueError.
         """
-        ids = self._checked(input_ids, cache, kwargs)
+        ids, cache = self._checked(input_ids, cache, kwargs)
         if attention_mask is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, attention_mask.shape[1] - ids.shape[1] :]
         padding = Padding(ids.shape, attention_mask, ids.device)
+        position_ids = kwargs.get("position_ids")
+        if position_ids is not None and cache is None and attention_mask is None:
+            padding.seqs = _flattened(position_ids, padding.seqs)
+        if padding.seqs.num_sequences != len(ids):  # whose state would be that of no row
+            use_cache = False
         state, cache = self._state(cache, use_cache, labels, len(ids))
         out = self.model(padding.pack(ids), padding.seqs, state)
         if cache is not None:
@@ -146,8 +154,10 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
         as_dict = self.config.return_dict if return_dict is None else return_dict
         return result if as_dict else result.to_tuple()
 
-    def _checked(self, input_ids: Tensor | None, cache: Any, further: dict[str, Any]) -> Tensor:
-        """The ids. Raises ValueError where something else was given that would count."""
+    def _checked(
+        self, input_ids: Tensor | None, cache: Cache | None, further: dict[str, Any]
+    ) -> tuple[Tensor, StateCache | None]:
+        """Ids and cache. Raises ValueError where something else was given that would count."""
         given = [name for name in ("inputs_embeds", "past_key_values") if further.get(name) is not None]
         if input_ids is None or given:
             what = f"not {' and '.join(given)}" if given else "which are missing"
@@ -156,7 +166,7 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
             raise ValueError(f"input_ids must be (batch, length), got {tuple(input_ids.shape)}")
         if cache is not None and not isinstance(cache, StateCache):
             raise ValueError(f"the cache must be a hnet_lm.hf.StateCache, not {type(cache).__name__}")
-        return input_ids
+        return input_ids, cache
 
     def _state(
         self, cache: StateCache | None, use_cache: bool | None, labels: Tensor | None, batch_size: int
@@ -183,15 +193,12 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
         found = [term.value for term in term_values([ratio], inputs)]
         return cross_entropy, torch.stack(found).sum() if found else cross_entropy.new_zeros(())
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Raises ValueError for prompts padded on the right: what follows would follow the padding."""
-        mask = kwargs.get("attention_mask")
-        if kwargs.get("is_first_iteration") and mask is not None and not bool(mask[:, -1].all()):
-            raise ValueError("generate takes prompts padded on the left; set tokenizer.padding_side = 'left'")
-        return super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
-
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> None:
-        """A `StateCache`, in place of one of keys and values. Raises ValueError where another kind is asked for."""
+        """A `StateCache`, in place of one of keys and values. Raises ValueError where another kind is asked for, and
+        for prompts padded on the right: what is written would follow the padding."""
+        mask = model_kwargs.get("attention_mask")
+        if mask is not None and not bool(mask[:, -1].all()):
+            raise ValueError("generate takes prompts padded on the left; set tokenizer.padding_side = 'left'")
         kind = generation_config.cache_implementation
         if kind not in (None, "dynamic"):
             raise ValueError(f"cache_implementation={kind!r}: the model has a state of its own; leave it out")
@@ -215,6 +222,17 @@ def _loss_inputs(out: Any, ids: Tensor, labels: Tensor, seqs: Sequences) -> Loss
     ends = seqs.cu_seqlens[1:][seqs.lengths > 0] - 1
     targets = targets.index_fill(0, ends, IGNORE)
     return LossInputs(out.logits, targets, out.hidden, out.routings, seqs.with_input_ids(ids))
+
+
+def _flattened(position_ids: Int[Tensor, "b l"], rows: Sequences) -> Sequences:
+    """The sequences that begin where a position is 0. Raises ValueError for positions that are none of a sequence."""
+    positions = position_ids.flatten()
+    starts = (positions == 0).nonzero()[:, 0].tolist()
+    lengths = [end - start for start, end in pairwise([*starts, len(positions)])]
+    seqs = Sequences.from_lengths(lengths, device=rows.device) if len(position_ids) == 1 and starts[:1] == [0] else rows
+    if seqs.num_positions != len(positions) or not torch.equal(seqs.positions, positions):
+        raise ValueError("position_ids: must count each row from 0, or several sequences that lie in one row")
+    return seqs
 
 
 def _last(logits: Float[Tensor, "b l v"], keep: int | Tensor) -> Float[Tensor, "b k v"]:

@@ -62,12 +62,16 @@ def require_supported(config: HNetConfig, name: str) -> None:
     if config.reads_tokens:
         raise UserError(f"{name}: reads tokens of a tokenizer; a page can run models of bytes")
     written = config.to_dict()
-    beyond = sorted(set(written) - _PLAIN) + sorted(f"attn_cfg.{key}" for key in set(written["attn_cfg"]) - _PLAIN_ATTENTION)
+    beyond = sorted(set(written) - _PLAIN) + sorted(
+        f"attn_cfg.{key}" for key in set(written["attn_cfg"]) - _PLAIN_ATTENTION
+    )
     if beyond:
         raise UserError(f"{name}: its configuration has {beyond[0]}, which a page cannot run")
     others = [chunker.name for chunker in config.all_chunkers if chunker.name != "dynamic"]
     if others:
-        raise UserError(f"{name}: is cut by the chunker {others[0]!r}; a page can run the routing module alone ('dynamic')")
+        raise UserError(
+            f"{name}: is cut by the chunker {others[0]!r}; a page can run the routing module alone ('dynamic')"
+        )
 
 
 def _model_script(model: HNetLM, name: str, run: Mapping[str, Any] | None) -> str:
