@@ -191,10 +191,10 @@ def test_a_stream_grows_and_each_new_byte_joins_a_chunk(server: Running, open_pa
     page.get_by_label("Seed").fill("1")
     page.evaluate(COUNT_CHARACTERS_OF_A_STREAM)
     page.get_by_role("button", name="Continue the text").click()
-    expect(page.locator(".take")).to_be_visible()
+    expect(page.locator(".take")).to_be_visible(timeout=30_000)
     counts = page.evaluate("counts")
     assert len(set(counts)) > 1, "the picture grew in one go"  # how many bytes come at a time is the server's affair
-    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]  # between them a character may stand as \\x bytes until its last one has come
     assert drawn(page).startswith("Once")
     own = page.locator(".line").first.evaluate("line => line.firstChild.textContent")
     assert own == "Once", "what was given has no element of its own, and is not marked as new"
