@@ -8,7 +8,7 @@ DEV := $(VENV)/.installed-dev
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench lint format types test unit long thorough fuzz wheel clean
+.PHONY: help install demo docs bench lint format types test unit long thorough fuzz wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ $(DEV): $(CORE)
 
 demo: $(CORE)  ## install what it needs, train a small model for a few minutes and show what it learned
 	$(BIN)/hnet-lm demo
+
+docs: $(DEV)  ## build/docs/: the documentation as a site; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -d build/doctrees docs build/docs
 
 bench: $(DEV)  ## measure the speed on this machine, beside what else people would use
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run.py

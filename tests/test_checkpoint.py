@@ -36,6 +36,12 @@ def is_same(a: HNetLM, b: HNetLM) -> bool:
     )
 
 
+def test_others_may_read_the_weights_as_they_may_read_the_config(model: HNetLM, tmp_path: Path):
+    save(model, tmp_path / "model")
+    modes = {path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert len(modes) == 1
+
+
 @pytest.mark.parametrize("config", ["tiny_isotropic", "tiny_1stage", "tiny_2stage"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_round_trip_is_bit_exact(config: str, dtype: torch.dtype, tmp_path: Path):
@@ -47,7 +53,7 @@ def test_round_trip_is_bit_exact(config: str, dtype: torch.dtype, tmp_path: Path
         loaded.to(dtype)
     assert is_same(loaded, model)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved"]
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == sorted([*FILES, "README.md"])
 
 
 def test_values_that_text_would_lose_survive(model: HNetLM, tmp_path: Path):

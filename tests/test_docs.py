@@ -25,6 +25,8 @@ from hnet_lm.named_configs import FOLDER
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))}
+FOLLOWED = {"tutorial.md"}
+"""Run to the letter by docs/test_tutorial.py, in an environment of their own; their options are read here."""
 
 SHORT = {
     "train": "--model.config tiny_2stage --data.tokens-per-batch 256 --data.max-length 128 --data.shuffle-bytes 1000 "
@@ -38,6 +40,7 @@ SHORT = {
 NOT_RUN = {
     r"make \w+": "makes an environment; the targets are there (test_readme.py)",
     r"(pip|uv|uvx|pre-commit) ": "asks a package index",
+    r"(python -m venv|source) ": "makes an environment, and enters it",
     r"hnet-lm demo": "takes minutes; test_wheel.py runs it for a few steps",
     r"hnet-lm serve runs/demo$": "does not end; test_wheel.py runs it and asks it",
     r"hnet-lm serve .*hf:.*cuda": "needs a hub and a GPU",
@@ -51,6 +54,7 @@ NOT_RUN = {
 SNIPPETS_NOT_RUN = {
     **{("extending.md", number): "a file to write; the tests in extending/ use it" for number in range(6)},
     ("genomics.md", 0): "needs vectors of regions; cli/test_genomics_commands.py makes some and runs it",
+    ("tutorial.md", 0): "docs/test_tutorial.py runs it",
     ("compilers.md", 0): "compiling takes long; model/test_compilers.py does what it shows",
     ("serving.md", 0): "needs a server; serving/test_documented_client.py runs it against one",
 }
@@ -66,6 +70,8 @@ ids, next_ids = torch.arange(91), torch.tensor([1, 2])
 """What the page around a snippet takes for granted."""
 
 
+DIRECTIVES = {"{toctree}", "{include}", "{eval-rst}"}
+"""Of the site."""
 NUM_BOOKS = 60
 """Enough for a twentieth of them to be held out."""
 
@@ -87,10 +93,14 @@ class Block:
 BLOCKS = [
     Block(page, language, text)
     for page, content in PAGES.items()
-    for language, text in re.findall(r"^```(\w*)\n(.*?)^```", content, flags=re.DOTALL | re.MULTILINE)
+    for language, text in re.findall(r"^```([^`\n]*)\n(.*?)^```", content, flags=re.DOTALL | re.MULTILINE)
 ]
 COMMANDS = [(block.page, command) for block in BLOCKS if block.language == "sh" for command in block.commands()]
-RUN = [(page, command) for page, command in COMMANDS if not any(re.match(regex, command) for regex in NOT_RUN)]
+RUN = [
+    (page, command)
+    for page, command in COMMANDS
+    if page not in FOLLOWED and not any(re.match(regex, command) for regex in NOT_RUN)
+]
 READ = [
     (page, line.strip())
     for page, content in PAGES.items()
@@ -184,7 +194,7 @@ def test_what_is_not_run_is_still_there() -> None:
         assert any(re.match(regex, command) for _, command in COMMANDS), regex
     pages = {(block.page, block.language) for block in BLOCKS}
     assert all((page, "python") in pages for page, _ in (*SNIPPETS_NOT_RUN, *BEFORE_SNIPPET))
-    assert {language for _, language in pages} <= {"", "sh", "python", "toml", "json"}
+    assert {language for _, language in pages} <= {"", "sh", "python", "toml", "json", "text", *DIRECTIVES}
     plain = "".join(block.text for block in BLOCKS if block.language == "")
     assert not re.search(r"^(hnet-lm|python|pip|make) ", plain, flags=re.MULTILINE)
 

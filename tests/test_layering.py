@@ -61,11 +61,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hub": PLAIN,
     "outputs": ("errors",),
     "figures": (),
+    "trained_models": (),
     "weights": ("model", *READING),
     "shards": ("inputs", *PLAIN),
-    "checkpoint": ("weights", "shards", "hub", "model", *READING),
+    "model_card": ("config", "model", "errors"),
+    "checkpoint": ("weights", "shards", "trained_models", "hub", "model", "model_card", *READING),
     "official": ("weights", "shards", "model", *READING),
-    "conversion": ("official", "checkpoint", "outputs", "model"),
+    "conversion": ("official", "checkpoint", "named_configs", "outputs", "model", "errors"),
     "pretrained": ("checkpoint", "weights", "outputs", "model", "data", "generation", *READING),
     "tokenizer": ("checkpoint", "data"),
     "baselines": ("model", *BASE),
@@ -82,8 +84,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "losses",
         "data",
         "checkpoint",
+        "model_card",
         "evaluation",
         "named_configs",
+        "trained_models",
         "weights",
         *READING,
     ),
@@ -91,8 +95,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("model", "losses", "data", "checkpoint", "evaluation", "generation", "tokenizer", "outputs", *READING),
     ),
     "testing": ("model", "ops", "losses", "data", "checkpoint", "generation", *READING),
+    "hf": ("checkpoint", "model", "model_card", "losses", "training", *READING),
     "inspect": ("figures", "model", "genome", *READING),
-    "serving": ("generation", "inspect", "model", *READING),
+    "web": ("generation.rounded_weights", "model", *BASE),
+    "serving": ("generation", "inspect", "model", "web", *READING),
     "cli": ("*",),
     "__main__": ("cli",),
     "": ("*",),
@@ -102,7 +108,7 @@ ALLOWED["model.sizes"] += ("model.flops",)
 ALLOWED["evaluation.harness"] = (*ALLOWED["evaluation"], "evaluation", "checkpoint")  # is told the path of a model
 ALLOWED["training.validation"] = (*ALLOWED["training"], "training", "generation")  # shows what the model writes
 
-LEAF_FOLDERS = ("hnet_lm.serving",)
+LEAF_FOLDERS = ("hnet_lm.hf", "hnet_lm.serving")
 """Folders that as a whole are for those who installed an extra."""
 
 

@@ -1,91 +1,36 @@
-"""The wheel, installed into an empty environment: whoever has it alone, in an empty folder, can do everything.
-
-The environment has no package but the wheel; what that depends on is seen in the environment of the tests through a
-`.pth` file, since installing torch again would take minutes.
-"""
+"""The wheel, installed into an empty environment: whoever has it alone, in an empty folder, can do everything."""
 
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
-import sysconfig
 import tomllib
-import venv
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
+from installed_wheel import ROOT, Installed, build_wheel, install
+
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times. " * 60
-END = "-- end --"
-COMMANDS = f"""
-import json, sys
-from hnet_lm.cli.main import main
-for arguments in json.loads(sys.argv[1]):
-    assert main(arguments) == 0, arguments
-    print({END!r}, end="")
-"""
 FEW = """--run.minutes 0.2 --model.config tiny_2stage --data.tokens-per-batch 256 --data.max-length 128
     --data.shuffle-bytes 1000 --validation.max-bytes 300 --validation.sample-bytes 0""".split()  # noqa: SIM905  # legible
 
 
-@dataclass(frozen=True)
-class Installed:
-    """An environment with the wheel, and an empty folder to work in."""
-
-    python: Path
-    folder: Path
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Python as somebody would start it who has nothing of this repository."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        return subprocess.Popen(
-            [str(self.python), *arguments],
-            cwd=self.folder,
-            env=environment | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *commands: Sequence[str]) -> list[str]:
-        """What each command prints; all of them in one process, since torch takes seconds to import."""
-        process = self.start("-c", COMMANDS, json.dumps(commands))
-        out, err = process.communicate(timeout=280)
-        assert process.returncode == 0, err
-        return out.split(END)[:-1]
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the files of the repository as they are."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    return build_wheel(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    root = tmp_path_factory.mktemp("empty")
-    venv.create(root / "venv", with_pip=False)
-    python = next(path for path in (root / "venv/bin/python", root / "venv/Scripts/python.exe") if path.exists())
-    place = sysconfig.get_path("purelib", vars={"base": str(root / "venv"), "platbase": str(root / "venv")})
-    target = ["--python", str(python), "install", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([sys.executable, "-m", "pip", *target, str(wheel)], check=True, capture_output=True)
-    Path(place, "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    (root / "work").mkdir()
-    (root / "work/mine.txt").write_text(TEXT)
-    return Installed(python, root / "work")
+    installed = install(wheel, tmp_path_factory.mktemp("empty"))
+    (installed.folder / "mine.txt").write_text(TEXT)
+    return installed
 
 
 def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:

@@ -1,6 +1,6 @@
 """A model of bytes distilled from a model of tokens, beside the same model without a teacher: three seeds of each.
 
-    python experiments/distillation/run.py
+    python -m experiments.distillation.run
 
 Trains the teacher (the Transformer over BPE tokens that `hnet-lm match` finds for the run `demo`), then students on the
 same 5 MB with and without it, and measures bits per byte and where they cut: against the tokenizer's cuts and against
@@ -8,15 +8,10 @@ spaces. Prints each command before it; what is done already is not done again. T
 table is written to experiments/distillation/english.md.
 """
 
-import contextlib
-import json
-import shlex
-import sys
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from hnet_lm.cli.main import main
+from experiments.common import answer, hnet_lm
 
 HERE = Path("experiments/distillation")
 RUNS = Path("runs/distillation")
@@ -28,17 +23,6 @@ STEPS = str(NUM_BYTES // TOKENS_PER_BATCH)
 NUM_TOKENS = "1024"
 HELD_OUT = "sample:english"
 OUTER = ["--width", "128", "--encoder", "m2", "--decoder", "m2"]
-
-
-def hnet_lm(*arguments: str) -> str:
-    """Run a command as the shell would, and stop if it fails; what it printed."""
-    print(f"$ hnet-lm {shlex.join(arguments)}", flush=True)
-    output = StringIO()
-    with contextlib.redirect_stdout(output):
-        code = main(arguments)
-    if code:
-        sys.exit(code)
-    return output.getvalue()
 
 
 def train_teacher() -> None:
@@ -60,7 +44,7 @@ def train_students(seed: int) -> tuple[Path, Path]:
 
 
 def row(name: str, run: Path) -> str:
-    found: dict[str, Any] = json.loads(hnet_lm("evaluate", "bpb", str(run), HELD_OUT, "--json"))
+    found: dict[str, Any] = answer("evaluate", "bpb", str(run), HELD_OUT)
     low, high = found["interval_95"] or (float("nan"), float("nan"))
     cuts = hnet_lm("evaluate", "boundaries", str(run), HELD_OUT, "--bpe", str(TEACHER / "tokenizer.json"))
     (HERE / f"{run.name}-boundaries.txt").write_text(cuts)
@@ -69,7 +53,7 @@ def row(name: str, run: Path) -> str:
 
 def run() -> None:
     train_teacher()
-    teacher: dict[str, Any] = json.loads(hnet_lm("evaluate", "bpb", str(TEACHER), HELD_OUT, "--json"))
+    teacher: dict[str, Any] = answer("evaluate", "bpb", str(TEACHER), HELD_OUT)
     rows = [f"| teacher, the tokenizer's spelling | {teacher['bits_per_byte']:.4f} | |"]
     spelled = teacher["spellings"]
     rows.append(f"| teacher, first {spelled['num_bytes']:,} bytes, that spelling | {spelled['canonical']:.4f} | |")

@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
+from experiments.common import Estimate
 from matplotlib.figure import Figure
 
 from hnet_lm.figures import write_figure
-
-STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Two-sided 95 % quantiles of Student's t for 1, 2, 3 ... degrees of freedom."""
 
 Cells = Mapping[str, Mapping[str, Any]]
 """Results by RECIPE-SEED."""
@@ -34,23 +31,6 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
 OPTIONAL = tuple(COLUMNS)[7:]
 """Columns that are left out where no cell has them."""
 AT_EQUAL_FLOPS = "bits at equal FLOPs"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds, and half of its 95 % interval; NaN with one seed."""
-
-    mean: float
-    half: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Estimate":
-        num = len(values)
-        t = STUDENT_T[min(num - 2, len(STUDENT_T) - 1)] if num > 1 else math.nan
-        return cls(mean(values), t * stdev(values) / math.sqrt(num) if num > 1 else math.nan)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" + ("" if math.isnan(self.half) else f" ± {self.half:.3f}")
 
 
 def agreement(cell: Mapping[str, Any], reference: str, key: str) -> float | None:
@@ -94,7 +74,8 @@ def at_equal_flops(results: Cells) -> dict[str, Estimate]:
         for _, of_seed in groupby(sorted(rows, key=lambda item: item[0][1]), key=lambda item: item[0][1]):
             points = [(math.log(cell["training_tflops"]), cell["bits_per_byte"]) for _, cell in of_seed]
             if len(points) >= 3 and (paper or plain):
-                slope, level = np.polyfit(*zip(*points, strict=True), 1)
+                log_flops, bits = np.transpose(points)
+                slope, level = np.polyfit(log_flops, bits, 1)
                 values.append(float(level + slope * math.log(mean(paper or plain))))
         if values:
             found[recipe] = Estimate.of(values)

@@ -1,9 +1,9 @@
 """Where a small H-Net cuts under different recipes: what steers the router, how hard, and how fast it learns.
 
-    python experiments/routers/run.py demo                                    # the first recipes, one seed
-    python experiments/routers/run.py demo --recipes ramp entropy-0.1 --seeds 0 1 2
-    python experiments/routers/run.py english --corpora FOLDER --sets losses rates --seeds 0 1 2
-    python experiments/routers/run.py english --corpora FOLDER --recipes entropy-0.1+bytes mambabyte --num-steps 500
+    python -m experiments.routers.run demo                                    # the first recipes, one seed
+    python -m experiments.routers.run demo --recipes ramp entropy-0.1 --seeds 0 1 2
+    python -m experiments.routers.run english --corpora FOLDER --sets losses rates --seeds 0 1 2
+    python -m experiments.routers.run english --corpora FOLDER --recipes entropy-0.1+bytes mambabyte --num-steps 500
 
 A task is data and a size (`tasks.py`); a recipe is one of `recipes.py`, or several parts joined by `+`; a set is
 several recipes. Each cell is a run of hnet-lm, then `hnet-lm evaluate` on its held-out text. Both are printed before
@@ -16,22 +16,20 @@ phase of cuts in the codons of genes.
 """
 
 import argparse
-import contextlib
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from recipes import SETS
-from report import save_figure, table
-from tasks import BUNDLED, HERE, TASKS, configured
+from experiments.common import answer, read_results, write_results
+from experiments.common import write as write_text
+from experiments.routers.recipes import SETS
+from experiments.routers.report import save_figure, table
+from experiments.routers.tasks import BUNDLED, HERE, TASKS, configured
 
 from hnet_lm.checkpoint import load
-from hnet_lm.cli.main import main as hnet_lm
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import UserError
 from hnet_lm.model.flops import FORWARD_AND_BACKWARD, total_flops_per_byte
@@ -43,16 +41,6 @@ from hnet_lm.training.progress import TerminalReporter
 MAX_BYTES = 200_000
 """Of held-out text."""
 NUM_COMMON = 10
-
-
-def answer(*command: str) -> dict[str, Any]:
-    """What a command of hnet-lm prints as JSON; the command is printed first."""
-    print("$ hnet-lm", *command, flush=True)
-    with contextlib.redirect_stdout(StringIO()) as out:
-        code = hnet_lm([*command, "--json"])
-    if code:
-        sys.exit(code)
-    return json.loads(out.getvalue())
 
 
 def measured(config: RunConfig, genome: str | None, genes: str | None) -> dict[str, Any]:
@@ -111,11 +99,8 @@ def training_tflops(model: HNetConfig, max_length: int, records: Sequence[Mappin
 
 
 def write(name: str, results: Mapping[str, Any]) -> None:
-    """All at once, so that a run which is stopped here loses nothing."""
-    partial = HERE / f".{name}.partial"
-    for suffix, text in ((".json", json.dumps(results, indent=1) + "\n"), (".md", table(results))):
-        partial.write_text(text)
-        partial.replace(HERE / f"{name}{suffix}")
+    write_results(HERE / f"{name}.json", results)
+    write_text(HERE / f"{name}.md", table(results))
     save_figure(results, HERE / f"{name}.png")
 
 
@@ -144,7 +129,7 @@ def main() -> None:
     keep_freed_memory()
     name = options.task if options.num_steps is None else f"{options.task}-{options.num_steps}"
     file = HERE / f"{name}.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    results = read_results(file)
     cells = [(recipe, seed) for seed in options.seeds for recipe in recipes if f"{recipe}-{seed}" not in results]
     try:
         runs = [configured(options.task, *cell, options.corpora, options.num_steps) for cell in cells]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes import TARGET, aimed, merged
+from experiments.routers.recipes import TARGET, aimed, merged
 
 from hnet_lm.baselines import FAMILIES, TOLERANCE, Cutting, match, rule_bytes_per_chunk
 from hnet_lm.chunker_config import CHUNKERS

@@ -1,6 +1,6 @@
 """Where the hierarchy starts to pay: bits per byte of an H-Net less those of MambaByte of equal FLOPs, over model size.
 
-    python experiments/routers/trend.py english-half english english-4x --recipe entropy-0.1
+    python -m experiments.routers.trend english-half english english-4x --recipe entropy-0.1
 
 reads the results of `run.py` on tasks of several sizes, in which both recipes have the same seeds. A line through the
 differences over the log of FLOPs per byte says where it crosses 0; its interval comes from drawing seeds anew.
@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from report import Estimate
-from tasks import HERE, TASKS
+from experiments.routers.report import Estimate
+from experiments.routers.tasks import HERE, TASKS
 
 NUM_DRAWS = 2000
 BASELINE = "mambabyte"

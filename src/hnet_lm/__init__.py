@@ -1,6 +1,6 @@
 """Hierarchical byte-level sequence models with learned dynamic chunking (H-Net).
 
-    model = hnet_lm.load("runs/demo")
+    model = hnet_lm.load("english-small")
     hnet_lm.generate(model, ["Once upon a time"], max_new_bytes=200)
 
 Names are imported when they are first used, so that importing the package is cheap and does not import torch.
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from hnet_lm.pretrained import import_pretrained as import_pretrained
     from hnet_lm.sequences import Sequences as Sequences
     from hnet_lm.tokenizer import load_tokenizer as load_tokenizer
+    from hnet_lm.trained_models import TrainedModel as TrainedModel
+    from hnet_lm.trained_models import models as models
     from hnet_lm.training.config import RunConfig as RunConfig
     from hnet_lm.training.loop import train as train
     from hnet_lm.training.optimizer import OptimizerConfig as OptimizerConfig
@@ -57,6 +59,7 @@ _NAMES_OF = {
     "pretrained": ("import_pretrained",),
     "sequences": ("Sequences",),
     "tokenizer": ("load_tokenizer",),
+    "trained_models": ("TrainedModel", "models"),
     "training.config": ("RunConfig",),
     "training.loop": ("train",),
     "training.optimizer": ("OptimizerConfig", "build_optimizer"),

@@ -1,4 +1,4 @@
-"""A saved model: a directory of `config.json` (the reference schema) and `model.safetensors` (our names).
+"""A saved model: a directory of `config.json` (the reference schema), `model.safetensors` (our names) and a README.md.
 
 A directory is written next to its final place under a name that nobody reads, flushed to the disk, and renamed: its own
 name never refers to a part of a model. Reading checks everything before it returns; whatever does not fit is one
@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,7 +24,10 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
 from hnet_lm.extras import import_leaf
 from hnet_lm.model import HNetLM
+from hnet_lm.model_card import CARD, ModelCard, card_for
 from hnet_lm.shards import INDEX_SUFFIX, read_sharded
+from hnet_lm.trained_models import FOLDER as TRAINED
+from hnet_lm.trained_models import models, trained_directory
 from hnet_lm.weights import fill, meta_model, read_safetensors
 
 CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
@@ -35,39 +38,60 @@ SHARDS = "model*.safetensors"
 HUB_PREFIX = "hf:"
 
 
-def save(model: HNetLM, directory: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
+def save(
+    model: HNetLM,
+    directory: str | Path,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+    card: ModelCard | None = None,
+) -> None:
     """Write the model to a directory, which may not be there yet; a saved model that is there is replaced.
 
-    `beside` are further files of it by name, such as the tokenizer of a model of tokens.
+    `beside` are further files of it by name, such as the tokenizer of a model of tokens; `card` is what the README.md
+    says beyond the size of the model. A README.md of somebody's own stays.
 
     Raises CheckpointError, and then nothing has changed: a directory that holds anything else is left alone.
     """
     directory = Path(directory)
+    files = {CARD: b"", **(beside or {})}
+    with replacing(directory, (*FILES, *files)) as partial:
+        write_files(model.config, model.state_dict(), partial)
+        for name, data in (files | {CARD: card_for(directory, model, card)}).items():
+            (partial / name).write_bytes(data)
+            flush(partial / name)
+
+
+@contextlib.contextmanager
+def replacing(directory: Path, files: Collection[str]) -> Iterator[Path]:
+    """A folder to write into, which takes the directory's place when the block ends, and is removed if it fails.
+
+    Raises CheckpointError for a directory that holds more than these files, and for what keeps the block from writing.
+    """
     partial = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.partial"
     made: list[Path] = []
     try:
-        _check_replaceable(directory, (*FILES, *(beside or {})))
+        _check_replaceable(directory, files)
         made = make_folders(partial)
-        write_files(model.config, model.state_dict(), partial)
-        for name, data in (beside or {}).items():
-            (partial / name).write_bytes(data)
-            flush(partial / name)
+        yield partial
         flush(partial)
         _move_into_place(partial, directory)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         remove_empty(made)
-        raise CheckpointError(f"{directory}: cannot be written: {reason(error)}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise CheckpointError(f"{directory}: cannot be written: {reason(error)}") from error
+        raise
 
 
 def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> HNetLM:
-    """The model saved in a directory, or on the hub as `hf:owner/name` (extra `hf`).
+    """The model saved in a directory, on the hub as `hf:owner/name` (extra `hf`), or in the package as `english-small`.
 
-    `dtype` None keeps the type it was saved in. Raises CheckpointError or ConfigError.
+    `dtype` None keeps the type it was saved in; a model of the package is computed with in float32. Raises
+    CheckpointError or ConfigError.
     """
     directory = local_directory(source, (CONFIG, INDEX, SHARDS))
+    if dtype is None and directory.parent == TRAINED:
+        dtype = torch.float32
     try:
         _check_is_saved(directory)
     except OSError as error:
@@ -78,9 +102,12 @@ def load(source: str | Path, *, dtype: torch.dtype | None = None, device: torch.
 
 
 def local_directory(source: str | Path, files: tuple[str, ...]) -> Path:
-    """The directory itself, or one of the local cache with these files of a hub model. Raises CheckpointError."""
+    """The directory itself, that of a model of the package, or one of the local cache with these files of a hub model.
+
+    Raises CheckpointError.
+    """
     if not str(source).startswith(HUB_PREFIX):
-        return Path(source)
+        return trained_directory(str(source)) or Path(source)
     hub = import_leaf("hnet_lm.hub", "hf", f"loading {source}")
     return hub.fetch(str(source).removeprefix(HUB_PREFIX), files)
 
@@ -96,7 +123,10 @@ def write_files(config: HNetConfig, weights: Mapping[str, Tensor], directory: Pa
 def write_weights(weights: Mapping[str, Tensor], file: Path) -> None:
     """Write tensors by name as safetensors. Raises OSError or SafetensorError."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    file.touch()
+    mode = file.stat().st_mode  # as the user's umask has it; safetensors would let nobody else read the file
     save_file(tensors, file, metadata={"format": "pt"})
+    file.chmod(mode)
 
 
 def read_weights(directory: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
@@ -186,7 +216,9 @@ def flush(path: Path) -> None:
 def _check_is_saved(directory: Path) -> None:
     if not directory.exists():
         replaced = sorted(directory.parent.glob(f".{directory.name}.*.replaced"))
-        hint = "; a model on the hub is named hf:owner/name"
+        hint = f"; a model on the hub is named {HUB_PREFIX}owner/name"
+        if directory.name == str(directory):
+            hint += f", and these come with hnet-lm: {', '.join(model.name for model in models())}"
         if replaced:
             hint = f"; replacing it was interrupted, and the model that was there is {replaced[-1]}"
         raise CheckpointError(f"{directory}: no such directory{hint}")

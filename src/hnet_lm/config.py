@@ -36,6 +36,8 @@ from hnet_lm.layout import parse_layout
 from hnet_lm.named_configs import config_file
 
 MAMBA2_HEAD_DIM = 64
+TRANSFORMERS_TYPE = "hnet_lm"
+"""The `model_type` of a config.json for transformers, which has the architecture under `hnet`."""
 EXTENSIONS = (
     *("chunkers", "chunking", "byte_model", "spacebyte", "reads_tokens"),
     *("norm_eps", "norms_after", "special_ids"),
@@ -312,7 +314,10 @@ class HNetConfig:
 
     @classmethod
     def load(cls, path: str | Path) -> "HNetConfig":
-        """From a JSON file in the reference schema, or by a name that comes with the package (`hnet_2stage_L`)."""
+        """From a JSON file in the reference schema, or by a name that comes with the package (`hnet_2stage_L`).
+
+        Of a directory that transformers loads it is the architecture in its config.json.
+        """
         path = config_file(path, "models")
         text = read_text(path, ConfigError)
         try:
@@ -323,6 +328,8 @@ class HNetConfig:
             raise ConfigError(f"{path}: not JSON: {error}") from error
         except RecursionError as error:
             raise ConfigError(f"{path}: nested too deeply to be a configuration") from error
+        if isinstance(data, dict) and data.get("model_type") == TRANSFORMERS_TYPE:
+            data = data.get("hnet")
         try:
             return cls.from_dict(data)
         except ConfigError as error:

@@ -184,6 +184,10 @@ def test_match_of_a_bare_config_says_first_what_it_assumes(
     )
     (row,) = [line for line in lines if line.split()[:1] == ["hnet-2stage"]]
     assert row.endswith("2.65, 7.02 (assumed)  ")
+    arguments = ("--to", str(REFERENCE), "--family", "hnet-2stage", "--tolerance", "0.2", "--bytes-per-chunk", "4")
+    lines = match_of(capsys, corpus, tmp_path, *arguments, "--other-bytes-per-chunk", "2", "6")
+    (row,) = [line for line in lines if line.split()[:1] == ["hnet-2stage"]]
+    assert row.endswith("2, 6  ")
     said = match_of(
         capsys, corpus, tmp_path, "--to", str(REFERENCE), "--family", "mambabyte", "--tolerance", "0.5",
         "--sequence-length", "1024", "--bytes-per-chunk", "5.1",

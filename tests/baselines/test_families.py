@@ -19,6 +19,7 @@ from hnet_lm.baselines import (
     match,
     rule_bytes_per_chunk,
 )
+from hnet_lm.baselines.families import mlp_width
 from hnet_lm.chunker_config import ChunkerConfig
 from hnet_lm.config import HNetConfig, StageConfig
 from hnet_lm.errors import ConfigError
@@ -134,6 +135,14 @@ def test_small_models_are_matched_as_well(name: str):
     target = total_flops_per_byte(DEMO, 512, (5.0,))
     found = match(family, DEMO, target, 512, bytes_per_chunk=lengths, cutting=cutting(family), **tokens)
     assert abs(found.ratio - 1) <= 0.02
+
+
+def test_a_little_less_mlp_is_rather_taken_than_another_width():
+    target = total_flops_per_byte(DEMO, 1024, (6.0,))
+    found = match(FAMILIES["bpe"], DEMO, target, 1024, bytes_per_token=2.59, vocab_size=1024)
+    (stage,) = found.config.stages
+    assert (stage.main_network, stage.d_model) == ("T4", DEMO.stages[-1].d_model)
+    assert stage.d_intermediate != mlp_width(stage.d_model)
 
 
 def test_no_match_is_said():

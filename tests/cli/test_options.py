@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pytest
 
 from hnet_lm.cli.evaluate import EVALUATIONS
+from hnet_lm.cli.export import EXPORTS
 from hnet_lm.cli.main import COMMANDS, module_of
 
 OTHER_NAMES = {
@@ -23,12 +24,15 @@ OTHER_NAMES = {
 }
 
 
+GROUPS: dict[str, Any] = {"evaluate": EVALUATIONS, "export": EXPORTS}
+
+
 def command_types() -> Iterator[tuple[str, Any]]:
     for name in COMMANDS:
-        if name != "evaluate":
+        if name not in GROUPS:
             yield name, module_of(name).Command
-    for name in EVALUATIONS:
-        yield "evaluate", EVALUATIONS.find(name, "evaluate")
+    for name, members in GROUPS.items():
+        yield from ((name, members.find(member, name)) for member in members)
 
 
 def options(kind: Any) -> Iterator[tuple[str, Any]]:

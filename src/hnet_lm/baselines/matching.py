@@ -1,9 +1,9 @@
 """Layer counts and widths with which a family costs as many FLOPs a byte as a given model.
 
 The cost is `model/flops.py`'s, at the bytes per chunk or token that the family really makes. Of all widths and layer
-counts within the tolerance the one is taken whose width is nearest to the model's own; among those the nearest in cost.
-Where none is near enough, which happens to small models, the width of the MLPs may differ as well, and then the outer
-networks may be half as deep.
+counts within the tolerance the one is taken that is most like the model: by the factor between their widths times that
+between the widths of their MLPs and the rule's; among those the nearest in cost. Where none is near enough, which
+happens to small models, the outer networks may be half as deep.
 """
 
 import itertools
@@ -57,9 +57,9 @@ def match(
     """
     preferred = preferred_width(family, reference)
     nearest = math.inf
-    for outer, scale in itertools.product(outer_layouts(reference), MLP_SCALES):
+    for outer in outer_layouts(reference):
         within: list[tuple[float, float, Match]] = []
-        for width in _widths(family, reference):
+        for scale, width in itertools.product(MLP_SCALES, _widths(family, reference)):
             for num_layers in range(1, MAX_LAYERS + 1):
                 choice = Choice(width, num_layers, outer, scale)
                 config = build(family, reference, choice, cutting=cutting, vocab_size=vocab_size)
@@ -68,7 +68,7 @@ def match(
                 nearest = min(nearest, error)
                 if error <= tolerance:
                     found = Match(config, tuple(bytes_per_chunk), flops, target)
-                    within.append((abs(math.log(width / preferred)), error, found))
+                    within.append((abs(math.log(width / preferred)) + abs(math.log(scale)), error, found))
                 if flops > target:
                     break
         if within:

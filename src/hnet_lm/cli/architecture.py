@@ -22,6 +22,7 @@ from hnet_lm.extras import import_leaf
 from hnet_lm.inputs import STANDARD_INPUT, local, read_text
 from hnet_lm.named_configs import named, nearest_names
 from hnet_lm.tables import from_table
+from hnet_lm.trained_models import trained_directory
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.metrics import read_metrics
 
@@ -72,7 +73,7 @@ def read_architecture(source: str) -> Architecture:
         return Architecture(source, HNetConfig.load(path / CONFIG))
     path = Path(local(source))
     if not path.exists():
-        path = named(source, "models", "runs") or path
+        path = trained_directory(source) or named(source, "models", "runs") or path
     if path.suffix == ".toml":
         run = RunConfig.load(path)
         config = read_architecture(run.model.config or run.model.init_from).config

@@ -23,7 +23,7 @@ class Command:
     """Save a model whose routers cut above other thresholds, for chunks of the wanted length. No weight changes."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     files: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FILE ...")]
     """Text that the model was not trained on, of any format, globs, or sample:english (its held-out part)."""
     target_ratios: tuple[float, ...]

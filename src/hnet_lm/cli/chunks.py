@@ -41,7 +41,7 @@ class Command:
     """Show where a model cuts a text, stage by stage: in the terminal, or as asked for by --html, --png and so on."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     text: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="TEXT")] = None
     """The text; without it --file or standard input."""
     options: tyro.conf.OmitArgPrefixes[TextOptions] = field(default_factory=TextOptions)

@@ -34,7 +34,7 @@ class Command:
     of chunks, as the innermost network gives them out."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
     """Text, JSONL, parquet, FASTA or any bytes, a glob, or sample:english (its held-out part); with --bed, FASTA."""
     output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FILE.npz")]

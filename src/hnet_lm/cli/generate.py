@@ -24,7 +24,7 @@ class Command:
     """Continue prompts: each argument is one, or a file, or standard input. Without --seed each run differs."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     prompts: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT")] = ()
     """Prompts; an empty one ('') starts from nothing."""
     file: Path | None = None

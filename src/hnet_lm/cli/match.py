@@ -72,8 +72,9 @@ class Command:
     """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()
     """Bytes of input per chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints
-    them). Default: the last that its run measured. H-Nets of other numbers of stages: 4.8, or 2.65, 7.02, as published.
-    """
+    them). Default: the last that its run measured."""
+    other_bytes_per_chunk: tuple[float, ...] = ()
+    """The same of the H-Net with another number of stages. Default: 4.8, or 2.65, 7.02, as published."""
     sequence_length: int | None = None
     """Bytes of a sequence; default: the longest of its run, or 8192."""
     text: str = "sample:english"
@@ -192,10 +193,10 @@ class Command:
         elif family.num_stages:
             if family.cut != "dynamic":
                 options["cutting"] = Cutting(CHUNKERS.parse({"name": family.cut}, family.title))
-            is_like = family.num_stages == len(target.bytes_per_chunk)
-            chunks = target.bytes_per_chunk if is_like else published_bytes_per_chunk(family.num_stages)
-            options["bytes_per_chunk"] = chunks
-            notes = ", ".join(f"{n:.3g}" for n in chunks) + ("" if is_like else " (assumed)")
+            given = (target.bytes_per_chunk, self.other_bytes_per_chunk)
+            known = next((chunks for chunks in given if len(chunks) == family.num_stages), None)
+            options["bytes_per_chunk"] = known or published_bytes_per_chunk(family.num_stages)
+            notes = ", ".join(f"{n:.3g}" for n in options["bytes_per_chunk"]) + ("" if known else " (assumed)")
         matched = match(
             family, reference, target.flops_per_byte, target.sequence_length, tolerance=self.tolerance, **options
         )

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -10,7 +11,9 @@ from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
 from hnet_lm.generation import EngineLimits
+from hnet_lm.inputs import local
 from hnet_lm.serving.limits import RateLimits, RequestLimits
+from hnet_lm.training.followed_run import FollowedRun
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class Command:
         models = {name: load_model(source, self.device, self.precision).eval() for name, source in sources.items()}
         of_tokens = {name: tokenizer_of(sources[name], model) for name, model in models.items()}
         tokenizers = {name: tokenizer for name, tokenizer in of_tokens.items() if tokenizer is not None}
-        app = create_app(models, self.limits, self.engine, keys, self.rates, origins, tokenizers)
+        followed = {name: FollowedRun.of(Path(local(source))) for name, source in sources.items()}
+        runs = {name: run.summary for name, run in followed.items() if run is not None}
+        app = create_app(models, self.limits, self.engine, keys, self.rates, origins, tokenizers, runs)
         print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
         server.serve(app, listener, self.limits, self.drain_seconds, self.log_requests)
 

@@ -21,7 +21,7 @@ from hnet_lm.serving.routes.completions import completions_router
 from hnet_lm.serving.routes.looking import looking_router
 from hnet_lm.serving.routes.other_doors import other_doors_router
 from hnet_lm.serving.routes.page import PageFiles, page_router
-from hnet_lm.serving.routes.service import service_router
+from hnet_lm.serving.routes.service import Runs, service_router
 from hnet_lm.serving.runner import ModelRunner, Runners
 
 
@@ -33,10 +33,11 @@ def create_app(
     rate_limits: RateLimits | None = None,
     allow_origins: Sequence[str] = (),
     tokenizers: Mapping[str, Tokenizer] | None = None,
+    runs: Runs | None = None,
 ) -> FastAPI:
     """An ASGI application that serves these models by name. Without API keys everybody who reaches it may use it.
 
-    `tokenizers` are those of the models of tokens, by name.
+    `tokenizers` are those of the models of tokens, by name; `runs` tell how the runs go that train these models.
     """
     limits = request_limits or RequestLimits()
     rates = rate_limits or RateLimits()
@@ -63,7 +64,7 @@ def create_app(
     install_error_handlers(app)
     app.include_router(completions_router(runners, limits, metrics))
     app.include_router(looking_router(runners, limits))
-    app.include_router(service_router(runners, limits, metrics))
+    app.include_router(service_router(runners, limits, metrics, runs or {}))
     app.include_router(page_router())
     app.include_router(other_doors_router())
     app.mount("/static", PageFiles())

@@ -118,6 +118,7 @@ class Model(BaseModel):
     num_stages: int
     num_parameters: int
     config: dict[str, Any]
+    has_run: bool
     max_prompt_bytes: int
     max_new_bytes: int
 
@@ -125,6 +126,21 @@ class Model(BaseModel):
 class ModelsAnswer(BaseModel):
     object: Literal["list"]
     data: list[Model]
+
+
+class Curve(BaseModel):
+    name: str
+    points: list[tuple[int, float]]
+
+
+class Run(BaseModel):
+    object: Literal["run"]
+    model: str
+    step: int
+    bytes_seen: int
+    has_ended: bool
+    bits_per_byte: float | None
+    curves: list[Curve]
 
 
 _ERROR = {
@@ -155,6 +171,7 @@ CHUNKS = _json_of(ChunksAnswer)
 EMBEDDINGS = _json_of(EmbeddingsAnswer)
 MODELS = _json_of(ModelsAnswer)
 MODEL = _json_of(Model)
+RUN = _json_of(Run)
 HEALTH = _text(200, 503)
 METRICS = _text(200)
 

@@ -20,6 +20,7 @@ from hnet_lm.inputs import local, read_text
 from hnet_lm.losses import LOSS_TERMS, parse_terms
 from hnet_lm.named_configs import config_file, seen_from
 from hnet_lm.tables import from_table
+from hnet_lm.trained_models import trained_directory
 from hnet_lm.training.optimizer import OptimizerConfig
 from hnet_lm.training.recipes import written_out
 from hnet_lm.training.schedule import ScheduleConfig
@@ -156,5 +157,7 @@ def _term_seen_from(file: Path, term: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seen_from(file: Path, path: str) -> str:
-    is_local = path and not path.startswith(HUB_PREFIX)
-    return str(file.parent / local(path)) if is_local else path
+    if not path or path.startswith(HUB_PREFIX):
+        return path
+    here = file.parent / local(path)
+    return path if not here.exists() and trained_directory(path) else str(here)

@@ -1,9 +1,6 @@
 """`hnet-lm evaluate NAME`: measure a saved model, or compare the curves of runs; by a measure of one's own as well."""
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
-
+from hnet_lm.cli.group import Group
 from hnet_lm.errors import UserError
 from hnet_lm.evaluation import Evaluation
 from hnet_lm.registry import Kind
@@ -23,24 +20,4 @@ EVALUATIONS: Kind[Evaluation] = Kind(
     UserError,
 )
 
-
-def parse(arguments: Sequence[str], cli: Callable[..., Any]) -> Evaluation:
-    """The named evaluation, filled from the arguments behind its name. Raises UserError."""
-    match arguments:
-        case ["-h" | "--help", *_]:
-            print(_help())
-            sys.exit()
-        case [name, *rest] if not name.startswith("-"):
-            return cli(EVALUATIONS.find(name, "evaluate"), args=rest, prog=f"hnet-lm evaluate {name}")
-    raise UserError(f"evaluate: name what to measure: {', '.join(EVALUATIONS)}; see hnet-lm evaluate --help")
-
-
-def _help() -> str:
-    named = {name: EVALUATIONS.find(name, "evaluate").__doc__ or "" for name in EVALUATIONS}
-    width = max(map(len, named))
-    rows = "\n".join(f"  {name:{width}}  {' '.join(text.split())}" for name, text in named.items())
-    return (
-        "usage: hnet-lm evaluate NAME [arguments]\n\n"
-        f"{rows}\n\n"
-        "hnet-lm evaluate NAME --help lists its arguments; one of your own is named MODULE:CLASS."
-    )
+parse = Group("evaluate", EVALUATIONS, "what to measure").parse

@@ -38,7 +38,7 @@ class EvaluateBitsPerByte(Evaluation):
     """Bits per byte of whole documents, by domain, with a 95 % bootstrap interval over documents, and the chunks."""
 
     model: Model
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     files: Files
     """Text, JSONL, parquet, FASTA or any bytes, globs, or sample:english (its held-out part); NAME= names a domain."""
     max_bytes: int | None = None

@@ -43,7 +43,7 @@ class EvaluateBoundaries(Evaluation):
     """What the cuts of a model mean: boundary enrichment, agreement with references, common chunks, stability."""
 
     model: Model
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     files: Files
     """Text, JSONL, parquet, FASTA or any bytes, globs, or sample:english (its held-out part); NAME= names a domain."""
     max_bytes: int | None = None

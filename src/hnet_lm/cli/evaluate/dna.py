@@ -41,7 +41,7 @@ class EvaluateDna(Evaluation):
     """Perplexity per base of FASTA, or a table of variants or windows; log-probabilities are means of both strands."""
 
     model: Model
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     fasta: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FASTA")]
     """The sequences; the reference, for --variants. A record NAME:START-END is that stretch. - is standard input."""
     region: str | None = None

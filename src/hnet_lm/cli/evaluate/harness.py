@@ -21,7 +21,7 @@ class EvaluateHarness(Evaluation):
     """Tasks of the LM Evaluation Harness; multiple choice gets the accuracy normalised by bytes (acc_bytes) as well."""
 
     model: Model
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     tasks: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASK ...")]
     """Names of tasks, as hellaswag, or patterns, as 'mmlu_*'; the harness fetches their data from the hub."""
     task_directory: Path | None = None

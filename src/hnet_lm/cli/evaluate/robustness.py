@@ -20,7 +20,7 @@ class EvaluateRobustness(Evaluation):
     """Accuracy on multiple-choice questions, or bits per byte, under five perturbations of the text."""
 
     model: Model
-    """A saved directory, or hf:owner/name."""
+    """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     questions: Path | None = None
     """JSONL of {"prompt": text, "choices": [texts], "answer": index from 0}."""
     text: str | None = None

@@ -1,19 +1,25 @@
 """`GET /v1/models`, `/health`, `/metrics`: what is served, and how it does."""
 
+import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from hnet_lm.serving.errors import ApiError
 from hnet_lm.serving.limits import RequestLimits
 from hnet_lm.serving.metrics import Metrics
-from hnet_lm.serving.openapi import HEALTH, METRICS, MODEL, MODELS
+from hnet_lm.serving.openapi import HEALTH, METRICS, MODEL, MODELS, RUN
 from hnet_lm.serving.runner import ModelRunner, Runners
 
+Runs = Mapping[str, Callable[[], dict[str, Any]]]
+"""What is known of the run that trains, or trained, a model, by the model's name; of those that lie in a run's folder."""
 
-def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics) -> APIRouter:
+
+def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, runs: Runs) -> APIRouter:
     router = APIRouter()
     created = int(time.time())
 
@@ -28,6 +34,7 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics) ->
             "num_stages": config.num_stages,
             "num_parameters": sum(parameter.numel() for parameter in runner.model.parameters()),
             "config": config.to_dict(),
+            "has_run": runner.name in runs,
             "max_prompt_bytes": limits.max_prompt_bytes,
             "max_new_bytes": limits.max_new_bytes,
         }
@@ -41,6 +48,16 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics) ->
     async def retrieve_model(name: str) -> dict[str, Any]:
         """One model."""
         return describe(runners.find(name))
+
+    @router.get("/v1/runs/{name:path}", **RUN)
+    async def retrieve_run(name: str) -> dict[str, Any]:
+        """How the run goes that trains a model, or went: figures and curves."""
+        runner = runners.find(name)
+        if runner.name not in runs:
+            message = f"model {name!r} does not lie in the folder of a run"
+            raise ApiError(404, message, param="model", code="no_run")
+        found = await asyncio.to_thread(runs[runner.name])
+        return {"object": "run", "model": runner.name, **found}
 
     @router.get("/health", **HEALTH)
     async def health() -> Response:

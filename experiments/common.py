@@ -1,0 +1,66 @@
+"""What drivers of experiments share: commands that are printed as they run, cells that are done once, intervals."""
+
+import contextlib
+import json
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from hnet_lm.cli.main import main
+
+STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Two-sided 95 % quantiles of Student's t for 1, 2, 3 ... degrees of freedom."""
+
+
+def hnet_lm(*arguments: str) -> str:
+    """Run a command as the shell would, print it first, and stop if it fails; what it printed."""
+    print(f"$ hnet-lm {shlex.join(arguments)}", flush=True)
+    with contextlib.redirect_stdout(StringIO()) as output:
+        code = main(arguments)
+    if code:
+        sys.exit(code)
+    return output.getvalue()
+
+
+def answer(*arguments: str) -> dict[str, Any]:
+    """What a command prints as JSON."""
+    return json.loads(hnet_lm(*arguments, "--json"))
+
+
+def write(path: Path, text: str) -> None:
+    """All at once, so that a run which is stopped here loses nothing."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The cells that are done, by name."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    write(path, json.dumps(results, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, and half of its 95 % interval; NaN with one seed."""
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimate":
+        num = len(values)
+        t = STUDENT_T[min(num - 2, len(STUDENT_T) - 1)] if num > 1 else math.nan
+        return cls(mean(values), t * stdev(values) / math.sqrt(num) if num > 1 else math.nan)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if math.isnan(self.half) else f" ± {self.half:.3f}")

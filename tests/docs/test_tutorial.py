@@ -1,0 +1,121 @@
+"""docs/tutorial.md, followed to the letter in an empty environment, prints what it shows.
+
+A command is a block of `sh` or `python`, and the block of `text` behind it is what it prints. Figures are compared with
+a tolerance, since processors round differently, and so is the length of a text that the model wrote. Cuts must be
+nearly the same. Speeds are not compared. `...` stands for any lines.
+"""
+
+import re
+import subprocess
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pytest
+
+from installed_wheel import ROOT, Installed, build_wheel, install
+
+PAGE = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+INSTALLATION = re.compile(r"python -m venv|pip install")
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+SPEED = re.compile(r"[\d.,]+( ?[kM]?B/s| ?k/s|% of matmul peak)")
+TOLERANCE = 0.15
+LIKENESS = 0.7
+"""Of two lines of cuts: the share of characters in common."""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(build_wheel(tmp_path_factory.mktemp("dist")), tmp_path_factory.mktemp("empty"))
+
+
+def steps() -> list[tuple[str, str, str | None]]:
+    """Language and text of each block to run, and what stands behind it as its output."""
+    found: list[tuple[str, str, str | None]] = []
+    for language, text in BLOCKS:
+        if language in ("sh", "python"):
+            found.append((language, text, None))
+        elif language == "text":
+            found[-1] = (*found[-1][:2], text)
+    return [step for step in found if not INSTALLATION.search(step[1])]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_tutorial_prints_what_it_shows(installed: Installed) -> None:
+    shown = 0
+    for language, text, expected in steps():
+        program = ["bash", "-e", "-c"] if language == "sh" else [str(installed.python), "-c"]
+        done = subprocess.run(
+            [*program, text], cwd=installed.folder, env=installed.environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{text}{done.stderr}"
+        if expected is not None:
+            shown += 1
+            if text.startswith("hnet-lm generate"):
+                assert len(done.stdout) == pytest.approx(len(expected), rel=TOLERANCE)
+            else:
+                assert (why := difference(expected, done.stdout)) is None, f"{text}{why}\n{done.stdout}"
+    assert shown >= 6
+    for path in re.findall(r"^\| `([\w./]+)` \|", PAGE, flags=re.MULTILINE):
+        assert Path(installed.folder, path).exists(), path
+
+
+def difference(expected: str, printed: str) -> str | None:
+    """The first line that was not printed, or None."""
+    lines = [line for line in printed.splitlines() if line.strip()]
+    place, may_skip = 0, False
+    for line in expected.splitlines():
+        if not line.strip():
+            continue
+        if line.strip() == "...":
+            may_skip = True
+            continue
+        places = range(place, len(lines)) if may_skip else range(place, min(place + 1, len(lines)))
+        found = next((number for number in places if is_like(line, lines[number])), None)
+        if found is None:
+            return f"not printed: {line}"
+        place, may_skip = found + 1, False
+    return None if may_skip or place == len(lines) else f"not shown: {lines[place]}"
+
+
+def is_like(expected: str, printed: str) -> bool:
+    """The same words with nearly the same figures, or nearly the same cuts."""
+    wanted, found = (SPEED.sub("SPEED", line) for line in (expected, printed))
+    if [NUMBER.sub("N", word) for word in wanted.split()] == [NUMBER.sub("N", word) for word in found.split()]:
+        pairs = zip(numbers(wanted), numbers(found), strict=True)
+        return all(abs(a - b) <= TOLERANCE * abs(a) for a, b in pairs)
+    is_drawn = "┗" in expected
+    return is_drawn and SequenceMatcher(None, wanted, found, autojunk=False).ratio() >= LIKENESS
+
+
+def numbers(line: str) -> list[float]:
+    return [float(number.replace(",", "")) for number in NUMBER.findall(line)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed"),
+    [
+        ("step 2/9  2.79 bits/byte  4 kB/s", "step 2/9  2.90 bits/byte  17 kB/s"),
+        ("...\nb 1", "a\nc\nb 1.05"),
+        ("stage 0 ┗━━━┗━━━━┗━━", "stage 0 ┗━━━┗━━━━━━━"),
+        ("a\n...", "a\nb"),
+    ],
+)
+def test_like_outputs(expected: str, printed: str) -> None:
+    assert difference(expected, printed) is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed"),
+    [
+        ("2.79 bits", "3.79 bits"),
+        ("2.79 bits", "2.79 bytes"),
+        ("a", "a\nb"),
+        ("a\nb", "a"),
+        ("...\nb", "a"),
+        ("stage 0 ┗━━━┗━━━━┗━━", "stage 0 ┗┗┗┗┗┗┗┗┗┗┗"),
+    ],
+)
+def test_unlike_outputs(expected: str, printed: str) -> None:
+    assert difference(expected, printed)
