@@ -216,7 +216,7 @@ def mamba2_case(h: int = 2, p: int = 64, n: int = 8, width: int = 4) -> OpCase:
     return _stateless(
         f"mamba2 h {h}, p {p}, n {n}",
         lambda t: {"zxbcdt": torch.randn(t, d + channels + h)},
-        lambda x, seqs, backend: mamba2(**x, eps=1e-5, seqs=seqs, backend=backend),
+        lambda x, seqs, backend: mamba2(**x, eps=1e-5, seqs=seqs, dtype=None, backend=backend),
         lambda: {name: weight() for name, weight in weights.items()},
         wide=frozenset(weights),
         float32_atol=1e-4,  # the norm divides by the little that some positions' gates let through
