@@ -15,12 +15,12 @@ import tempfile
 from pathlib import Path
 
 import torch
-from page_speed import OPTIONS, serving
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.model import HNetLM
 from hnet_lm.web.exporting import web_files
+from page_speed import OPTIONS, serving
 
 TEXT = "It was a bright morning,\n    猫 and é 🐈, tab\there.  " * 3
 RUN = """async () => (await axe.run()).violations.map(({ id, impact, help, nodes }) =>
