@@ -49,7 +49,7 @@ RECIPES = {
         files="english/*.jsonl.xz",
         out_of_domain="test_ood",
         data="English books of Project Gutenberg",
-        other_data="presidential addresses, Pepys's diary, Python documentation",
+        other_data="presidential addresses, from the State of the Union",
         licence="MIT",
         sample="sample:english",
         limits="It writes words and phrases in the manner of English books before 1926, and knows nothing: it is for\n"
@@ -83,7 +83,10 @@ def measured(name: str, corpora: Path) -> dict[str, Any]:
     recipe, saved = RECIPES[name], str(FOLDER / name)
     text = str(corpora / recipe.files)
     texts = {recipe.data: text.replace("*", "test"), recipe.other_data: text.replace("*", recipe.out_of_domain)}
-    found = {what: only(answer("evaluate", "bpb", saved, path, "--compressors", "xz")) for what, path in texts.items()}
+    size = ["--max-bytes", str(MEASURED_BYTES)]
+    found = {
+        what: only(answer("evaluate", "bpb", saved, path, *size, "--compressors", "xz")) for what, path in texts.items()
+    }
     cuts = answer("evaluate", "boundaries", saved, texts[recipe.data], "--max-bytes", str(BOUNDARY_BYTES))
     (stage, *_) = next(iter(cuts["domains"].values()))
     model = checkpoint.load(FOLDER / name)
