@@ -15,13 +15,13 @@ import tempfile
 from pathlib import Path
 
 import torch
-from page_speed import OPTIONS, english
 from playwright.sync_api import sync_playwright
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.model import HNetLM
 from hnet_lm.web.bundling import bundle
 from hnet_lm.web.exporting import files_of, web_files
+from page_speed import OPTIONS, english
 
 TIME = """([engine, ids]) => {
     const Model = new Function(`${engine}; return module_lm.Model;`)();
