@@ -32,7 +32,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     found = {}
-    with tempfile.TemporaryDirectory() as given, serving(Path(given) / "models") as url, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as given,
+        serving(Path(given) / "models") as url,
+        sync_playwright() as playwright,
+    ):
         folder = Path(given)
         subprocess.run(["npm", "install", "--silent", "--prefix", folder, "axe-core"], check=True)
         axe = (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")

@@ -108,7 +108,8 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
 @in_browser
 @pytest.mark.parametrize(
     ("layout", "changes"),
-    [(layout, {}) for layout in LAYOUTS.values()] + [(LAYOUTS["two_stages"], {"tie_embeddings": True, "vocab_size": 258})],
+    [(layout, {}) for layout in LAYOUTS.values()]
+    + [(LAYOUTS["two_stages"], {"tie_embeddings": True, "vocab_size": 258})],
     ids=[*LAYOUTS, "tied_any_bytes"],
 )
 def test_logits_are_those_of_the_rounded_model(open_page: OpenPage, layout: list[Any], changes: dict[str, Any]):
@@ -195,7 +196,10 @@ def test_it_goes_on_writing_as_python_does(open_page: OpenPage):
         ({"norm_eps": [1e-6, 1e-6]}, "norm_eps"),
         ({"chunking": [{"smoothing": "none"}]}, "chunking"),
         ({"chunkers": [{"name": "space"}]}, "'space'"),
-        ({"attn_cfg": {**config_of(["m1", ["T1"], "m1"])["attn_cfg"], "num_kv_heads": [1, 1]}}, "attn_cfg.num_kv_heads"),
+        (
+            {"attn_cfg": {**config_of(["m1", ["T1"], "m1"])["attn_cfg"], "num_kv_heads": [1, 1]}},
+            "attn_cfg.num_kv_heads",
+        ),
     ],
 )
 def test_what_the_page_cannot_run_is_refused_in_a_line(changes: dict[str, Any], complaint: str):
