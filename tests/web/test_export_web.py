@@ -130,7 +130,8 @@ def test_logits_are_those_of_the_rounded_model(open_page: OpenPage, layout: list
 
 STEPS = """([engine, texts]) => {
     const [Model, Session] = new Function(`${engine}; return [module_lm.Model, module_session.Session];`)();
-    const model = new Model(hnetModel.manifest, Uint8Array.from(atob(hnetModel.weights), (c) => c.charCodeAt(0)).buffer);
+    const buffer = Uint8Array.from(atob(hnetModel.weights), (c) => c.charCodeAt(0)).buffer;
+    const model = new Model(hnetModel.manifest, buffer);
     let steps = 0;
     const session = new Session(model, (id, state) => (steps++, model.step(id, state)));
     return texts.map((text) => {
