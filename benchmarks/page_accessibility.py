@@ -3,7 +3,7 @@
     python benchmarks/page_accessibility.py [--pictures FOLDER]
 
 Fetches axe-core with npm into a temporary folder, opens both pages in headless Chromium with everything that folds out
-open, and prints the violations as JSON; the exit status is 1 where there are any. `--pictures` keeps what was looked at.
+open, and prints the violations as JSON; the exit status is 1 where there are any. `--pictures` keeps screenshots.
 """
 
 import argparse
