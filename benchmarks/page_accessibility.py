@@ -3,7 +3,7 @@
     python benchmarks/page_accessibility.py [--pictures FOLDER]
 
 Fetches axe-core with npm into a temporary folder, opens both pages in headless Chromium with everything that folds out
-open, and prints the violations as JSON; the exit status is 1 where there are any. `--pictures` keeps what was looked at.
+open, and prints the violations as JSON; the exit status is 1 where there are any. `--pictures` keeps screenshots.
 """
 
 import argparse
@@ -15,12 +15,12 @@ import tempfile
 from pathlib import Path
 
 import torch
-from page_speed import OPTIONS, serving
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.model import HNetLM
 from hnet_lm.web.exporting import web_files
+from page_speed import OPTIONS, serving
 
 TEXT = "It was a bright morning,\n    猫 and é 🐈, tab\there.  " * 3
 RUN = """async () => (await axe.run()).violations.map(({ id, impact, help, nodes }) =>
@@ -32,7 +32,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     found = {}
-    with tempfile.TemporaryDirectory() as given, serving(Path(given) / "models") as url, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as given,
+        serving(Path(given) / "models") as url,
+        sync_playwright() as playwright,
+    ):
         folder = Path(given)
         subprocess.run(["npm", "install", "--silent", "--prefix", folder, "axe-core"], check=True)
         axe = (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")

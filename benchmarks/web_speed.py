@@ -3,8 +3,8 @@
     python benchmarks/web_speed.py [--config demo] [--bytes 300] [--output FILE.json]
 
 Exports a random model of the config, with its router set so that chunks have a few bytes, and steps through English.
-`step` is the whole model, as in generating; `encode` the encoders and routing alone, as in cutting. Prints JSON; medians
-of five rounds, and the fastest, by the clock.
+`step` is the whole model, as in generating; `encode` the encoders and routing alone, as in cutting. Prints JSON: the
+median of five rounds, and the fastest, by the clock.
 """
 
 import argparse

@@ -43,6 +43,7 @@ def test_transformers_loads_what_is_exported(exported: Path, plain: HNetLM) -> N
     assert torch.equal(model(IDS).logits, plain(IDS).logits)
     assert type(AutoTokenizer.from_pretrained(exported)) is HNetLMTokenizer
     assert model.generation_config.eos_token_id == 255
+    assert model.generation_config.suppress_tokens == [254]
 
 
 def test_we_load_it_again(exported: Path, plain: HNetLM) -> None:

@@ -99,8 +99,9 @@ def wait_for_chunks_of(page: Page, text: str) -> None:
     num_bytes = len(text.encode())
     page.wait_for_function(
         """(numBytes) => {
-            const [, chunks, each] = document.querySelector(".stages li").textContent.match(/([\\d,]+) chunks?, ([\\d.]+)/) ?? [];
-            return chunks && Math.abs(chunks.replace(",", "") * each - numBytes) < 0.006 * chunks.replace(",", "") + 0.001;
+            const figures = document.querySelector(".stages li").textContent;
+            const [, chunks, each] = figures.replace(",", "").match(/(\\d+) chunks?, ([\\d.]+)/) ?? [];
+            return chunks && Math.abs(chunks * each - numBytes) < 0.006 * chunks + 0.001;
         }""",
         arg=num_bytes,
     )

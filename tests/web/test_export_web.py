@@ -85,7 +85,7 @@ OpenPage = Callable[[HNetLM], Page]
 
 @pytest.fixture
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
-    """Exports a model and opens the page as a file; at the end nothing may have gone wrong, and no network been asked."""
+    """Exports a model and opens the page as a file; nothing may go wrong in it, and no network be asked."""
     context = browser.new_context(viewport={"width": 1000, "height": 900})
     complaints: list[str] = []
 
@@ -108,7 +108,8 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
 @in_browser
 @pytest.mark.parametrize(
     ("layout", "changes"),
-    [(layout, {}) for layout in LAYOUTS.values()] + [(LAYOUTS["two_stages"], {"tie_embeddings": True, "vocab_size": 258})],
+    [(layout, {}) for layout in LAYOUTS.values()]
+    + [(LAYOUTS["two_stages"], {"tie_embeddings": True, "vocab_size": 258})],
     ids=[*LAYOUTS, "tied_any_bytes"],
 )
 def test_logits_are_those_of_the_rounded_model(open_page: OpenPage, layout: list[Any], changes: dict[str, Any]):
@@ -127,22 +128,48 @@ def test_logits_are_those_of_the_rounded_model(open_page: OpenPage, layout: list
         assert 2 < int(routing.is_boundary.sum()) < len(routing.is_boundary) or len(probs) < 20
 
 
+STEPS = """([engine, texts]) => {
+    const [Model, Session] = new Function(`${engine}; return [module_lm.Model, module_session.Session];`)();
+    const buffer = Uint8Array.from(atob(hnetModel.weights), (c) => c.charCodeAt(0)).buffer;
+    const model = new Model(hnetModel.manifest, buffer);
+    let steps = 0;
+    const session = new Session(model, (id, state) => (steps++, model.step(id, state)));
+    return texts.map((text) => {
+        const before = steps;
+        const bytes = new TextEncoder().encode(text);
+        for (let at = session.begin(bytes); at < bytes.length; at++) session.read(bytes[at]);
+        session.keep(true);
+        const fresh = new Session(model, (id, state) => model.step(id, state));
+        bytes.forEach((byte) => fresh.read(byte));
+        return [steps - before, Math.max(...session.logits.map((logit, i) => Math.abs(logit - fresh.logits[i])))];
+    });
+}"""
+
+
+@in_browser
+def test_a_text_is_read_on_from_where_it_was_read_before(open_page: OpenPage):
+    """A key press at the end costs a step, deleting it none; one in the middle is read from the copy before it."""
+    page = open_page(random_model(LAYOUTS["mamba_and_attention"]))
+    long = "abcd" * 100
+    texts = [long, long + "x", long, long + "y", long[:300] + "z", long[:300]]
+    both = 'import { Model } from "./lm.js";\nimport { Session } from "./session.js";\n'
+    engine = bundle(files_of("engine") | {"both.js": both}, "both.js")
+    found = page.evaluate(STEPS, [engine, texts])
+    assert [steps for steps, _ in found] == [400, 1, 0, 1, 301 - 256, 300 - 256]
+    assert max(difference for _, difference in found) < 1e-5
+
+
 CHUNKS = """() => {
     window.answers = [];
     const listen = Worker.prototype.__lookupSetter__("onmessage");
     Object.defineProperty(Worker.prototype, "onmessage", { set(handler) {
         listen.call(this, (event) => { answers.push(event.data); handler(event); });
     } });
-    const post = Worker.prototype.postMessage;
-    window.asked = [];
-    Worker.prototype.postMessage = function (message, ...rest) { asked.push(message.kind); post.call(this, message, ...rest); };
 }"""
 
 
 @in_browser
-def test_chunks_are_pythons_and_typing_at_the_end_takes_steps_for_new_bytes_alone(
-    browser: Browser, open_page: OpenPage
-):
+def test_chunks_are_pythons_whatever_was_typed_before(browser: Browser, open_page: OpenPage):
     model = random_model(LAYOUTS["two_stages"])
     page = open_page(model)
     page.add_init_script(f"({CHUNKS})()")
@@ -195,7 +222,10 @@ def test_it_goes_on_writing_as_python_does(open_page: OpenPage):
         ({"norm_eps": [1e-6, 1e-6]}, "norm_eps"),
         ({"chunking": [{"smoothing": "none"}]}, "chunking"),
         ({"chunkers": [{"name": "space"}]}, "'space'"),
-        ({"attn_cfg": {**config_of(["m1", ["T1"], "m1"])["attn_cfg"], "num_kv_heads": [1, 1]}}, "attn_cfg.num_kv_heads"),
+        (
+            {"attn_cfg": {**config_of(["m1", ["T1"], "m1"])["attn_cfg"], "num_kv_heads": [1, 1]}},
+            "attn_cfg.num_kv_heads",
+        ),
     ],
 )
 def test_what_the_page_cannot_run_is_refused_in_a_line(changes: dict[str, Any], complaint: str):

@@ -16,7 +16,7 @@ from hnet_lm.serving.openapi import HEALTH, METRICS, MODEL, MODELS, RUN
 from hnet_lm.serving.runner import ModelRunner, Runners
 
 Runs = Mapping[str, Callable[[], dict[str, Any]]]
-"""What is known of the run that trains, or trained, a model, by the model's name; of those that lie in a run's folder."""
+"""What is known of the run that trains or trained a model, by name; of models that lie in a run's folder."""
 
 
 def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, runs: Runs) -> APIRouter:

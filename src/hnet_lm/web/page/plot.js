@@ -42,7 +42,9 @@ export function drawBars(counts, name, nameOf) {
     title.textContent = `${nameOf(i)} bytes: ${count.toLocaleString("en")}`;
     bar.append(title);
     picture.append(bar);
-    if (i === 0 || (i + 1) % 4 === 0) picture.append(label((i + 0.5) * step, HEIGHT - 4, nameOf(i), "middle"));
+    const isLast = i + 1 === counts.length; // whose name would reach over the edge
+    const place = isLast ? WIDTH : (i + 0.5) * step;
+    if (i === 0 || (i + 1) % 4 === 0) picture.append(label(place, HEIGHT - 4, nameOf(i), isLast ? "end" : "middle"));
   });
   return picture;
 }
