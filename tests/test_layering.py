@@ -97,7 +97,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "testing": ("model", "ops", "losses", "data", "checkpoint", "generation", *READING),
     "hf": ("checkpoint", "model", "model_card", "losses", "training", *READING),
     "inspect": ("figures", "model", "genome", *READING),
-    "web": ("generation.rounded_weights", "model", "outputs", *BASE),
+    "web": ("generation.rounded_weights", "model", *BASE),
     "serving": ("generation", "inspect", "model", "web", *READING),
     "cli": ("*",),
     "__main__": ("cli",),

@@ -4,7 +4,7 @@
     python -m experiments.models.run english-small --corpora FOLDER --package
 
 NAME.toml beside this file is the run. With `--package` the model of the run, finished or not, is measured on the test
-split and on text of another domain, whole, and written to src/hnet_lm/trained/NAME/ in bfloat16. Each command is
+split and on text of another domain, and written to src/hnet_lm/trained/NAME/ in bfloat16. Each command is
 printed before it runs.
 """
 
@@ -56,6 +56,8 @@ RECIPES = {
         "trying things out, for tests, and as a start for fine-tuning.",
     ),
 }
+MEASURED_BYTES = 1_000_000
+"""Of each text, in whole documents."""
 SAMPLE_BYTES = 20_000
 
 
@@ -68,27 +70,26 @@ def train(name: str, corpora: Path) -> None:
 
 def package(name: str, corpora: Path) -> None:
     recipe, run, folder = RECIPES[name], RUNS / name, FOLDER / name
-    checkpoint.save(checkpoint.load(run, dtype=torch.bfloat16), folder, beside=kept(folder))
+    kept = {CARD: (folder / CARD).read_bytes()} if (folder / CARD).exists() else {}
+    checkpoint.save(checkpoint.load(run, dtype=torch.bfloat16), folder, beside=kept)
     card = measured(name, corpora)
     for file, text in ((CARD, json.dumps(card, indent=1) + "\n"), ("README.md", card_text(name, card, recipe))):
         (folder / file).write_text(text, encoding="utf-8")
     print(card_text(name, card, recipe))
 
 
-def kept(folder: Path) -> dict[str, bytes]:
-    """The card that is there already: without it, and until there is a new one, the model would have no name."""
-    return {name: (folder / name).read_bytes() for name in (CARD, "README.md") if (folder / name).exists()}
-
-
 def measured(name: str, corpora: Path) -> dict[str, Any]:
     """The card. What is measured is the model as it is in the package."""
-    recipe = RECIPES[name]
+    recipe, saved = RECIPES[name], str(FOLDER / name)
     text = str(corpora / recipe.files)
     texts = {recipe.data: text.replace("*", "test"), recipe.other_data: text.replace("*", recipe.out_of_domain)}
-    found = {what: only(answer("evaluate", "bpb", name, path, "--compressors", "xz")) for what, path in texts.items()}
-    cuts = answer("evaluate", "boundaries", name, texts[recipe.data], "--max-bytes", str(BOUNDARY_BYTES))
+    size = ["--max-bytes", str(MEASURED_BYTES)]
+    found = {
+        what: only(answer("evaluate", "bpb", saved, path, *size, "--compressors", "xz")) for what, path in texts.items()
+    }
+    cuts = answer("evaluate", "boundaries", saved, texts[recipe.data], "--max-bytes", str(BOUNDARY_BYTES))
     (stage, *_) = next(iter(cuts["domains"].values()))
-    model = checkpoint.load(name)
+    model = checkpoint.load(FOLDER / name)
     return {
         "data": recipe.data,
         "licence": recipe.licence,
@@ -122,7 +123,7 @@ def of_sample(name: str, recipe: Recipe) -> float:
     """Bits per byte of the first bytes of the sample's held-out part."""
     source = DataConfig((SourceConfig(recipe.sample, split="validation"),))
     text = next(document.data for document in documents(source))[:SAMPLE_BYTES]
-    return bits_per_byte(ByteScorer(checkpoint.load(name), CarriedState()), {recipe.sample: [text]}).value
+    return bits_per_byte(ByteScorer(checkpoint.load(FOLDER / name), CarriedState()), {recipe.sample: [text]}).value
 
 
 def card_text(name: str, card: dict[str, Any], recipe: Recipe) -> str:
@@ -144,7 +145,7 @@ An H-Net of {card["num_parameters"] / 1e6:.2f} M parameters, which comes with hn
     hnet-lm chunks {name} "any text"
     hnet-lm serve {name}
 
-| text, none of it trained on | bytes | bits per byte | 95 %, documents | xz -9e, whole | bytes per chunk |
+| text, none of it trained on | bytes | bits per byte | 95 %, documents | xz -9e, as one file | bytes per chunk |
 | --- | --: | --: | --: | --: | --: |
 {rows}
 

@@ -99,9 +99,10 @@ class OutputFolder:
         return Path(os.path.expanduser(self.given))
 
     def write(self, contents: Mapping[str, str | bytes]) -> None:
-        """Write files by name. Raises OutputError."""
+        """Write files by name, which may be in folders of this one. Raises OutputError."""
         with _naming(self.given):
-            self.path.mkdir(parents=True, exist_ok=True)
+            for folder in {(self.path / name).parent for name in contents}:
+                folder.mkdir(parents=True, exist_ok=True)
         write_all({Output(str(self.path / name)): content for name, content in contents.items()})
 
 

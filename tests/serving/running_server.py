@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -76,6 +77,10 @@ class Running:
         assert parts.port is not None
         return parts.hostname, parts.port
 
+    def chunks(self, text: str) -> dict[str, Any]:
+        """What /v1/chunks answers about a text."""
+        return httpx.post(f"{self.url}/v1/chunks", json={"model": MODEL, "input": text}).json()["data"][0]
+
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=30)
 
@@ -95,8 +100,9 @@ def running(
     keys: ApiKeys | None = None,
     rates: RateLimits | None = None,
     allow_origins: tuple[str, ...] = (),
+    runs: dict[str, Callable[[], dict[str, Any]]] | None = None,
 ) -> Iterator[Running]:
-    app = create_app(models, limits, engine, keys, rates, allow_origins)
+    app = create_app(models, limits, engine, keys, rates, allow_origins, runs=runs)
     listener = listen("127.0.0.1", 0)
     server = make_server(app, limits or RequestLimits(), drain_seconds=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

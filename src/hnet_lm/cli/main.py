@@ -37,7 +37,7 @@ COMMANDS = {
     "models": "the trained models that come with hnet-lm",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "import": "make a saved model of tokens of a transformers directory",
-    "export": "write a model as Hugging Face transformers loads it",
+    "export": "write a model for Hugging Face transformers, or as a page that needs no server",
     "convert": "make a saved directory of the reference code's config and weights",
     "calibrate": "set the thresholds of a trained model for chunks of another length",
     "generate": "continue prompts",

@@ -43,7 +43,7 @@ def web_files(model: HNetLM, name: str, run: Mapping[str, Any] | None = None) ->
     Raises UserError for a model with parts that the page does not have.
     """
     require_supported(model.config, name)
-    page, engine = _folder("page"), _folder("engine")
+    page, engine = files_of("page"), files_of("engine")
     index = page["index.html"]
     if _MODULES not in index:
         raise ValueError(f"index.html no longer has {_MODULES}")
@@ -123,7 +123,7 @@ def _stage(stage: StageConfig) -> dict[str, Any]:
     return {"d_model": stage.d_model, **attention, **stacks}
 
 
-def _folder(name: str) -> dict[str, str]:
+def files_of(name: str) -> dict[str, str]:
     """The files of a folder of this package, by name."""
     folder = resources.files("hnet_lm.web").joinpath(name)
     return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.is_file()}

@@ -9,7 +9,7 @@ EXPORTS: Kind[Export] = Kind(
     "export",
     "hnet_lm.cli.export.format:Export",
     "hnet_lm.exports",
-    {"hf": "hnet_lm.cli.export.hf:ExportHuggingFace"},
+    {"hf": "hnet_lm.cli.export.hf:ExportHuggingFace", "web": "hnet_lm.cli.export.web:ExportWeb"},
     UserError,
 )
 
