@@ -1,5 +1,6 @@
 """Clients of other libraries against our server: LangChain's, litellm's, and the LM Evaluation Harness's."""
 
+from pathlib import Path
 from typing import Any
 
 import litellm
@@ -43,11 +44,12 @@ def test_litellm_asks_and_streams(server: Running, expected: str) -> None:
     assert "".join(piece.choices[0].text or "" for piece in pieces) == expected
 
 
-def test_the_harness_scores_over_http_what_it_scores_here(server: Running, model: HNetLM) -> None:
+def test_the_harness_scores_over_http_what_it_scores_here(server: Running, model: HNetLM, tmp_path: Path) -> None:
+    HNetLMTokenizer().save_pretrained(tmp_path)
     there = LocalCompletionsAPI(
         base_url=f"{server.url}/v1/completions",
         tokenizer_backend="huggingface",
-        tokenizer=HNetLMTokenizer(),
+        tokenizer=str(tmp_path),
         model=MODEL,
         max_retries=1,
     )
