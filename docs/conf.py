@@ -56,17 +56,21 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 PAGES = {"SECURITY.md": "security", "CONTRIBUTING.md": "contributing", "CHANGELOG.md": "changelog"}
 """Files of the repository's root that are pages of the site as well."""
-OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+)([\w/.]+\.md)\)")
+LINK = re.compile(r"\[([^\[\]]+)\]\((\.\./[\w/.]+\.md)\)")
 
 
 def link_outside(app: Sphinx, name: str, source: list[str]) -> None:
     """A link to Markdown outside docs/ goes to the page that includes it, or downloads it."""
 
     def rewritten(link: re.Match[str]) -> str:
-        text, up, file = link.groups()
-        return f"[{text}](/{PAGES[file]}.md)" if file in PAGES else f"{{download}}`{text} <{up}{file}>`"
+        text, path = link.groups()
+        target = (Path(app.srcdir, name).parent / path).resolve()
+        if target.is_relative_to(app.srcdir):
+            return link[0]
+        page = PAGES.get(target.relative_to(ROOT).as_posix())
+        return f"[{text}](/{page}.md)" if page else f"{{download}}`{text} <{path}>`"
 
-    source[0] = OUTSIDE.sub(rewritten, source[0])
+    source[0] = LINK.sub(rewritten, source[0])
 
 
 def link_included(app: Sphinx, path: Path, parent: str, source: list[str]) -> None:

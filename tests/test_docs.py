@@ -56,6 +56,7 @@ SNIPPETS_NOT_RUN = {
     ("genomics.md", 0): "needs vectors of regions; cli/test_genomics_commands.py makes some and runs it",
     ("tutorial.md", 0): "docs/test_tutorial.py runs it",
     ("compilers.md", 0): "compiling takes long; model/test_compilers.py does what it shows",
+    ("huggingface.md", 0): "needs an export; hf/test_export.py makes one and loads it",
     ("serving.md", 0): "needs a server; serving/test_documented_client.py runs it against one",
 }
 BEFORE_SNIPPET = {

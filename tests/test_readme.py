@@ -1,4 +1,4 @@
-"""What the README names is real: commands, targets, tree. `test_docs.py` runs its commands and its Python, `docs/test_links.py` follows its links."""
+"""What the README names is real: commands, targets, tree. `test_docs.py` runs its commands and its Python."""
 
 import re
 from pathlib import Path

@@ -4,7 +4,7 @@
     python -m experiments.models.run english-small --corpora FOLDER --package
 
 NAME.toml beside this file is the run. With `--package` the model of the run, finished or not, is measured on the test
-split and on text of another domain, whole, and written to src/hnet_lm/trained/NAME/ in bfloat16. Each command is
+split and on text of another domain, and written to src/hnet_lm/trained/NAME/ in bfloat16. Each command is
 printed before it runs.
 """
 
@@ -49,13 +49,15 @@ RECIPES = {
         files="english/*.jsonl.xz",
         out_of_domain="test_ood",
         data="English books of Project Gutenberg",
-        other_data="presidential addresses, Pepys's diary, Python documentation",
+        other_data="presidential addresses, from the State of the Union",
         licence="MIT",
         sample="sample:english",
         limits="It writes words and phrases in the manner of English books before 1926, and knows nothing: it is for\n"
         "trying things out, for tests, and as a start for fine-tuning.",
     ),
 }
+MEASURED_BYTES = 1_000_000
+"""Of each text, in whole documents."""
 SAMPLE_BYTES = 20_000
 
 
@@ -81,7 +83,10 @@ def measured(name: str, corpora: Path) -> dict[str, Any]:
     recipe, saved = RECIPES[name], str(FOLDER / name)
     text = str(corpora / recipe.files)
     texts = {recipe.data: text.replace("*", "test"), recipe.other_data: text.replace("*", recipe.out_of_domain)}
-    found = {what: only(answer("evaluate", "bpb", saved, path, "--compressors", "xz")) for what, path in texts.items()}
+    size = ["--max-bytes", str(MEASURED_BYTES)]
+    found = {
+        what: only(answer("evaluate", "bpb", saved, path, *size, "--compressors", "xz")) for what, path in texts.items()
+    }
     cuts = answer("evaluate", "boundaries", saved, texts[recipe.data], "--max-bytes", str(BOUNDARY_BYTES))
     (stage, *_) = next(iter(cuts["domains"].values()))
     model = checkpoint.load(FOLDER / name)
@@ -140,7 +145,7 @@ An H-Net of {card["num_parameters"] / 1e6:.2f} M parameters, which comes with hn
     hnet-lm chunks {name} "any text"
     hnet-lm serve {name}
 
-| text, none of it trained on | bytes | bits per byte | 95 %, documents | xz -9e, whole | bytes per chunk |
+| text, none of it trained on | bytes | bits per byte | 95 %, documents | xz -9e, as one file | bytes per chunk |
 | --- | --: | --: | --: | --: | --: |
 {rows}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from training_runs import Listener, run_config
 
+from hnet_lm.model_card import ModelCard
 from hnet_lm.training.loop import TrainingError, train
 
 REPORT = {"report": True}
@@ -38,6 +39,18 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert "target 3" in report
     assert "![bits per byte and bytes per chunk](loss.png)" in report
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    card = ModelCard.read(tmp_path / "run")
+    assert card.facts["training data"] == "corpus.jsonl"
+    assert card.facts["trained on"] == f"{state.bytes_seen:,} bytes, in 6 updates"
+    assert card.facts["bits per byte, held-out text"] == f"{state.best_bits_per_byte:.4f} (step {state.best_step})"
+    assert "bytes, " in card.facts["chunks of stage 0"]
+
+
+def test_a_readme_of_somebodys_own_stays(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "README.md").write_text("mine")
+    train(run_config(tmp_path, logging=REPORT))
+    assert (tmp_path / "run" / "README.md").read_text() == "mine"
 
 
 def test_a_stopped_run_says_how_far_it_is(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import GenerationConfig
 from transformers.utils import logging
 
 from hnet_lm.checkpoint import CONFIG, WEIGHTS, flush, replacing
@@ -38,10 +37,6 @@ def export(
         )
     options = {"target_ratios": None if target_ratios is None else list(target_ratios)}
     wrapped = HNetLMForCausalLM.of_model(model, ratio_loss_weight=ratio_loss_weight, **options)
-    config = model.config
-    wrapped.generation_config = GenerationConfig(
-        bos_token_id=config.bos_id, eos_token_id=config.eos_id, pad_token_id=config.eos_id
-    )
     with replacing(directory, WRITTEN) as partial:
         bar_was_on = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
@@ -50,7 +45,7 @@ def export(
         finally:
             if bar_was_on:
                 logging.enable_progress_bar()
-        HNetLMTokenizer(num_ids=config.vocab_size).save_pretrained(partial)
+        HNetLMTokenizer(num_ids=model.config.vocab_size).save_pretrained(partial)
         (partial / CARD).write_bytes(card_for(directory, model, card, for_transformers=True))
         for file in partial.iterdir():
             flush(file)

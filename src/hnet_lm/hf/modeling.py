@@ -14,9 +14,10 @@ from typing import Any, ClassVar, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import Cache, GenerationMixin, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers import Cache, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.utils.generic import ModelOutput
 
+from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError, ConfigError
 from hnet_lm.hf.cache import StateCache
 from hnet_lm.hf.configuration import REMOTE_FILE, HNetLMConfig
@@ -67,6 +68,7 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = HNetLM(config.architecture)
         self.post_init()
+        self.generation_config = _generation_config(config.architecture)
 
     @classmethod
     def of_model(cls, model: HNetLM, **options: Any) -> "HNetLMForCausalLM":
@@ -214,6 +216,12 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
         """Raises ValueError: there are as many bytes as there are."""
         raise ValueError("the vocabulary of this model is fixed: bytes, and what starts and ends a text")
+
+
+def _generation_config(architecture: HNetConfig) -> GenerationConfig:
+    """BOS gets no probability, as in our own `generate`: it starts a text, and nothing else."""
+    bos, eos = architecture.bos_id, architecture.eos_id
+    return GenerationConfig(bos_token_id=bos, eos_token_id=eos, pad_token_id=eos, suppress_tokens=[bos])
 
 
 def _loss_inputs(out: Any, ids: Tensor, labels: Tensor, seqs: Sequences) -> LossInputs:

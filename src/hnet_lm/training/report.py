@@ -1,26 +1,55 @@
-"""`report.md` and `loss.png`: what came of a run, for people, in its folder."""
+"""`report.md`, `loss.png` and the model card: what came of a run, for people, in its folder."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
+from hnet_lm.model_card import CARD, ModelCard, card_for
 from hnet_lm.training.metrics import Record, read_metrics
 from hnet_lm.training.run import Run
 from hnet_lm.training.run_folder import FIGURE, METRICS, REPORT, replace_file
+from hnet_lm.training.saving import writing
 
 SHOWN_WARNINGS = 5
 
 
 def write_report(run: Run) -> str:
-    """Write both into the run's folder; a line about a figure that is not as it should be, or none.
+    """Write them into the run's folder; a line about a figure that is not as it should be, or none. A README.md of
+    somebody's own stays.
 
     Raises CannotWrite.
     """
     records = read_metrics(run.directory / METRICS)
     note = _draw(run, records)
     replace_file(run.directory / REPORT, report(run, records, note).encode("utf-8", "replace"))
+    with writing(run.directory / CARD):
+        card = card_for(run.directory, run.model, card_of(run, records))
+    replace_file(run.directory / CARD, card)
     return note
+
+
+def card_of(run: Run, records: Sequence[Record]) -> ModelCard:
+    """What the run knows of its model."""
+    state, data = run.state, run.config.data
+    facts = {
+        "training data": ", ".join(_source_name(source.path) for source in data.sources),
+        "trained on": f"{state.bytes_seen:,} bytes, in {state.step:,} updates",
+    }
+    if state.best_bits_per_byte is not None:
+        facts["bits per byte, held-out text"] = f"{_rounded(state.best_bits_per_byte)} (step {state.best_step:,})"
+    updates = [record for record in records if record.get("loss") is not None]
+    if updates:
+        for stage in range(run.model.config.num_stages):
+            size, length = updates[-1][f"stage{stage}/bytes_per_chunk"], updates[-1][f"stage{stage}/chunk_length_mean"]
+            facts[f"chunks of stage {stage}"] = f"{size:.2f} bytes, {length:.2f} positions each, in the last record"
+    return ModelCard(facts)
+
+
+def _source_name(path: str) -> str:
+    """A sample or an address as it is; of a path its last part, since a card is for others."""
+    return path if ":" in path else Path(path).name
 
 
 def _draw(run: Run, records: Sequence[Record]) -> str:

@@ -24,10 +24,18 @@ class ExportHuggingFace(Export):
     license: str | None = None
     """What the card says, as the hub names it: mit, apache-2.0 and so on; by default what the model's own card says."""
 
+    push: str | None = None
+    """Upload the directory to the hub as owner/name; `hf auth login` comes first."""
+    private: bool = False
+    """Make the repository on the hub a private one, if it is not there yet."""
+
     def run(self) -> None:
         if not 0 <= self.ratio_loss_weight < float("inf"):
             raise UserError(f"--ratio-loss-weight must be 0 or more, got {self.ratio_loss_weight}")
         hf = import_leaf("hnet_lm.hf.export", "hf", "export hf")
+        hub = import_leaf("hnet_lm.hub", "hf", "export hf --push")
+        if self.private and self.push is None:
+            raise UserError("--private goes with --push owner/name")
         OutputFolder.tried(self.directory)
         with waiting(f"exporting {self.model}", say):
             model = load(self.model)
@@ -42,3 +50,7 @@ class ExportHuggingFace(Export):
                 card=card,
             )
         print(f"{self.directory}: for transformers; `import hnet_lm.hf`, or trust_remote_code=True")
+        if self.push is not None:
+            with waiting(f"uploading {self.directory}", say):
+                address = hub.push(self.directory, self.push, private=self.private)
+            print(f"hf:{self.push}: {address}")
