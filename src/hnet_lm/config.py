@@ -321,7 +321,7 @@ class HNetConfig:
         path = config_file(path, "models")
         text = read_text(path, ConfigError)
         try:
-            data = json.loads(text)
+            data: Any = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
         except ValueError as error:  # a number of thousands of digits
