@@ -120,10 +120,11 @@ def parts_of(stage: StageConfig) -> Counter[str]:
 def _mamba2(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:
     t, width, n = seqs.num_positions, config.mamba2.expand * stage.d_model, config.mamba2.d_state
     h, channels = width // MAMBA2_HEAD_DIM, width + 2 * n
-    conv = _leaf(channels, config.mamba2.d_conv, wide=True), _leaf(channels, wide=True)
-    dynamics = (_leaf(h, wide=True) for _ in range(3))
+    taps, bias = _leaf(channels, config.mamba2.d_conv, wide=True), _leaf(channels, wide=True)
+    dt_bias, A_log, D = (_leaf(h, wide=True) for _ in range(3))
     zxbcdt, norm = _leaf(t, width + channels + h), _leaf(width, wide=True)
-    return [_norm(stage, t), mamba2(zxbcdt, *conv, *dynamics, norm, 1e-5, seqs, dtype=torch.bfloat16)]
+    y = mamba2(zxbcdt, taps, bias, dt_bias, A_log, D, norm, 1e-5, seqs, dtype=torch.bfloat16)
+    return [_norm(stage, t), y]
 
 
 def _attention(config: HNetConfig, stage: StageConfig, seqs: Sequences) -> list[Tensor]:

@@ -18,6 +18,7 @@ from hnet_lm.ops.kernels.launch import ceil_div, launch, tile, unit_stride
 from hnet_lm.ops.mamba2._columns import flops, projected_columns, scanned_columns
 from hnet_lm.ops.rms_norm import triton as norm
 from hnet_lm.ops.ssd import triton as ssd
+from hnet_lm.ops.ssd._kernels import TILE
 from hnet_lm.sequences import Sequences
 
 
@@ -139,7 +140,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     (t, d, h), k = (zxbcdt.shape[0], norm_weight.shape[0], D.shape[0]), first_row.shape[0]
     before = D.new_empty(k, h, (taps.shape[1] - d) // 2 * (d // h))
-    totals, decay = D.new_empty(k, block_size // ssd.TILE, h), D.new_empty(k, h)
+    totals, decay = D.new_empty(k, block_size // TILE, h), D.new_empty(k, h)
     return zxbcdt.new_empty(t, d, dtype=dtype), D.new_empty(t, h), D.new_empty(h), before, totals, decay, D.new_empty(t)
 
 
