@@ -41,7 +41,7 @@ def test_the_server_does_what_its_description_says(model: HNetLM, tmp_path: Path
         }
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 selected / 7 total" in done.stdout
+    assert "8 selected / 8 total" in done.stdout
     assert "Failures" not in done.stdout
 
 

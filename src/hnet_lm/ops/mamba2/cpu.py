@@ -193,7 +193,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 12
-    tensors, rest = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
+    saved = ctx.saved_tensors  # once: a checkpoint computes them again each time
+    tensors, rest = saved[:7], saved[7:]
     return *_mamba2_backward(grad, *tensors, ctx.eps, *rest), *(None,) * 5
 
 
