@@ -38,10 +38,12 @@ class Recorder(TorchDispatchMode):
 
 
 def checked_ops(model: HNetLM, ids: Tensor) -> list[str]:
-    """Names of the custom ops that a training step calls, each of which passes torch's own checks with the arguments
-    it had there: schema, autograd registration, fake tensors, and, if thorough, ahead-of-time dispatch."""
+    """Names of the custom ops that a training step calls, with and without a state. Each passes torch's own checks with
+    the arguments it had there: schema, autograd registration, fake tensors, and, if thorough, ahead-of-time dispatch.
+    """
     with Recorder() as recorder:
-        model(ids, Sequences.from_lengths(LENGTHS)).logits.square().sum().backward()
+        for state in (None, model.new_state(len(LENGTHS))):  # with one, a mixer's parts are ops of their own
+            model(ids, Sequences.from_lengths(LENGTHS), state).logits.square().sum().backward()
     for op, arguments in recorder.calls.items():
         is_forward = not op.name().endswith("_backward")
 
