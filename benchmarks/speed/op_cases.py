@@ -16,6 +16,7 @@ from hnet_lm.ops.attention import attention
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.causal_conv import causal_conv
 from hnet_lm.ops.ema_scan import ema_scan
+from hnet_lm.ops.mamba2 import mamba2
 from hnet_lm.ops.rms_norm import rms_norm
 from hnet_lm.ops.rotary import rotary
 from hnet_lm.ops.select_chunks import select_chunks
@@ -51,6 +52,7 @@ def op_cases(config: HNetConfig, num_sequences: int, length: int, device: torch.
     chunks = Sequences.from_lengths(chunk_lengths, device=device)
     outer, inner = config.stages[0], config.stages[-1]
     return [
+        _mamba2(config, seqs),
         _ssd(config, seqs),
         _causal_conv(config, seqs),
         _rms_norm(outer.d_model * config.mamba2.expand, seqs),
@@ -62,6 +64,24 @@ def op_cases(config: HNetConfig, num_sequences: int, length: int, device: torch.
         _ema_scan(outer.d_model, chunks),
         _select_chunks(outer.d_model, is_boundary, seqs),
     ]
+
+
+def _mamba2(config: HNetConfig, seqs: Sequences) -> OpCase:
+    t, n, width = seqs.num_positions, config.mamba2.d_state, config.mamba2.d_conv
+    d = config.stages[0].d_model * config.mamba2.expand
+    h, channels = d // MAMBA2_HEAD_DIM, d + 2 * n
+    zxbcdt, taps, bias = _random(seqs, t, d + channels + h), _random(seqs, channels, width), _random(seqs, channels)
+    dt_bias, A_log, D = (_random(seqs, h) for _ in range(3))
+    norm = _random(seqs, d)
+    return OpCase(
+        name="mamba2, between the projections",
+        op="mamba2",
+        shape=f"{t} positions, width {d}, state {n}",
+        num_positions=t,
+        flops=t * (2 * 3 * d * n + 2 * channels * width + 5 * d),
+        inputs=(zxbcdt, taps, bias, dt_bias, A_log, D, norm),
+        run=lambda backend: mamba2(zxbcdt, taps, bias, dt_bias, A_log, D, norm, NORM_EPS, seqs, backend=backend),
+    )
 
 
 def _ssd(config: HNetConfig, seqs: Sequences) -> OpCase:
