@@ -114,7 +114,7 @@ def _best(cells: Sequence[Cell]) -> Cell | None:
 def config_of(cell: Cell, folder: Path) -> Path:
     """The matched architecture, written by `hnet-lm match` if it is not there; beside it the tokenizer."""
     corpus, variant = CORPORA[cell.corpus], VARIANTS[cell.variant]
-    configs = HERE / "configs" / cell.corpus / (f"bpe-{cell.num_tokens}" if cell.num_tokens else "")
+    configs = RUNS / cell.corpus / "configs" / (f"bpe-{cell.num_tokens}" if cell.num_tokens else "")
     path = configs / f"{variant.family}.json"
     if not path.exists():
         one, two = corpus.target_ratios[1], corpus.target_ratios[2]
