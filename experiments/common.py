@@ -18,19 +18,29 @@ STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Two-sided 95 % quantiles of Student's t for 1, 2, 3 ... degrees of freedom."""
 
 
-def hnet_lm(*arguments: str) -> str:
-    """Run a command as the shell would, print it first, and stop if it fails; what it printed."""
+def hnet_lm(*arguments: str) -> None:
+    """Run a command as the shell would, print it first, and stop if it fails."""
+    print(f"$ hnet-lm {shlex.join(arguments)}", flush=True)
+    _run(arguments)
+
+
+def printed(*arguments: str) -> str:
+    """The same for what the command prints, which is not shown."""
     print(f"$ hnet-lm {shlex.join(arguments)}", flush=True)
     with contextlib.redirect_stdout(StringIO()) as output:
-        code = main(arguments)
-    if code:
-        sys.exit(code)
+        _run(arguments)
     return output.getvalue()
 
 
 def answer(*arguments: str) -> dict[str, Any]:
     """What a command prints as JSON."""
-    return json.loads(hnet_lm(*arguments, "--json"))
+    return json.loads(printed(*arguments, "--json"))
+
+
+def _run(arguments: Sequence[str]) -> None:
+    code = main(arguments)
+    if code:
+        sys.exit(code)
 
 
 def write(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ table is written to experiments/distillation/english.md.
 from pathlib import Path
 from typing import Any
 
-from experiments.common import answer, hnet_lm
+from experiments.common import answer, hnet_lm, printed
 
 HERE = Path("experiments/distillation")
 RUNS = Path("runs/distillation")
@@ -46,7 +46,7 @@ def train_students(seed: int) -> tuple[Path, Path]:
 def row(name: str, run: Path) -> str:
     found: dict[str, Any] = answer("evaluate", "bpb", str(run), HELD_OUT)
     low, high = found["interval_95"] or (float("nan"), float("nan"))
-    cuts = hnet_lm("evaluate", "boundaries", str(run), HELD_OUT, "--bpe", str(TEACHER / "tokenizer.json"))
+    cuts = printed("evaluate", "boundaries", str(run), HELD_OUT, "--bpe", str(TEACHER / "tokenizer.json"))
     (HERE / f"{run.name}-boundaries.txt").write_text(cuts)
     return f"| {name} | {found['bits_per_byte']:.4f} | {low:.4f}-{high:.4f} |"
 

@@ -21,7 +21,7 @@ from hnet_lm import checkpoint
 from hnet_lm.cli.architecture import METRICS
 from hnet_lm.data import DataConfig, SourceConfig, documents
 from hnet_lm.evaluation import ByteScorer, CarriedState, bits_per_byte
-from hnet_lm.trained_models import CARD, FOLDER
+from hnet_lm.trained_models import FIGURES, FOLDER
 from hnet_lm.training.metrics import read_metrics
 
 HERE, RUNS = Path("experiments/models"), Path("runs/models")
@@ -70,10 +70,10 @@ def train(name: str, corpora: Path) -> None:
 
 def package(name: str, corpora: Path) -> None:
     recipe, run, folder = RECIPES[name], RUNS / name, FOLDER / name
-    kept = {CARD: (folder / CARD).read_bytes()} if (folder / CARD).exists() else {}
+    kept = {FIGURES: (folder / FIGURES).read_bytes()} if (folder / FIGURES).exists() else {}
     checkpoint.save(checkpoint.load(run, dtype=torch.bfloat16), folder, beside=kept)
     card = measured(name, corpora)
-    for file, text in ((CARD, json.dumps(card, indent=1) + "\n"), ("README.md", card_text(name, card, recipe))):
+    for file, text in ((FIGURES, json.dumps(card, indent=1) + "\n"), ("README.md", card_text(name, card, recipe))):
         (folder / file).write_text(text, encoding="utf-8")
     print(card_text(name, card, recipe))
 

@@ -1,23 +1,21 @@
 """Every family for a few hundred steps in matched configs, and what came of it: the paper's comparison as a smoke test.
 
-    python experiments/smoke/run.py [english] [dna]
+    python -m experiments.smoke.run [english] [dna]
 
 Runs `hnet-lm match`, `train` and `compare`, and prints each command before it. What is done already is not done again:
 a stopped run goes on from its checkpoint. Writes experiments/smoke/configs/ and, for each corpus, CORPUS.md, .png
 and .json; the runs are in runs/smoke/.
 """
 
-import contextlib
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
+from experiments.common import answer, hnet_lm
+
 from hnet_lm.baselines import FAMILIES
-from hnet_lm.cli.main import main
 
 HERE = Path("experiments/smoke")
 RUNS = Path("runs/smoke")
@@ -42,14 +40,6 @@ CORPORA = {
     "english": Corpus("english", 5, (2.5, 2.5), tuple(FAMILIES), is_text=True),
     "dna": Corpus("dna", 3, (2.0, 2.0), tuple(n for n, family in FAMILIES.items() if family.cut != "space"), False),
 }
-
-
-def hnet_lm(*arguments: str) -> None:
-    """Run a command as the shell would, and stop if it fails."""
-    print(f"$ hnet-lm {shlex.join(arguments)}", flush=True)
-    code = main(arguments)
-    if code:
-        sys.exit(code)
 
 
 def run_directory(corpus: Corpus, name: str) -> Path:
@@ -101,12 +91,8 @@ def compare(corpus: Corpus) -> None:
     options = ["--text", f"sample:{corpus.name}", "--document-bytes", str(SEQUENCE_LENGTH)]
     options += ["--perturb"] if corpus.is_text else []
     files = ["--markdown", str(HERE / f"{corpus.name}.md"), "--png", str(HERE / f"{corpus.name}.png")]
-    output = StringIO()
-    with contextlib.redirect_stdout(output):
-        hnet_lm("compare", *runs, *options, *files, "--json")
-    command, facts = output.getvalue().split("\n", 1)
-    print(command)
-    (HERE / f"{corpus.name}.json").write_text(json.dumps(json.loads(facts), indent=1) + "\n")
+    facts = answer("compare", *runs, *options, *files)
+    (HERE / f"{corpus.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
     print((HERE / f"{corpus.name}.md").read_text())
 
 

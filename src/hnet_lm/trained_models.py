@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "trained"
-CARD = "card.json"
+FIGURES = "card.json"
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class TrainedModel:
 
 def models() -> list[TrainedModel]:
     """All of them, by name."""
-    folders = sorted(path.parent for path in FOLDER.glob(f"*/{CARD}"))
-    return [TrainedModel(path.name, path, json.loads((path / CARD).read_text(encoding="utf-8"))) for path in folders]
+    folders = sorted(path.parent for path in FOLDER.glob(f"*/{FIGURES}"))
+    return [TrainedModel(path.name, path, json.loads((path / FIGURES).read_text(encoding="utf-8"))) for path in folders]
 
 
 def trained_directory(name: str) -> Path | None:
     """The saved model of that name, if one comes with the package and no directory here has its name."""
     is_name = Path(name).name == name and not Path(name).exists()
-    return FOLDER / name if is_name and (FOLDER / name / CARD).is_file() else None
+    return FOLDER / name if is_name and (FOLDER / name / FIGURES).is_file() else None

@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recipes
-import report
-import tasks
-import trend
+from experiments.routers import recipes, report, tasks, trend
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.model.flops import total_flops_per_byte
