@@ -21,6 +21,7 @@ from hnet_lm.weights import meta_model
 
 PARTS = (
     "embedding",
+    "ngrams",
     "pad_vector",
     "encoder",
     "routing",
