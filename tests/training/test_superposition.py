@@ -1,4 +1,4 @@
-"""Token superposition: the loss against its definition, the switch to normal updates, exact resumes, what is refused."""
+"""Token superposition: the loss against its definition, the switch to normal updates, exact resumes, refusals."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from training_runs import Listener, architecture, make_batch, run_config, weights
+from training_runs import Listener, architecture, make_batch, run_config, run_table, weights
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import IGNORE_INDEX, Batch
@@ -17,6 +17,8 @@ from hnet_lm.errors import ConfigError
 from hnet_lm.losses import next_byte_loss
 from hnet_lm.model import HNetLM
 from hnet_lm.sequences import Sequences
+from hnet_lm.tables import from_table
+from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.loop import train
 from hnet_lm.training.metrics import read_metrics
@@ -133,9 +135,8 @@ def test_a_resume_before_at_and_after_the_switch_is_exact(finished: Any, step: i
 
 
 def test_the_network_is_the_model_again_after_the_switch(tmp_path: Path) -> None:
-    run = build(
-        run_config(tmp_path, 0, superposition={"bag_size": 2, "fraction": 0.5}), Ranks(0, 1, torch.device("cpu"))
-    )
+    config = run_config(tmp_path, 0, superposition={"bag_size": 2, "fraction": 0.5})
+    run = build(config, Ranks(0, 1, torch.device("cpu")))
     updates = run.micro_batches()
     for step in range(6):
         run.state.step = step
@@ -162,6 +163,7 @@ def test_the_network_is_the_model_again_after_the_switch(tmp_path: Path) -> None
 def test_what_does_not_go_with_it_is_refused(
     tmp_path: Path, num_stages: int, tables: dict[str, Any], message: str
 ) -> None:
-    tables = {"superposition": {"bag_size": 4}, **tables}
+    table = run_table(tmp_path, num_stages, **{"superposition": {"bag_size": 4}, **tables})
+    table["run"] = {key: value for key, value in table["run"].items() if value is not None}
     with pytest.raises(ConfigError, match=message):
-        run_config(tmp_path, num_stages, **tables).for_model(architecture(num_stages))
+        from_table(RunConfig, table).for_model(architecture(num_stages))
