@@ -160,8 +160,9 @@ class Run:
     def micro_batches(self) -> Iterator[list[Batch]]:
         """What each update reads, for which `network` is then ready. Raises DataError."""
         while True:
-            if self.config.superposition.is_on:
-                self._take_bags(self.config.superposition.bag_size_at(self.state.step, self.config.num_steps))
+            superposition = self.config.superposition
+            if superposition.is_on:
+                self._take_bags(superposition.bag_size_at(self.state.step, self.config.num_steps))
             yield [self._micro_batch() for _ in range(self.config.run.accumulation)]
 
     def _micro_batch(self) -> Batch:

@@ -104,9 +104,13 @@ class SuperpositionConfig:
         """Whether any update may be of this kind."""
         return self.bag_size > 1 and self.fraction > 0
 
+    def num_updates(self, num_steps: int) -> int:
+        """Of the updates of a run, how many are of this kind."""
+        return round(self.fraction * num_steps) if self.is_on else 0
+
     def bag_size_at(self, step: int, num_steps: int) -> int:
         """Of an update; 1 where it is a normal one."""
-        return self.bag_size if step < round(self.fraction * num_steps) else 1
+        return self.bag_size if step < self.num_updates(num_steps) else 1
 
 
 @dataclass(frozen=True)
