@@ -29,10 +29,15 @@ BAG = 4
 LENGTHS = [11, 3, 4, 16, 1]
 
 
+FLAT: dict[str, Any] = {
+    **{"arch_layout": ["t1"], "d_model": [32], "d_intermediate": [0], "ngrams": {"sizes": [2, 3], "num_rows": 64}},
+    "attn_cfg": {"num_heads": [2], "rotary_emb_dim": [8], "window_size": [-1]},
+}
+
+
 def flat_model() -> HNetLM:
     torch.manual_seed(0)
-    config = HNetConfig.from_dict({**architecture(0).to_dict(), "ngrams": {"sizes": [2, 3], "num_rows": 64}})
-    model = HNetLM(config).double()
+    model = HNetLM(HNetConfig.from_dict(FLAT)).double()
     assert model.ngrams is not None
     nn.init.normal_(model.ngrams.embedding.weight)
     return model
@@ -79,7 +84,9 @@ def test_bags_of_one_are_the_plain_model() -> None:
 
 def train_run(folder: Path, name: str, listener: Any = None, **superposition: Any) -> list[dict[str, Any]]:
     """The records of updates of a run of six steps, the speed left out."""
-    train(run_config(folder, 0, name, superposition=superposition), listener)
+    (folder / "flat.json").write_text(json.dumps(FLAT))
+    model = {"config": str(folder / "flat.json")}
+    train(run_config(folder, 0, name, model=model, superposition=superposition), listener)
     records = [record for record in read_metrics(folder / name / "metrics.jsonl") if "lr" in record]
     measured = ("bytes_per_second", "matmul_utilization")
     return [{key: value for key, value in record.items() if key not in measured} for record in records]
