@@ -6,13 +6,13 @@ An n-gram that would begin before its sequence adds nothing. The hash is a polyn
 
     hash(b_{t-n+1} .. b_t) = upper 32 bits of (sum over j < n of (b_{t-j} + 1) a^{j+1}) mod 2^64
 
-The lower bits of the sum depend on the lower bits of the bytes alone, and a number of rows R that is a power of two would
-see no others. (BLT, arXiv 2412.09871, section 3.2.1, with the rolling hash of its appendix C. It takes the mean over the
-tables and the byte, where the sum here keeps the scale of the plain embedding.)
+The lower bits of the sum depend on the lower bits of the bytes alone, and a number of rows R that is a power of two
+would see no others. (BLT, arXiv 2412.09871, section 3.2.1, with the rolling hash of its appendix C. It takes the mean
+over the tables and the byte, where the sum here keeps the scale of the plain embedding.)
 
 The tables start at 0. So e_t begins as the plain embedding, with its variance at every position and for any number of
-tables, and a table adds what it has learned: little for a row that training has rarely met. A table that was drawn would
-add noise of the size of the embedding to every position, and rows that are rarely met would keep it.
+tables, and a table adds what it has learned: little for a row that training has rarely met. A table that was drawn
+would add noise of the size of the embedding to every position, and rows that are rarely met would keep it.
 """
 
 from dataclasses import dataclass
