@@ -126,7 +126,7 @@ def test_it_is_saved_counted_and_not_decayed(tmp_path: Path) -> None:
     assert loaded.config == ours.config
     assert loaded(ids).logits.equal(ours(ids).logits)
     assert ours.parameter_stages()["ngrams.embedding.weight"] == 0
-    assert not decays("ngrams.embedding.weight", ours.ngrams.embedding.weight)
+    assert not decays("ngrams.embedding.weight", dict(ours.named_parameters())["ngrams.embedding.weight"])
     assert parameters_by_part(ours)[0, "ngrams"] == len(SIZES) * NUM_ROWS * WIDTH
     assert state_bytes_by_part(ours, (), 100)[0, "ngrams"] == 8 * (SIZES[-1] - 1)
     plain = forward_flops_per_byte(HNetConfig.from_dict(PLAIN), (), 100)
