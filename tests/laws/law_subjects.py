@@ -269,7 +269,7 @@ MODELS: tuple[ModelSubject, ...] = (
     ),
     ModelSubject(
         "1 stage n-grams",
-        config_of(["t1", ["m1"], "t1"], [32, 32], [7, -1], ngrams={"sizes": [2, 3, 5], "num_rows": 64}),
+        config_of(["t1", ["t1"], "t1"], [32, 32], [7, -1], ngrams={"sizes": [2, 3, 5], "num_rows": 64}),
     ),
     ModelSubject(
         "1 stage, no smoothing, no weight, identity",
