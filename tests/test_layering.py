@@ -11,7 +11,17 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 ROOT = Path(__file__).parents[1]
 
 PLAIN = ("errors", "extras", "registry", "tables")
-BASE = ("config", "attention_config", "chunker_config", "chunking_config", "layout", "sequences", "state", *PLAIN)
+BASE = (
+    "config",
+    "attention_config",
+    "chunker_config",
+    "chunking_config",
+    "ngram_config",
+    "layout",
+    "sequences",
+    "state",
+    *PLAIN,
+)
 """What the model stands on, and everything above it may use as well."""
 
 READING = (*BASE, "inputs")
@@ -20,7 +30,7 @@ READING = (*BASE, "inputs")
 MODEL_INWARDS = (
     ("sizes",),
     ("lm",),
-    ("padding", "initialization"),
+    ("padding", "initialization", "ngrams"),
     ("hnet",),
     ("rounding",),
     ("dynamic_chunking", "isotropic"),
@@ -39,7 +49,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "named_configs": ("inputs", "errors"),
     "config": (
         *("attention_config", "config_checks", "chunker_config", "chunking_config"),
-        *("layout", "named_configs", "inputs", "errors"),
+        *("ngram_config", "layout", "named_configs", "inputs", "tables", "errors"),
     ),
     "attention_config": ("config_checks", "rotary_scaling", "errors"),
     "config_checks": ("errors",),
@@ -47,6 +57,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "layout": ("errors",),
     "chunker_config": ("registry", "errors"),
     "chunking_config": ("tables", "errors"),
+    "ngram_config": ("config_checks", "tables", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),

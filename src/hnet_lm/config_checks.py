@@ -35,3 +35,12 @@ def require_int(name: str, value: Any, least: int) -> None:
 def require_bool(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise ConfigError(f"{name}: must be true or false, got {value!r}")
+
+
+def require_special_ids(special_ids: Any, vocab_size: int) -> None:
+    if not isinstance(special_ids, tuple) or len(special_ids) != 2:
+        raise ConfigError(f"special_ids: must be two ids, of BOS and of EOS, got {special_ids!r}")
+    for id in special_ids:
+        require_int("special_ids", id, least=0)
+        if id >= vocab_size:
+            raise ConfigError(f"special_ids: {id} is beyond a vocabulary of {vocab_size}")
