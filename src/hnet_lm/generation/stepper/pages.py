@@ -14,7 +14,6 @@ from torch import Tensor
 
 from hnet_lm.ops.attention import PagedKVState, page_positions
 
-
 LEAST_ENTRIES = 256
 
 

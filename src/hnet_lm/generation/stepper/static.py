@@ -190,7 +190,9 @@ class _Seen:
 def _boundaries(probs: Tensor, takes_part: Tensor, streams: Sequence[int], index: int) -> list[ByteBoundary]:
     """What each stage decided about the position of one stream."""
     found: list[float] = []
-    for prob, starts_chunk in zip(probs[:, streams[index]].tolist(), takes_part[:, streams[index]].tolist(), strict=True):
+    for prob, starts_chunk in zip(
+        probs[:, streams[index]].tolist(), takes_part[:, streams[index]].tolist(), strict=True
+    ):
         found.append(prob)
         if not starts_chunk:
             return [ByteBoundary(tuple(found), len(found) - 1)]

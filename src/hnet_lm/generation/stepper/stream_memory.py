@@ -118,6 +118,13 @@ class StreamMemory:
         for stage in self.stages:
             stage.learn(stage.num_seen.tolist(), stage.asked)
 
+    def learned(self, known: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        """How much every stage had seen when it had been asked for so much; pages not needed are given back."""
+        for stage, (num_seen, asked) in zip(self.stages, known, strict=True):
+            stage.learn(num_seen, asked)
+            for stream in range(self._max_streams):
+                stage.trim(stream)
+
     def trim(self, streams: Iterable[int]) -> None:
         """Give back the pages that turned out not to be needed."""
         self.learn()
