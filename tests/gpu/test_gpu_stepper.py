@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_gpu_models import no_waits
+from waiting import no_waits
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.generation.rounded_weights import Weights

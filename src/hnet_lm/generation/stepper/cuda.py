@@ -51,7 +51,7 @@ class CudaStepper(StaticStepper):
             for _ in range(NUM_WARM_UPS):
                 super()._launch(num_entries)
         torch.cuda.current_stream(self.model.device).wait_stream(stream)
-        with torch.cuda.graph(graph, pool=self._graph_memory):
+        with torch.cuda.graph(graph, pool=self._graph_memory, capture_error_mode="thread_local"):
             super()._launch(num_entries)
         for owned, before in ((step.asked, asked), (step.num_read, num_read), (step.read, read)):
             owned.copy_(before)
