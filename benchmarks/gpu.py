@@ -1,4 +1,4 @@
-"""On a GPU: the scan beside mamba-ssm's and fla's, a training step of a published model, where its time goes, and decoding.
+"""On a GPU: the scan beside that of mamba-ssm and fla, a training step and its kernels, and decoding.
 
     python benchmarks/gpu.py [--model hnet_1stage_L] [--sequences 8] [--length 8192] [--output FILE.json]
 
@@ -31,6 +31,7 @@ from speed.timing import in_turn
 ROUNDS = 20
 NUM_PROMPT, NUM_WRITTEN = 512, 64
 """Bytes of each stream, random ones and those that are timed."""
+POOL_BYTES = 1 << 34
 NUM_KERNELS = 30
 """Kernels of a training step that are listed, dearest first."""
 
@@ -94,7 +95,8 @@ def training(config: HNetConfig, seqs: Sequences) -> dict[str, Any]:
 
 def decoding(config: HNetConfig, num_streams: int) -> dict[str, Any]:
     """Bytes drawn at temperature 1 from random weights in bfloat16, by the stepper that this model gets."""
-    stepper = build_stepper(HNetLM(config).cuda(), num_streams, weights="bfloat16")
+    model = HNetLM(config).cuda()
+    stepper = build_stepper(model, num_streams, weights="bfloat16", pool_bytes=POOL_BYTES)
     streams = [stepper.admit() for _ in range(num_streams)]
     stepper.extend(streams, torch.randint(254, (num_streams, NUM_PROMPT)).tolist())
     if not isinstance(stepper, StaticStepper):
