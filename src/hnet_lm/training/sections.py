@@ -133,6 +133,8 @@ class LoopConfig:
     """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass instead of keeping their activations: less memory, a third more time."""
+    compile: bool = False
+    """Compile what is between the mixers of blocks with torch.compile: takes time before the first steps."""
     max_skipped_in_a_row: int = 10
     """Updates whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
 
