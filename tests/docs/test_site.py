@@ -1,4 +1,4 @@
-"""`make docs`: the site is built without a warning, and has every page and every name of the reference."""
+"""`make docs`: the site is built without a warning, has every page and every name of the reference, and runs a model."""
 
 import re
 import subprocess
