@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hnet_lm.checkpoint import CONFIG
 from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
@@ -14,6 +16,10 @@ from hnet_lm.generation import EngineLimits
 from hnet_lm.inputs import local
 from hnet_lm.serving.limits import RateLimits, RequestLimits
 from hnet_lm.training.followed_run import FollowedRun
+
+if TYPE_CHECKING:
+    from hnet_lm.data.byte_pairs import BytePairs
+    from hnet_lm.model import HNetLM
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,31 @@ class Command:
         auth = import_leaf("hnet_lm.serving.api_keys", "serve", "hnet-lm serve")
         keys = None if self.api_key_file is None else auth.ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
-        models = {name: load_model(source, self.device, self.precision).eval() for name, source in sources.items()}
-        of_tokens = {name: tokenizer_of(sources[name], model) for name, model in models.items()}
-        tokenizers = {name: tokenizer for name, tokenizer in of_tokens.items() if tokenizer is not None}
         followed = {name: FollowedRun.of(Path(local(source))) for name, source in sources.items()}
         runs = {name: run.summary for name, run in followed.items() if run is not None}
-        app = create_app(models, self.limits, self.engine, keys, self.rates, origins, tokenizers, runs)
-        print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
+        begun = {name for name in runs if not is_model(sources[name])}
+        loaded = {name: self.load(source) for name, source in sources.items() if name not in begun}
+        models = {name: model for name, (model, _) in loaded.items()}
+        tokenizers = {name: tokenizer for name, (_, tokenizer) in loaded.items() if tokenizer is not None}
+        awaited = {name: partial(self.load_if_there, sources[name]) for name in begun}
+        app = create_app(models, self.limits, self.engine, keys, self.rates, origins, tokenizers, runs, awaited)
+        for name in awaited:
+            print(f"{name}: its run has written no checkpoint yet; the first one is served when it is there")
+        print(f"serving {', '.join(sources)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
         server.serve(app, listener, self.limits, self.drain_seconds, self.log_requests)
+
+    def load(self, source: str) -> "tuple[HNetLM, BytePairs | None]":
+        """The model, and the tokenizer of a model of tokens."""
+        model = load_model(source, self.device, self.precision).eval()
+        return model, tokenizer_of(source, model)
+
+    def load_if_there(self, source: str) -> "tuple[HNetLM, BytePairs | None] | None":
+        return self.load(source) if is_model(source) else None
+
+
+def is_model(directory: str) -> bool:
+    """Whether a run's folder has a model yet: of its files the configuration comes last."""
+    return (Path(local(directory)) / CONFIG).exists()
 
 
 def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:

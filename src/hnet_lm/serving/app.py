@@ -1,12 +1,16 @@
 """The application: routes over the runners, behind the middleware that counts, authenticates and limits."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from hnet_lm.errors import UserError
 from hnet_lm.generation import EngineLimits, Tokenizer
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.api_keys import ApiKeys, RequireKey
@@ -24,6 +28,14 @@ from hnet_lm.serving.routes.page import PageFiles, page_router
 from hnet_lm.serving.routes.service import Runs, service_router
 from hnet_lm.serving.runner import ModelRunner, Runners
 
+LOOK_EVERY = 5.0
+"""Seconds between two looks for a model that is awaited."""
+
+logger = logging.getLogger(__name__)
+
+Awaited = Callable[[], tuple[HNetLM, Tokenizer | None] | None]
+"""Loads a model, and its tokenizer if it reads tokens; None while it is not there."""
+
 
 def create_app(
     models: Mapping[str, HNetLM],
@@ -34,29 +46,47 @@ def create_app(
     allow_origins: Sequence[str] = (),
     tokenizers: Mapping[str, Tokenizer] | None = None,
     runs: Runs | None = None,
+    awaited: Mapping[str, Awaited] | None = None,
 ) -> FastAPI:
     """An ASGI application that serves these models by name. Without API keys everybody who reaches it may use it.
 
     `tokenizers` are those of the models of tokens, by name; `runs` tell how the runs go that train these models.
+    `awaited` are models that are not there yet: the server asks for each every few seconds, and serves it when it is.
     """
     limits = request_limits or RequestLimits()
     rates = rate_limits or RateLimits()
     metrics = Metrics()
     engine_limits = engine_limits or EngineLimits()
+
+    def runner_of(name: str, model: HNetLM, tokenizer: Tokenizer | None) -> ModelRunner:
+        return ModelRunner(name, model, engine_limits, limits, metrics, tokenizer)
+
     runners = Runners(
-        {
-            name: ModelRunner(name, model, engine_limits, limits, metrics, (tokenizers or {}).get(name))
-            for name, model in models.items()
-        }
+        {name: runner_of(name, model, (tokenizers or {}).get(name)) for name, model in models.items()}, awaited or ()
     )
 
     @asynccontextmanager
-    async def run_models(_: FastAPI) -> AsyncIterator[None]:
+    async def run_models(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            stack.callback(runners.forget)
-            for runner in runners:
+
+            def start(runner: ModelRunner) -> None:
                 runner.start()
                 stack.push_async_callback(runner.stop)
+
+            async def serve_when_there(name: str, find: Awaited) -> None:
+                while (found := await asyncio.to_thread(_found, name, find)) is None:
+                    await asyncio.sleep(LOOK_EVERY)
+                runner = runner_of(name, *found)
+                start(runner)
+                runners.add(runner)
+                app.openapi_schema = None  # it names the models
+
+            stack.callback(runners.forget)
+            for runner in runners:
+                start(runner)
+            tasks = [asyncio.create_task(serve_when_there(name, find)) for name, find in (awaited or {}).items()]
+            for task in tasks:
+                stack.callback(task.cancel)
             yield
 
     # The description without the pages that show it: they load scripts from elsewhere.
@@ -91,6 +121,15 @@ def create_app(
         )
     app.add_middleware(Observe, observers=(metrics.count_request, log_request))
     return app
+
+
+def _found(name: str, find: Awaited) -> Any:
+    """What `find` gives; None where it fails, which may be otherwise the next time."""
+    try:
+        return find()
+    except UserError as error:
+        logger.warning("model %s: %s", name, error)
+        return None
 
 
 def _is_open(path: str) -> bool:

@@ -126,6 +126,7 @@ class Model(BaseModel):
 class ModelsAnswer(BaseModel):
     object: Literal["list"]
     data: list[Model]
+    awaited: list[str]
 
 
 class Curve(BaseModel):
@@ -221,7 +222,10 @@ def _allow_nulls(schema: dict[str, Any]) -> None:
 
 def _narrow(fields: dict[str, Any], runners: Runners, limits: RequestLimits) -> None:
     """What this server's limits and models leave of each field."""
-    fields["model"]["anyOf"][0]["enum"] = [runner.name for runner in runners]
+    names = [runner.name for runner in runners]
+    if not names:  # none is there yet
+        return
+    fields["model"]["anyOf"][0]["enum"] = names
     if "n" in fields:
         fields["n"]["anyOf"][0]["maximum"] = limits.max_texts
         fields["max_tokens"]["anyOf"][0]["maximum"] = limits.max_new_bytes

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
@@ -226,25 +226,38 @@ class ModelRunner:
 
 
 class Runners:
-    """A runner for each model; the first is what a request without a model's name gets."""
+    """A runner for each model; the first is what a request without a model's name gets.
 
-    def __init__(self, by_name: Mapping[str, ModelRunner]) -> None:
-        assert by_name
+    `awaited` are the names of models that are not there yet.
+    """
+
+    def __init__(self, by_name: Mapping[str, ModelRunner], awaited: Iterable[str] = ()) -> None:
         self._by_name = dict(by_name)
+        self.awaited = list(awaited)
+        assert self._by_name or self.awaited
 
     def __iter__(self) -> Iterator[ModelRunner]:
         return iter(self._by_name.values())
+
+    def add(self, runner: ModelRunner) -> None:
+        """One that was awaited."""
+        self.awaited.remove(runner.name)
+        self._by_name[runner.name] = runner
 
     def forget(self) -> None:
         """After the last request: FastAPI keeps routes for as long as the process lives, and they keep this object."""
         self._by_name.clear()
 
     def find(self, name: str | None) -> ModelRunner:
-        """Raises ApiError with 404 for a name that is not served."""
+        """Raises ApiError: 404 for a name that is not served, 503 for one that is awaited."""
         if name is None:
-            return next(iter(self))
+            name = next(iter((*self._by_name, *self.awaited)))
+        if name in self.awaited:
+            message = f"model {name!r} is not there yet: its run has written no checkpoint"
+            raise ApiError(503, message, param="model", code="no_checkpoint_yet")
         if name not in self._by_name:
-            message = f"model {shown(name)!r} is not served here; there are {', '.join(map(repr, self._by_name))}"
+            names = ", ".join(map(repr, (*self._by_name, *self.awaited)))
+            message = f"model {shown(name)!r} is not served here; there are {names}"
             raise ApiError(404, message, param="model", code="model_not_found")
         return self._by_name[name]
 

@@ -41,8 +41,8 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
 
     @router.get("/v1/models", **MODELS)
     async def list_models() -> dict[str, Any]:
-        """What is served."""
-        return {"object": "list", "data": [describe(runner) for runner in runners]}
+        """What is served; `awaited` are the names of models whose runs have written no checkpoint yet."""
+        return {"object": "list", "data": [describe(runner) for runner in runners], "awaited": runners.awaited}
 
     @router.get("/v1/models/{name:path}", **MODEL)
     async def retrieve_model(name: str) -> dict[str, Any]:
@@ -52,12 +52,11 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
     @router.get("/v1/runs/{name:path}", **RUN)
     async def retrieve_run(name: str) -> dict[str, Any]:
         """How the run goes that trains a model, or went: figures and curves."""
-        runner = runners.find(name)
-        if runner.name not in runs:
-            message = f"model {name!r} does not lie in the folder of a run"
+        if name not in runs:
+            message = f"model {runners.find(name).name!r} does not lie in the folder of a run"
             raise ApiError(404, message, param="model", code="no_run")
-        found = await asyncio.to_thread(runs[runner.name])
-        return {"object": "run", "model": runner.name, **found}
+        found = await asyncio.to_thread(runs[name])
+        return {"object": "run", "model": name, **found}
 
     @router.get("/health", **HEALTH)
     async def health() -> Response:

@@ -22,8 +22,10 @@ async function ask(path, body, signal) {
   return response;
 }
 
+// { models, awaited }: what is served, and the names of models whose runs have written no checkpoint yet.
 export async function listModels() {
-  return (await (await ask("/v1/models")).json()).data;
+  const { data, awaited } = await (await ask("/v1/models")).json();
+  return { models: data, awaited };
 }
 
 // The run that trained a model, or trains it now; null of a model that is no run's.

@@ -18,12 +18,16 @@ export class View {
     this.selected = null;
     this.width = 0;
     this.painted = null; // { first, behind }: the lines on the canvas
+    this.palette = null; // reading the colours makes the browser compute styles: done anew only when the theme changes
     this.canvas = make("canvas", "bands");
     this.canvas.setAttribute("aria-hidden", "true");
     element.append(this.canvas);
     element.addEventListener("scroll", () => this.paint(), { passive: true });
     new ResizeObserver(() => this.fit()).observe(element);
-    document.addEventListener("theme", () => this.paintAnew());
+    document.addEventListener("theme", () => {
+      this.palette = null;
+      this.paintAnew();
+    });
     document.fonts?.addEventListener("loadingdone", () => this.measureAnew());
   }
 
@@ -118,7 +122,6 @@ export class View {
 
   paintAnew() {
     this.painted = null;
-    this.palette = null;
     this.paint();
   }
 
