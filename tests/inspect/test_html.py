@@ -75,10 +75,12 @@ def test_in_a_browser(browser, sample: Chunks, tmp_path: Path, scheme: str):
     assert page.locator("#text i").all_inner_texts() == ["中", "e\u0301"]
     page.locator("#text span").nth(1).hover()
     assert "stage 0\tbytes 3 to 4\t2 long\tp 0.900" in page.locator("#tip").inner_text()
+    assert "byte 4\t中\tE4\tp 0.100" in page.locator("#tip").inner_text(), "a byte of several, in hexadecimal"
     page.locator("#text").press("ArrowRight")
     assert "bytes 5 to 9" in page.locator("#tip").inner_text()
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.get_by_role("button").click()
+    page.get_by_role("button", name="Dark" if scheme == "light" else "Light").click()
+    assert page.get_by_role("button", name="Light" if scheme == "light" else "Dark").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     assert violations(page) == {}
     assert page.problems == []

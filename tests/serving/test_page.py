@@ -327,6 +327,29 @@ def test_a_long_text_has_an_element_per_line_and_bands_where_it_is_looked_at(ser
     )
 
 
+PICTURE = """() => JSON.stringify([
+    [...document.querySelectorAll(".line")].map((line) => line.outerHTML), document.querySelector(".bands").toDataURL()
+])"""
+
+
+def test_a_text_that_is_edited_looks_like_one_that_is_opened(server: Running, open_page: OpenPage):
+    """What a drawing keeps of the one before: characters, lines, their elements, what is on the canvas."""
+    page = open_page(server)
+    box = page.get_by_role("textbox", name="Text")
+    text = "one two é🐈 three\n" * 12 + "a_word_that_is_longer_than_any_line" * 9 + " one two" * 40
+    texts = [text, text + "x", "y" + text, text[:300] + "猫e\u0301" + text[301:], text[:100], text[:100] + "\u0301 x"]
+    opened = []
+    for edited in texts:
+        box.fill(edited)
+        page.reload()
+        wait_for_chunks_of(page, edited)
+        opened.append(page.evaluate(PICTURE))
+    assert len(set(opened)) == len(texts)
+    for edited, wanted in zip(texts, opened, strict=True):
+        box.fill(edited)
+        page.wait_for_function(f"(wanted) => ({PICTURE})() === wanted", arg=wanted)
+
+
 def test_a_model_of_a_run_shows_its_card_and_curves(model: HNetLM, open_page: OpenPage):
     points = [[step, 3 - step / 10] for step in range(1, 6)]
     run: dict[str, Any] = {

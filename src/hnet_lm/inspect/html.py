@@ -26,6 +26,8 @@ _COLOURS = (
     (("#7c3aed", "#a78bfa"), ("#65a30d", "#a3e635")),
     (("#0891b2", "#22d3ee"), ("#dc2626", "#f87171")),
 )
+_BARS = ("#3d6fd0", "#7aa7ff")
+"""Of a histogram whose stage's own colours are made to lie behind text, too pale for bars."""
 _BAND = 5
 _HISTOGRAM_BARS = 24
 _ROW_BASES = 100
@@ -43,6 +45,7 @@ def render_html(chunks: Chunks, title: str, place: Place | None = None, *, bound
     """
     drawn = characters(chunks.data)
     num_torn = int(drawn.torn(chunks.stages[0].starts).sum()) if chunks.stages else 0
+    torn = "character" if num_torn == 1 else f"{num_torn:,} characters"
     shadows = [f"0 {stage * (_BAND + 1)}px 0 -1px var(--band{stage})" for stage in range(1, len(chunks.stages))]
     fields = {
         "title": html.escape(title),
@@ -51,7 +54,7 @@ def render_html(chunks: Chunks, title: str, place: Place | None = None, *, bound
         "band_shadow": ", ".join(shadows) or "none",
         "stage_css": "\n".join(_stage_css(stage) for stage in range(len(chunks.stages))),
         "cards": "".join(_card(stage, summary) for stage, summary in enumerate(summarize(chunks))),
-        "torn_note": f" A wavy line marks the {num_torn:,} characters inside which a chunk starts." if num_torn else "",
+        "torn_note": f" A wavy line marks the {torn} inside which a chunk starts." if num_torn else "",
         "data": _data(chunks, drawn, place),
         "views": _VIEWS if boundaries else "",
         "boundaries": f'<main id="boundaries" hidden>{boundaries}</main>' if boundaries else "",
@@ -95,9 +98,8 @@ def _stage_css(stage: int) -> str:
     pairs = [f"light-dark({light}, {dark})" for light, dark in _COLOURS[stage % len(_COLOURS)]]
     what = "background" if stage == 0 else f"--band{stage}"
     rules = [f"#text .s{stage}-{parity} {{ {what}: {colour}; }}" for parity, colour in enumerate(pairs)]
-    rules += [
-        f".fill{stage}-{parity} {{ background: {colour}; fill: {colour}; }}" for parity, colour in enumerate(pairs)
-    ]
+    rules += [f".fill{stage}-{parity} {{ background: {colour}; }}" for parity, colour in enumerate(pairs)]
+    rules.append(f".bar{stage} {{ fill: {'light-dark({}, {})'.format(*_BARS) if stage == 0 else pairs[0]}; }}")
     return "\n".join(rules)
 
 
@@ -128,7 +130,7 @@ def _histogram(stage: int, summary: StageSummary) -> str:
         label = summary.length_label(index + 1, _HISTOGRAM_BARS)
         x = index * step
         bars.append(
-            f'<rect class="fill{stage}-0" x="{x:.1f}" y="{height - 12 - tall:.1f}" width="{step - 1:.1f}" '
+            f'<rect class="bar{stage}" x="{x:.1f}" y="{height - 12 - tall:.1f}" width="{step - 1:.1f}" '
             f'height="{tall:.1f}"><title>{label} bytes: {count:,} ({count / summary.num_chunks:.1%})</title></rect>'
         )
         if index == 0 or (index + 1) % 4 == 0:

@@ -77,10 +77,10 @@ class CompletionAnswer(BaseModel):
 
 
 class ChunksOfStage(BaseModel):
-    offsets: list[int]
-    boundary_prob: list[float]
-    starts: list[int]
-    segments: list[str]
+    offsets: list[int] = []
+    boundary_prob: list[float] | str
+    starts: list[int] | str
+    segments: list[str] = []
 
 
 class ChunksOfText(BaseModel):

@@ -204,6 +204,8 @@ class CompletionBody(Body):
 
 class ChunksBody(Body):
     input: Texts
+    encoding_format: Literal["float", "base64"] = "float"
+    """base64: probabilities as float32 and starts as uint32, little-endian, without what follows from them."""
 
 
 class EmbeddingsBody(Body):
