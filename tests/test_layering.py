@@ -10,7 +10,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 
 ROOT = Path(__file__).parents[1]
 
-PLAIN = ("errors", "extras", "registry", "tables")
+PLAIN = ("errors", "extras", "registry", "tables", "checks")
 BASE = ("config", "attention_config", "chunker_config", "chunking_config", "layout", "sequences", "state", *PLAIN)
 """What the model stands on, and everything above it may use as well."""
 
@@ -33,20 +33,20 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
+    "checks": ("errors",),
     "tables": ("errors",),
     "registry": ("tables", "errors"),
     "inputs": PLAIN,
     "named_configs": ("inputs", "errors"),
     "config": (
-        *("attention_config", "config_checks", "chunker_config", "chunking_config"),
+        *("attention_config", "checks", "chunker_config", "chunking_config"),
         *("layout", "named_configs", "inputs", "errors"),
     ),
-    "attention_config": ("config_checks", "rotary_scaling", "errors"),
-    "config_checks": ("errors",),
-    "rotary_scaling": ("errors",),
+    "attention_config": ("checks", "rotary_scaling", "errors"),
+    "rotary_scaling": ("checks", "errors"),
     "layout": ("errors",),
-    "chunker_config": ("registry", "errors"),
-    "chunking_config": ("tables", "errors"),
+    "chunker_config": ("registry", "checks", "errors"),
+    "chunking_config": ("tables", "checks", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),

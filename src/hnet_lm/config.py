@@ -27,9 +27,9 @@ from hnet_lm.attention_config import (
     attention_value,
     written_value,
 )
+from hnet_lm.checks import check_keys, per_stage, require_bool, require_number, require_size
 from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig, ChunkerSite, parse_chunkers
 from hnet_lm.chunking_config import ChunkingConfig, parse_chunking, written
-from hnet_lm.config_checks import check_keys, per_stage, require_bool, require_int
 from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
@@ -55,7 +55,7 @@ class Mamba2Config:
 
     def __post_init__(self) -> None:
         for key in fields(self):
-            require_int(f"ssm_cfg.{key.name}", getattr(self, key.name), least=1)
+            require_size(f"ssm_cfg.{key.name}", getattr(self, key.name), least=1)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class StageConfig:
     """x + norm(mixer(x)) instead of x + mixer(norm(x)), and the same of MLPs (OLMo 2)."""
 
     def __post_init__(self) -> None:
-        require_int("d_model", self.d_model, least=1)
-        require_int("d_intermediate", self.d_intermediate, least=0)
+        require_size("d_model", self.d_model, least=1)
+        require_size("d_intermediate", self.d_intermediate, least=0)
         given = tuple(name is not None for name in (self.encoder, self.main_network, self.decoder))
         if given not in ((True, False, True), (False, True, False)):
             raise ConfigError("a stage has either an encoder and a decoder, or a main_network")
@@ -88,9 +88,7 @@ class StageConfig:
             raise ConfigError(f"attn_cfg.num_heads: {heads} heads do not divide d_model {self.d_model}")
         if rotary > self.head_dim:
             raise ConfigError(f"attn_cfg.rotary_emb_dim: {rotary} is more than the head width {self.head_dim}")
-        eps = self.norm_eps
-        if not isinstance(eps, float) or not 0 < eps < 1:
-            raise ConfigError(f"norm_eps: must be a number between 0 and 1, got {eps!r}")
+        require_number("norm_eps", self.norm_eps, above=0, below=1)
         require_bool("norms_after", self.norms_after)
         num_blocks = max(len(parse_layout(layout)) for layout in self.layouts.values())
         for name in ("global_blocks", "unrotated_blocks"):
@@ -143,7 +141,7 @@ class HNetConfig:
             raise ConfigError("arch_layout: a model has at least one stage")
         if [stage.is_innermost for stage in self.stages] != [False] * (len(self.stages) - 1) + [True]:
             raise ConfigError("arch_layout: the last stage, and only it, has a main_network")
-        require_int("vocab_size", self.vocab_size, least=256)
+        require_size("vocab_size", self.vocab_size, least=256)
         if self.vocab_size == 257:
             raise ConfigError("vocab_size: 257 leaves no room for both BOS and EOS; take 256 (text) or 258 (any bytes)")
         require_bool("tie_embeddings", self.tie_embeddings)
@@ -190,7 +188,7 @@ class HNetConfig:
         if not isinstance(special_ids, tuple) or len(special_ids) != 2:
             raise ConfigError(f"special_ids: must be two ids, of BOS and of EOS, got {special_ids!r}")
         for id in special_ids:
-            require_int("special_ids", id, least=0)
+            require_size("special_ids", id, least=0)
             if id >= self.vocab_size:
                 raise ConfigError(f"special_ids: {id} is beyond a vocabulary of {self.vocab_size}")
 

@@ -219,8 +219,8 @@ def test_an_output_that_is_not_utf8(
         (["a", "--png", "a.txt"], "a.txt: cannot be written as .txt; the endings are .png, .pdf, .svg"),
         (["a", "--png", "-", "--html", "-"], "-: two outputs would be written there"),
         (["a", "--png", "-", "--json"], "--json and --statistics print to standard output"),
-        (["a", "--max-bytes", "0"], "--max-bytes must be 1 or more, got 0"),
-        (["a", "--document", "-1"], "--document must be 0 or more, got -1"),
+        (["a", "--max-bytes", "0"], "--max-bytes: must be a whole number, 1 or more, got 0"),
+        (["a", "--document", "-1"], "--document: must be a whole number, 0 or more, got -1"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

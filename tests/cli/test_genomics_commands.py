@@ -131,7 +131,7 @@ def test_only_a_stretch_is_said_with_its_place(saved: str, fasta: str, capsys: p
         (["--file", "sample:code", "--region", "chr20"], "--region: sample:code is not FASTA"),
         (["--file", "FASTA", "--bedgraph", "x.bedgraph", "--stage", "2"], "--stage 2: the model has 2 stages"),
         (["ACGT", "--codon-phase"], "--codon-phase needs --bed"),
-        (["ACGT", "--tolerance", "-1"], "--tolerance must be 0 or more, got -1"),
+        (["ACGT", "--tolerance", "-1"], "--tolerance: must be a whole number, 0 or more, got -1"),
     ],
 )
 def test_mistakes(saved: str, fasta: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):

@@ -17,8 +17,8 @@ SOURCE = SourceConfig("a.txt")
     [
         (SourceConfig, {"path": ""}, "data.sources.path is empty"),
         (SourceConfig, {"path": "a", "format": "csv"}, "data.sources.format: no data format 'csv'; there are text, .*"),
-        (SourceConfig, {"path": "a", "weight": 0.0}, "data.sources.weight must be above 0; 'a' has 0.0"),
-        (SourceConfig, {"path": "a", "weight": float("nan")}, "data.sources.weight must be above 0"),
+        (SourceConfig, {"path": "a", "weight": 0.0}, "data.sources.weight of 'a': must be a number above 0, got 0.0"),
+        (SourceConfig, {"path": "a", "weight": float("nan")}, "data.sources.weight of 'a': must be a number above 0"),
         (SourceConfig, {"path": "a", "field": ""}, "data.sources.field is empty"),
         (FastaConfig, {"n_runs": "mask"}, "data.sources.fasta.n_runs must be one of keep, drop, split"),
         (FastaConfig, {"window": 0}, "data.sources.fasta.window must be a whole number, 1 or more; got 0"),

@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from hnet_lm.checks import require_choice, require_number, require_whole
 from hnet_lm.errors import ConfigError
 from hnet_lm.registry import Kind
 
@@ -30,18 +31,6 @@ AmbiguousBases = Literal["keep", "drop", "split"]
 OnError = Literal["raise", "skip"]
 
 
-def _require_choice(owner: str, name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ConfigError(f"{owner}.{name} must be one of {', '.join(get_args(choices))}; got {value!r}")
-
-
-def _require_at_least(owner: str, config: object, **minima: int) -> None:
-    for name, least in minima.items():
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(f"{owner}.{name} must be a whole number, {least} or more; got {value!r}")
-
-
 @dataclass(frozen=True)
 class FastaConfig:
     """How FASTA records become documents.
@@ -59,8 +48,8 @@ class FastaConfig:
     reverse_complement: bool = False
 
     def __post_init__(self) -> None:
-        _require_choice("data.sources.fasta", "n_runs", self.n_runs, AmbiguousBases)
-        _require_at_least("data.sources.fasta", self, window=1)
+        require_choice("data.sources.fasta.n_runs", self.n_runs, get_args(AmbiguousBases))
+        require_whole("data.sources.fasta.window", self.window, 1)
 
 
 @dataclass(frozen=True)
@@ -103,8 +92,7 @@ class SourceConfig:
             DATA_FORMATS.parse({"name": self.format, **self.options}, "data.sources.format")
         elif self.options:
             raise ConfigError(f"data.sources.options are those of a format; name that of {self.path!r} by format")
-        if not 0 < self.weight < float("inf"):
-            raise ConfigError(f"data.sources.weight must be above 0; {self.path!r} has {self.weight!r}")
+        require_number(f"data.sources.weight of {self.path!r}", self.weight, above=0)
         if not self.field:
             raise ConfigError(f"data.sources.field is empty; name the field of {self.path!r} that holds the text")
         if self.prompt_field == self.field:
@@ -130,7 +118,7 @@ class CurriculumConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple(self.weights))
-        _require_at_least("data.curriculum", self, from_positions=1)
+        require_whole("data.curriculum.from_positions", self.from_positions, 1)
         if not all(0 <= weight < float("inf") for weight in self.weights) or not any(self.weights):
             raise ConfigError(f"data.curriculum.weights must be 0 or more, and one above 0; got {list(self.weights)}")
 
@@ -171,10 +159,11 @@ class DataConfig:
             raise ConfigError("data.sources.prompt_field: goes with models of bytes, not with data.tokenizer")
         if not self.sources:
             raise ConfigError("data.sources is empty; name at least one source")
-        _require_choice("data", "on_error", self.on_error, OnError)
-        _require_at_least(
-            "data", self, tokens_per_batch=1, max_length=1, shuffle_bytes=0, seed=0, streams=1, num_workers=0
-        )
+        require_choice("data.on_error", self.on_error, get_args(OnError))
+        for name in ("tokens_per_batch", "max_length", "streams"):
+            require_whole(f"data.{name}", getattr(self, name), 1)
+        for name in ("shuffle_bytes", "seed", "num_workers"):
+            require_whole(f"data.{name}", getattr(self, name), 0)
         if self.max_length > self.tokens_per_batch:
             raise ConfigError(
                 f"data.max_length ({self.max_length}) is above data.tokens_per_batch ({self.tokens_per_batch}); "

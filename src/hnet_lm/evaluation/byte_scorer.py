@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hnet_lm.checks import require_whole
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.evaluation.context import CarriedState, Context, Span
@@ -43,9 +44,8 @@ class ByteScorer:
         `unit_starts` to report chunks, `byte_logprobs` the log-probability of each byte as well; `on_positions` is told
         after each call how many positions it had.
         """
-        for name, value in (("call_bytes", call_bytes), ("max_active", max_active)):
-            if value < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {value}")
+        require_whole("call_bytes", call_bytes, 1)
+        require_whole("max_active", max_active, 1)
         self.model = model
         self.context = CarriedState() if context is None else context
         self.call_bytes = call_bytes

@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from hnet_lm.checks import require_number
 from hnet_lm.chunker_config import LearnedChunkerConfig
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError, DataError
@@ -52,8 +53,7 @@ def calibrated(
         )
     found = []
     for stage, target in enumerate(target_ratios):
-        if not 1 < target < float("inf"):
-            raise ConfigError(f"a target ratio must be above 1, got {target:g}")
+        require_number("target ratio", target, above=1)
         before, length_before = _thresholded(config, stage).threshold, _length(_decisions(model, texts, stage))
         model, length = _with_length(model, texts, stage, target)
         found.append(StageCalibration(before, length_before, _thresholded(model.config, stage).threshold, length))

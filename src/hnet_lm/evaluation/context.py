@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hnet_lm.errors import ConfigError
+from hnet_lm.checks import require_whole
 
 
 class Span(NamedTuple):
@@ -24,7 +24,7 @@ class CarriedState:
     piece_bytes: int = 4096
 
     def __post_init__(self) -> None:
-        _at_least("piece_bytes", self.piece_bytes, 1)
+        require_whole("context.piece_bytes", self.piece_bytes, 1)
 
     def spans(self, num_positions: int) -> list[Span]:
         return [Span(0, 0, num_positions)]
@@ -43,8 +43,8 @@ class SlidingWindow:
     stride_bytes: int
 
     def __post_init__(self) -> None:
-        _at_least("stride_bytes", self.stride_bytes, 1)
-        _at_least("window_bytes", self.window_bytes, self.stride_bytes)
+        require_whole("context.stride_bytes", self.stride_bytes, 1)
+        require_whole("context.window_bytes", self.window_bytes, self.stride_bytes)
 
     @property
     def piece_bytes(self) -> int:
@@ -59,8 +59,3 @@ class SlidingWindow:
 
 
 Context = CarriedState | SlidingWindow
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"context: {name} must be {least} or more, got {value}")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hnet_lm.errors import ConfigError
+from hnet_lm.checks import require_whole
 from hnet_lm.evaluation.scorer import Passage, PassageScore
 from hnet_lm.evaluation.token_tree import Node, TokenTree
 from hnet_lm.generation import vocabulary_of
@@ -69,8 +69,8 @@ class SpellingScorer:
 
         Raises ConfigError where the tokenizer is not the model's.
         """
-        if max_spellings is not None and max_spellings < 1:
-            raise ConfigError(f"max_spellings must be 1 or more, got {max_spellings}")
+        if max_spellings is not None:
+            require_whole("max_spellings", max_spellings, 1)
         self.model = model
         self.vocabulary = vocabulary_of(model.config, pairs)
         self.max_spellings = max_spellings

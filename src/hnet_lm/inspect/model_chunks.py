@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from hnet_lm.checks import require_whole
 from hnet_lm.errors import DataError
 from hnet_lm.inspect.structure import Chunks
 from hnet_lm.model import HNetLM, Routing
@@ -21,8 +22,7 @@ PIECE_BYTES = 8192
 def chunks(model: HNetLM, text: str | bytes, piece_bytes: int = PIECE_BYTES) -> Chunks:
     """Segments and boundary probabilities of every stage; the model sees BOS, then the text."""
     data = _as_bytes(text)
-    if not isinstance(piece_bytes, int) or piece_bytes < 1:
-        raise DataError(f"piece_bytes must be a whole number, 1 or more, got {piece_bytes!r}")
+    require_whole("piece_bytes", piece_bytes, 1, error=DataError)
     ids = torch.tensor([model.config.bos_id, *data], dtype=torch.int64)
     stages: list[tuple[np.ndarray, np.ndarray]] = []
     bos_is_alone = True

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hnet_lm.checks import require_number, require_whole
 from hnet_lm.errors import UserError
 
 
@@ -38,12 +39,10 @@ class RequestLimits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name == "max_waiting" else 1
             if name.endswith("_seconds"):
-                if not 0 < value < float("inf"):
-                    raise UserError(f"{name} must be a number of seconds above 0, got {value!r}")
+                require_number(name, value, above=0, error=UserError)
             else:
-                _check_whole(name, value, least)
+                require_whole(name, value, 0 if name == "max_waiting" else 1, error=UserError)
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,4 @@ class RateLimits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value is not None:
-                _check_whole(name, value, 1)
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} must be a whole number, {least} or more, got {value!r}")
+                require_whole(name, value, 1, error=UserError)

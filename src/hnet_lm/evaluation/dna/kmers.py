@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hnet_lm.errors import ConfigError
+from hnet_lm.checks import require_whole
 
 MAX_ORDER = 12
 _CODE = np.full(256, 4, dtype=np.uint8)
@@ -46,8 +46,7 @@ def kmer_baselines(
 ) -> Iterator[KmerBaseline]:
     """The baseline of each order. About 100 bytes of memory per base. Raises ConfigError for an order beyond 12."""
     for order in orders:
-        if not 0 <= order <= MAX_ORDER:
-            raise ConfigError(f"the order of k-mers must be 0 to {MAX_ORDER}, got {order}")
+        require_whole("order of k-mers", order, 0, MAX_ORDER)
     known, measured = _pieces(train), _pieces(sequences)
     num_known = sum(map(len, known))
     pieces = [*known, *measured]
