@@ -131,7 +131,6 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "inspect/python_tokens.py": ("tests/inspect/test_references.py",),
     "inspect/chinese.py": ("tests/inspect/test_references.py",),
     "inspect/scripts.py": ("tests/inspect/test_references.py", "tests/inspect/test_chunk_statistics.py"),
-    "inspect/bpe.py": ("tests/inspect/test_references.py",),
     "inspect/terminal.py": ("tests/inspect/test_terminal.py",),
     "layout.py": ("tests/test_config.py", "tests/test_malformed.py"),
     "losses/": ("tests/test_losses.py", "tests/test_goldens.py", "tests/extending"),

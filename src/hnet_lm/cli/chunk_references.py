@@ -71,8 +71,8 @@ class References:
         if self.language == "python" or (self.language == "auto" and not is_dna and is_python(data, is_whole)):
             found["Python tokens"] = python_offsets(data, is_whole)
         if self.bpe is not None:
-            leaf = import_leaf("hnet_lm.inspect.bpe", "eval", "--bpe")
-            found[f"tokens of {self.bpe.name}"] = leaf.bpe_offsets(data, self.bpe)
+            leaf = import_leaf("hnet_lm.data.byte_pairs", "eval", "--bpe")
+            found[f"tokens of {self.bpe.name}"] = np.unique(leaf.BytePairs(self.bpe).encode(data).starts)
         if self.words is not None:
             found[f"words of {self.words.name}"] = references.word_offsets(data, read_text(self.words).split())
         if self.codons is not None:

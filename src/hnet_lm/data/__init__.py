@@ -17,10 +17,11 @@ from hnet_lm.data.packed import ORIGIN_COLUMNS
 from hnet_lm.data.parts import Document, FileRequest, Part, Position
 
 if TYPE_CHECKING:
-    from hnet_lm.data.batch import IGNORE_INDEX, Batch
+    from hnet_lm.data.batch import Batch
     from hnet_lm.data.loader import DataLoader, whole_state
     from hnet_lm.data.tokenized import open_byte_pairs, open_loader
     from hnet_lm.data.validation import documents, one_pass
+    from hnet_lm.sequences import IGNORE_INDEX
 
 __all__ = [
     "DATA_FORMATS",

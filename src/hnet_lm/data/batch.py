@@ -8,9 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hnet_lm.data.packed import PackedArrays
-from hnet_lm.sequences import Sequences
-
-IGNORE_INDEX = -100
+from hnet_lm.sequences import IGNORE_INDEX, Sequences
 
 
 @dataclass(frozen=True, eq=False)

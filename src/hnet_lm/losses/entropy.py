@@ -21,8 +21,8 @@ from torch import Tensor
 
 from hnet_lm.checks import require_number
 from hnet_lm.config import HNetConfig
-from hnet_lm.losses.next_byte import IGNORE
 from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
+from hnet_lm.sequences import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class EntropyBoundaries(LossTerm):
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         p = inputs.routing(0).boundary_prob
-        has_target = inputs.targets != IGNORE
+        has_target = inputs.targets != IGNORE_INDEX
         is_unsure = most_unsure(inputs.logits.detach(), has_target, inputs.memory["fraction"])
         errors = torch.where(has_target, (is_unsure.to(p.dtype) - p).square(), 0.0)
         return {"stage0/entropy": errors.sum() / has_target.sum().clamp(min=1)}

@@ -20,10 +20,9 @@ from torch.nn.functional import logsigmoid
 
 from hnet_lm.checks import require_choice, require_number
 from hnet_lm.config import HNetConfig
-from hnet_lm.losses.next_byte import IGNORE
 from hnet_lm.losses.term import LossInputs, LossTerm, require_given, require_needed_by_chunker
 from hnet_lm.ops.ema_scan import ema_scan
-from hnet_lm.sequences import Sequences
+from hnet_lm.sequences import IGNORE_INDEX, Sequences
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class PolicyGradient(LossTerm):
 
 def log_prob(logits: Float[Tensor, "t v"], targets: Int[Tensor, " t"]) -> Float[Tensor, " t"]:
     """log p of each target; 0 where there is none."""
-    has_target = targets != IGNORE
+    has_target = targets != IGNORE_INDEX
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     found = wide.log_softmax(-1).gather(1, torch.where(has_target, targets, 0)[:, None])[:, 0]
     return torch.where(has_target, found, 0.0)
