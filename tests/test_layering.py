@@ -39,9 +39,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "inputs": PLAIN,
     "named_configs": ("inputs", "errors"),
     "config": (
-        *("attention_config", "checks", "chunker_config", "chunking_config"),
+        *("stage_config", "attention_config", "checks", "chunker_config", "chunking_config"),
         *("layout", "named_configs", "inputs", "errors"),
     ),
+    "stage_config": ("attention_config", "checks", "layout", "errors"),
     "attention_config": ("checks", "rotary_scaling", "errors"),
     "rotary_scaling": ("checks", "errors"),
     "layout": ("errors",),

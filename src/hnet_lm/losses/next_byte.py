@@ -33,3 +33,8 @@ def next_byte_loss(
     return cross_entropy(
         logits.flatten(0, -2).to(wide), targets.flatten(), ignore_index=IGNORE_INDEX, reduction=reduction
     )
+
+
+def _are_ids(targets: Tensor, vocab_size: int) -> bool:
+    """Whether each is an id or `IGNORE_INDEX`."""
+    return bool(((targets == IGNORE_INDEX) | (targets >= 0) & (targets < vocab_size)).all())

@@ -23,7 +23,6 @@ from hnet_lm.serving.openapi import install_description
 from hnet_lm.serving.rates import LimitRate, address_of, key_of
 from hnet_lm.serving.routes.completions import completions_router
 from hnet_lm.serving.routes.looking import looking_router
-from hnet_lm.serving.routes.other_doors import other_doors_router
 from hnet_lm.serving.routes.page import PageFiles, page_router
 from hnet_lm.serving.routes.service import Runs, service_router
 from hnet_lm.serving.runner import ModelRunner, Runners
@@ -96,7 +95,6 @@ def create_app(
     app.include_router(looking_router(runners, limits))
     app.include_router(service_router(runners, limits, metrics, runs or {}))
     app.include_router(page_router())
-    app.include_router(other_doors_router())
     app.mount("/static", PageFiles())
     install_description(app, runners, limits, needs_key=api_keys is not None)
     # The last added is the outermost.

@@ -1,4 +1,4 @@
-"""`GET /v1/models`, `/health`, `/metrics`: what is served, and how it does."""
+"""`GET /v1/models`, `/v1/runs`, `/health`, `/metrics`: what is served and how it is doing; and a pointer for chat clients."""
 
 import asyncio
 import time
@@ -15,6 +15,8 @@ from hnet_lm.serving.metrics import Metrics
 from hnet_lm.serving.openapi import HEALTH, METRICS, MODEL, MODELS, RUN
 from hnet_lm.serving.runner import ModelRunner, Runners
 
+_CHAT_PATHS = ("/v1/chat/completions", "/v1/responses")
+
 Runs = Mapping[str, Callable[[], dict[str, Any]]]
 """What is known of the run that trains or trained a model, by name; of models that lie in a run's folder."""
 
@@ -24,7 +26,7 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
     created = int(time.time())
 
     def describe(runner: ModelRunner) -> dict[str, Any]:
-        """OpenAI's fields, and what a page must know of a model."""
+        """OpenAI's fields, and what the page needs to know about a model."""
         config = runner.model.config
         return {
             "id": runner.name,
@@ -57,6 +59,16 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
             raise ApiError(404, message, param="model", code="no_run")
         found = await asyncio.to_thread(runs[name])
         return {"object": "run", "model": name, **found}
+
+    async def refuse_chat() -> None:
+        message = (
+            "this server has base models, which continue a text and know no chat: send the text as `prompt` to "
+            "/v1/completions"
+        )
+        raise ApiError(404, message, code="no_chat")
+
+    for path in _CHAT_PATHS:
+        router.add_api_route(path, refuse_chat, methods=["GET", "POST"], include_in_schema=False)
 
     @router.get("/health", **HEALTH)
     async def health() -> Response:
