@@ -1,4 +1,4 @@
-"""`GET /v1/models`, `/v1/runs`, `/health`, `/metrics`: what is served and how it is doing; and a pointer for chat clients."""
+"""`GET /v1/models`, `/v1/runs`, `/health`, `/metrics`: what is served and how it is doing. Chat is refused here too."""
 
 import asyncio
 import time
