@@ -1,4 +1,4 @@
-"""The application: routes over the runners, behind the middleware that counts, authenticates and limits."""
+"""The application: routes to the runners, behind middleware that counts, authenticates and limits."""
 
 import asyncio
 import logging
@@ -47,9 +47,9 @@ def create_app(
     runs: Runs | None = None,
     awaited: Mapping[str, Awaited] | None = None,
 ) -> FastAPI:
-    """An ASGI application that serves these models by name. Without API keys everybody who reaches it may use it.
+    """An ASGI application that serves these models by name. Without API keys anybody who can reach it may use it.
 
-    `tokenizers` are those of the models of tokens, by name; `runs` tell how the runs go that train these models.
+    `tokenizers` are those of the models of tokens, by name; `runs` give the progress of the runs that train models.
     `awaited` are models that are not there yet: the server asks for each every few seconds, and serves it when it is.
     """
     limits = request_limits or RequestLimits()
@@ -88,7 +88,7 @@ def create_app(
                 stack.callback(task.cancel)
             yield
 
-    # The description without the pages that show it: they load scripts from elsewhere.
+    # Without the pages that show the description: they load scripts from other hosts.
     app = FastAPI(title="hnet-lm", version=version("hnet-lm"), lifespan=run_models, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     app.include_router(completions_router(runners, limits, metrics))
@@ -122,7 +122,7 @@ def create_app(
 
 
 def _found(name: str, find: Awaited) -> Any:
-    """What `find` gives; None where it fails, which may be otherwise the next time."""
+    """`find()`, or None if it fails: the next call may succeed."""
     try:
         return find()
     except UserError as error:
@@ -131,5 +131,5 @@ def _found(name: str, find: Awaited) -> Any:
 
 
 def _is_open(path: str) -> bool:
-    """What needs no key and is not counted: the page, and whether the server is well."""
+    """Paths that need no key and are not counted: the page, and the health check."""
     return path in ("/", "/health") or path.startswith("/static/")

@@ -1,6 +1,6 @@
 """The OpenAPI description at /openapi.json: the bodies of requests within this server's limits, and the answers.
 
-The answers' classes are for the description alone; the routes encode what they send themselves.
+The classes of the answers are only for the description; the routes encode what they send themselves.
 """
 
 from collections.abc import Iterable
@@ -212,7 +212,7 @@ def _describe(app: FastAPI, runners: Runners, limits: RequestLimits, needs_key: 
 
 
 def _allow_nulls(schema: dict[str, Any]) -> None:
-    """A field that need not be there may be null as well."""
+    """Optional fields may also be null."""
     for name, field in schema["properties"].items():
         field.pop("default", None)
         if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
@@ -221,7 +221,7 @@ def _allow_nulls(schema: dict[str, Any]) -> None:
 
 
 def _narrow(fields: dict[str, Any], runners: Runners, limits: RequestLimits) -> None:
-    """What this server's limits and models leave of each field."""
+    """Narrow each field to what the limits and models of this server allow."""
     names = [runner.name for runner in runners]
     if not names:  # none is there yet
         return
@@ -245,7 +245,7 @@ def _narrow(fields: dict[str, Any], runners: Runners, limits: RequestLimits) -> 
 
 
 def _parts(schema: Any) -> Iterable[dict[str, Any]]:
-    """A schema and all inside it."""
+    """A schema and all schemas inside it."""
     if isinstance(schema, dict):
         yield schema
         schema = list(schema.values())

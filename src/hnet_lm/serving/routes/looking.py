@@ -1,6 +1,6 @@
-"""`POST /v1/chunks` and `POST /v1/embeddings`: what the chunker makes of a text, and the text as a vector.
+"""`POST /v1/chunks` and `POST /v1/embeddings`: where the chunker cuts a text, and the text as a vector.
 
-What is found of a text is encoded on the thread that found it.
+Results are encoded on the thread that computed them.
 """
 
 import asyncio
@@ -57,9 +57,9 @@ def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> JsonAnswer:
-        """A list of what `find` makes of each text."""
+        """A list with the result of `find` for each text."""
         if runner.model.config.reads_tokens:
-            message = f"model {runner.name!r} reads tokens of a tokenizer; this is asked of models of bytes"
+            message = f"model {runner.name!r} reads tokens of a tokenizer; only models of bytes can do this"
             raise ApiError(400, message, param="model", code="model_of_tokens")
         check_texts(texts, "input", limits)
         total = sum(map(len, texts))
@@ -76,7 +76,7 @@ def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
 def encoded_chunks(model: HNetLM, index: int, text: bytes, in_base64: bool) -> bytes:
     """Offsets are of bytes; a segment that begins or ends inside a character shows U+FFFD there.
 
-    In base64 there are neither: the offsets of a stage are the starts of the one outside it, or all bytes.
+    In base64 both are left out: the offsets of a stage are the starts of the stage outside it, or all bytes.
     """
     found = chunks(model, text)
     if in_base64:

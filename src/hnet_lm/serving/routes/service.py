@@ -18,7 +18,7 @@ from hnet_lm.serving.runner import ModelRunner, Runners
 _CHAT_PATHS = ("/v1/chat/completions", "/v1/responses")
 
 Runs = Mapping[str, Callable[[], dict[str, Any]]]
-"""What is known of the run that trains or trained a model, by name; of models that lie in a run's folder."""
+"""By the name of a model: a summary of the run that trains or trained it. Only for models in the folder of a run."""
 
 
 def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, runs: Runs) -> APIRouter:
@@ -43,7 +43,7 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
 
     @router.get("/v1/models", **MODELS)
     async def list_models() -> dict[str, Any]:
-        """What is served; `awaited` are the names of models whose runs have written no checkpoint yet."""
+        """The models served; `awaited` are the names of models whose runs have written no checkpoint yet."""
         return {"object": "list", "data": [describe(runner) for runner in runners], "awaited": runners.awaited}
 
     @router.get("/v1/models/{name:path}", **MODEL)
@@ -53,16 +53,16 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
 
     @router.get("/v1/runs/{name:path}", **RUN)
     async def retrieve_run(name: str) -> dict[str, Any]:
-        """How the run goes that trains a model, or went: figures and curves."""
+        """The progress of the run that trains a model: figures and curves."""
         if name not in runs:
-            message = f"model {runners.find(name).name!r} does not lie in the folder of a run"
+            message = f"model {runners.find(name).name!r} is not in the folder of a run"
             raise ApiError(404, message, param="model", code="no_run")
         found = await asyncio.to_thread(runs[name])
         return {"object": "run", "model": name, **found}
 
     async def refuse_chat() -> None:
         message = (
-            "this server has base models, which continue a text and know no chat: send the text as `prompt` to "
+            "this server has base models, which continue a text and do not chat: send the text as `prompt` to "
             "/v1/completions"
         )
         raise ApiError(404, message, code="no_chat")
