@@ -1,7 +1,7 @@
-"""What is compared: the models, the corpora, and the order in which the cells are measured."""
+"""What is compared: the models, the corpora and the sizes, as cells."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,27 +18,37 @@ NUM_STEPS = 1000
 
 @dataclass(frozen=True)
 class Variant:
-    """A model of the comparison: its family, and for an H-Net what teaches it where to cut."""
+    """A model of the comparison: its family, and for an H-Net what teaches it where to cut and what it leaves out."""
 
     family: str
     recipe: Literal["paper", "small"] = "paper"
     tuned_as: str = ""
     """The variant whose rate it takes, where it has not been tuned for itself."""
+    chunking: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What is not the paper's in its stages: the architecture's extension key of this name."""
 
 
-VARIANTS: Mapping[str, Variant] = {
-    "bpe": Variant("bpe"),
-    "llamabyte": Variant("llamabyte"),
-    "mambabyte": Variant("mambabyte"),
-    "pool": Variant("hnet-pool"),
-    "space": Variant("hnet-space"),
+MAIN: Mapping[str, Variant] = {
     "1stage": Variant("hnet-1stage", "small"),
+    "bpe": Variant("bpe"),
+    "mambabyte": Variant("mambabyte"),
+    "space": Variant("hnet-space"),
     "2stage": Variant("hnet-2stage", "small"),
+}
+"""Those that get three seeds where the corpus has them."""
+OTHERS: Mapping[str, Variant] = {
     "1stage-paper": Variant("hnet-1stage", "paper", tuned_as="1stage"),
     "2stage-paper": Variant("hnet-2stage", "paper", tuned_as="2stage"),
+    "pool": Variant("hnet-pool"),
+    "llamabyte": Variant("llamabyte"),
 }
-SEEDED = ("bpe", "mambabyte", "space", "1stage", "2stage")
-"""Those that get three seeds where the corpus has them."""
+ABLATIONS: Mapping[str, Variant] = {
+    "1stage-no-smoothing": Variant("hnet-1stage", "small", "1stage", {"smoothing": "none"}),
+    "1stage-no-straight-through": Variant("hnet-1stage", "small", "1stage", {"confidence": "weight"}),
+    "1stage-no-residual": Variant("hnet-1stage", "small", "1stage", {"residual": "none"}),
+}
+"""Measured on the corpus that their rate comes from, with two seeds."""
+VARIANTS: Mapping[str, Variant] = {**MAIN, **OTHERS, **ABLATIONS}
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,6 @@ class Cell:
         return self.num_steps * BYTES_PER_STEP
 
 
-def variants_of(corpus: str) -> list[str]:
-    """Without the family that cuts at spaces where there are none."""
-    return [name for name in VARIANTS if CORPORA[corpus].is_text or name != "space"]
+def fits(variant: str, corpus: str) -> bool:
+    """Nothing can be cut at spaces where there are none."""
+    return CORPORA[corpus].is_text or variant != "space"

@@ -1,21 +1,21 @@
 """The paper's comparison in small: H-Nets and what they compete with, at equal FLOPs per byte and equal data.
 
     python -m experiments.paper.run --corpora FOLDER                     # everything that is left; may be stopped
-    python -m experiments.paper.run --corpora FOLDER --only rates --corpus english
-    python -m experiments.paper.run --corpora FOLDER --part 1/2          # every second cell, beside another process
+    python -m experiments.paper.run --corpora FOLDER --corpus english    # also several times side by side
     python -m experiments.paper.run                                      # the tables and figures of what is there
 
 First every model is tried with each peak rate of `plan.py`, and BPE with each vocabulary, for 300 steps; the best by
 bits per byte of the validation split is taken. Then the models are trained for 1000 steps of 4096 bytes and measured on
 excerpts of the test split, of text of another domain, and of misspelt text, in pieces as long as the sequences of
-training; and where H-Nets cut. Each command is printed before it runs. A stopped run goes on from its checkpoint, and
-what is done is not done again.
+training; and where H-Nets cut. Each command is printed before it runs. A stopped run goes on from its checkpoint, what
+is done is not done again, and what another process is at is left to it.
 
 Runs and what was measured of them are in runs/paper/CORPUS/; experiments/paper/CORPUS.json, .md and .png are made of
 it. FOLDER has english/train.jsonl.xz and so on, as `plan.py` names them.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -27,17 +27,20 @@ from typing import Any
 from experiments.common import answer, hnet_lm, write, write_results
 from experiments.paper import report
 from experiments.paper.plan import (
+    ABLATIONS,
     BYTES_PER_STEP,
     CORPORA,
     LENGTH,
+    MAIN,
+    OTHERS,
     RATES,
-    SEEDED,
     TUNING_STEPS,
     VARIANTS,
     VOCABULARIES,
     Cell,
-    variants_of,
+    fits,
 )
+from filelock import FileLock, Timeout
 
 from hnet_lm.baselines import FAMILIES
 from hnet_lm.config import HNetConfig
@@ -49,7 +52,8 @@ EXCERPT_BYTES = {"validation": 150_000, "test": 300_000, "out_of_domain": 300_00
 """Of a split, taken in equal parts from the beginnings of all its documents."""
 TOKENIZED_BYTES = 2_000_000
 """Of training text, on which the length of a token is measured."""
-PARTS = ("rates", "vocabularies", "models")
+PATIENCE = 30.0
+"""Seconds between two looks for a cell that nobody is at."""
 
 
 def result_file(cell: Cell) -> Path:
@@ -65,39 +69,50 @@ def measured(cell: Cell) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def tuning_cells(corpus: str) -> list[Cell]:
-    """Every model that is tuned for itself, with every rate."""
-    return [
-        Cell(corpus, name, lr, num_steps=TUNING_STEPS, num_tokens=VOCABULARIES[1] if name == "bpe" else 0)
-        for lr in RATES
-        for name in variants_of(corpus)
-        if not VARIANTS[name].tuned_as
-    ]
+def cells_of(corpus: str) -> list[Cell]:
+    """All whose rate is known, in the order in which they are worth most."""
+    return list(dict.fromkeys(_cells_of(corpus)))
+
+
+def _cells_of(corpus: str) -> Iterator[Cell]:
+    for variants, num_seeds in ((MAIN, 1), (OTHERS, 1), (MAIN, 3), (ABLATIONS, 2)):
+        names = [name for name in variants if fits(name, corpus)]
+        for name in names:
+            yield from tuning_cells(corpus, name)
+        if "bpe" in names:
+            yield from vocabulary_cells(corpus)
+        if variants is ABLATIONS and CORPORA[corpus].tuned_on != corpus:
+            continue
+        for seed in range(min(num_seeds, CORPORA[corpus].num_seeds)):
+            for name in names:
+                yield from model_cells(corpus, name, seed)
+
+
+def tuning_cells(corpus: str, variant: str) -> list[Cell]:
+    """The model with every rate, if it is tuned for itself and on this corpus."""
+    if VARIANTS[variant].tuned_as or CORPORA[corpus].tuned_on != corpus:
+        return []
+    num_tokens = VOCABULARIES[1] if variant == "bpe" else 0
+    return [Cell(corpus, variant, lr, num_steps=TUNING_STEPS, num_tokens=num_tokens) for lr in RATES]
 
 
 def vocabulary_cells(corpus: str) -> list[Cell]:
-    lr = best_rate(corpus, "bpe")
+    """BPE with every vocabulary, once its rate is known."""
+    lr = best_rate(corpus, "bpe") if CORPORA[corpus].tuned_on == corpus else None
     return [] if lr is None else [Cell(corpus, "bpe", lr, 0, TUNING_STEPS, num) for num in VOCABULARIES]
 
 
-def model_cells(corpus: str) -> list[Cell]:
-    """Of all models whose rate is known: those of the first seed first."""
-    return list(_model_cells(corpus))
-
-
-def _model_cells(corpus: str) -> Iterator[Cell]:
+def model_cells(corpus: str, variant: str, seed: int) -> list[Cell]:
+    """The model at full length, once its rate is known; none or one."""
     tuned_on = CORPORA[corpus].tuned_on
-    for seed in range(CORPORA[corpus].num_seeds):
-        for name in variants_of(corpus):
-            lr = best_rate(tuned_on, VARIANTS[name].tuned_as or name)
-            num_tokens = best_vocabulary(tuned_on) if name == "bpe" else 0
-            if lr is not None and num_tokens is not None and (seed == 0 or name in SEEDED):
-                yield Cell(corpus, name, lr, seed, num_tokens=num_tokens)
+    lr = best_rate(tuned_on, VARIANTS[variant].tuned_as or variant)
+    num_tokens = best_vocabulary(tuned_on) if variant == "bpe" else 0
+    return [] if lr is None or num_tokens is None else [Cell(corpus, variant, lr, seed, num_tokens=num_tokens)]
 
 
 def best_rate(corpus: str, variant: str) -> float | None:
     """None until every rate has been tried."""
-    best = _best([cell for cell in tuning_cells(corpus) if cell.variant == variant])
+    best = _best(tuning_cells(corpus, variant))
     return best and best.lr
 
 
@@ -115,20 +130,25 @@ def config_of(cell: Cell, folder: Path) -> Path:
     """The matched architecture, written by `hnet-lm match` if it is not there; beside it the tokenizer."""
     corpus, variant = CORPORA[cell.corpus], VARIANTS[cell.variant]
     configs = RUNS / cell.corpus / "configs" / (f"bpe-{cell.num_tokens}" if cell.num_tokens else "")
+    configs.mkdir(parents=True, exist_ok=True)
     path = configs / f"{variant.family}.json"
-    if not path.exists():
-        one, two = corpus.target_ratios[1], corpus.target_ratios[2]
-        sizes = ["--bytes-per-chunk", str(one[0]), "--other-bytes-per-chunk", str(two[0]), str(two[0] * two[1])]
-        sizes += ["--stride", str(round(one[0])), "--sequence-length", str(LENGTH)]
-        sizes += ["--num-tokens", str(cell.num_tokens)] if cell.num_tokens else []
-        output = RUNS / "matched"
-        text = ["--text", corpus.split(folder, "train"), "--max-bytes", str(TOKENIZED_BYTES)]
-        hnet_lm("match", "--to", "demo", "--family", variant.family, *sizes, *text, "--output", str(output))
-        configs.mkdir(parents=True, exist_ok=True)
-        for name in (path.name, "tokenizer.json"):
-            if (output / name).exists():
-                (output / name).replace(configs / name)
-    return path
+    with FileLock(configs / ".lock"):
+        if not path.exists():
+            one, two = corpus.target_ratios[1], corpus.target_ratios[2]
+            sizes = ["--bytes-per-chunk", str(one[0]), "--other-bytes-per-chunk", str(two[0]), str(two[0] * two[1])]
+            sizes += ["--stride", str(round(one[0])), "--sequence-length", str(LENGTH)]
+            sizes += ["--num-tokens", str(cell.num_tokens)] if cell.num_tokens else []
+            text = ["--text", corpus.split(folder, "train"), "--max-bytes", str(TOKENIZED_BYTES)]
+            matched = configs / "matched"
+            hnet_lm("match", "--to", "demo", "--family", variant.family, *sizes, *text, "--output", str(matched))
+            for name in ("tokenizer.json", path.name):
+                if (matched / name).exists():
+                    (matched / name).replace(configs / name)
+    if not variant.chunking:
+        return path
+    changed = configs / f"{cell.variant}.json"
+    write(changed, json.dumps(json.loads(path.read_text()) | {"chunking": [dict(variant.chunking)]}))
+    return changed
 
 
 def train(cell: Cell, folder: Path) -> None:
@@ -211,31 +231,40 @@ def excerpt(corpus: str, what: str, folder: Path) -> Path:
     return path
 
 
-def time_left(cells: Sequence[Cell], done: Sequence[Cell]) -> str:
-    """By the seconds per byte of the cells that are done."""
-    results = [(result, cell) for cell in done if (result := measured(cell))]
-    if not results:
+def run(corpus: str, folder: Path) -> None:
+    """Every cell of the corpus that nobody is at, until all are done."""
+    while left := [cell for cell in cells_of(corpus) if measured(cell) is None]:
+        print(f"{len(left)} cells of {corpus} are left, {time_left(corpus, left)}", flush=True)
+        if not any(run_cell(cell, folder) for cell in left):
+            time.sleep(PATIENCE)
+
+
+def run_cell(cell: Cell, folder: Path) -> bool:
+    """Whether it was run here: not where another process is at it, or was done with it in the meantime."""
+    began = time.monotonic()
+    (RUNS / cell.corpus).mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(Timeout), FileLock(result_file(cell).with_name(f"{cell.name}.lock"), blocking=False):
+        if measured(cell) is None:
+            train(cell, folder)
+            if not (run_folder(cell) / "model.safetensors").exists():
+                sys.exit(f"{run_folder(cell)} is not finished; the same command goes on")
+            write(result_file(cell), json.dumps(measure(cell, folder) | {"seconds": time.monotonic() - began}) + "\n")
+            return True
+    return False
+
+
+def time_left(corpus: str, left: Sequence[Cell]) -> str:
+    """By the seconds per byte of the cells that are done; of models whose rate is not known yet nothing is said."""
+    done = [(result, cell) for cell in cells_of(corpus) if (result := measured(cell))]
+    if not done:
         return "an unknown time"
-    rate = mean(result["seconds"] / cell.num_bytes for result, cell in results)
-    return f"about {rate * sum(cell.num_bytes for cell in cells) / 60:.0f} minutes"
-
-
-def run(cells: Sequence[Cell], folder: Path) -> None:
-    left = [cell for cell in cells if measured(cell) is None]
-    while left:
-        cell, began = left[0], time.monotonic()
-        print(f"{len(left)} of {len(cells)} cells are left, {time_left(left, cells)}: {cell.corpus}, {cell.name}")
-        train(cell, folder)
-        if not (run_folder(cell) / "model.safetensors").exists():
-            sys.exit(f"{run_folder(cell)} is not finished; the same command goes on")
-        write(result_file(cell), json.dumps(measure(cell, folder) | {"seconds": time.monotonic() - began}) + "\n")
-        left = left[1:]
+    rate = mean(result["seconds"] / cell.num_bytes for result, cell in done)
+    return f"about {rate * sum(cell.num_bytes for cell in left) / 60:.0f} minutes"
 
 
 def collect(corpus: str) -> None:
     """The tables and figures of all cells that are done."""
-    cells = [*tuning_cells(corpus), *vocabulary_cells(corpus), *model_cells(corpus)]
-    results = {cell: result for cell in cells if (result := measured(cell))}
+    results = {cell: result for cell in cells_of(corpus) if (result := measured(cell))}
     if results:
         facts = {cell.name: vars(cell) | {"result": result} for cell, result in results.items()}
         write_results(HERE / f"{corpus}.json", facts)
@@ -247,15 +276,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=Path, help="folder of the corpora; without it nothing is trained")
     parser.add_argument("--corpus", nargs="+", choices=CORPORA, default=list(CORPORA))
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--part", default="1/1", help="I/N: the cells I, I + N, I + 2N ... of each list")
     options = parser.parse_args()
-    first, step = map(int, options.part.split("/"))
-    kinds = {"rates": tuning_cells, "vocabularies": vocabulary_cells, "models": model_cells}
     for corpus in options.corpus:
-        for kind in PARTS:
-            if options.corpora and kind in options.only:
-                run(kinds[kind](corpus)[first - 1 :: step], options.corpora)
+        if options.corpora:
+            run(corpus, options.corpora)
         collect(corpus)
 
 

@@ -14,6 +14,7 @@ from hnet_lm.cli.chunk_references import References
 from hnet_lm.cli.chunk_tables import print_agreements, print_phases
 from hnet_lm.cli.chunk_text import Text, TextOptions
 from hnet_lm.cli.loading import PrecisionOption, load_model
+from hnet_lm.cli.short_work import backends_for
 from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.cli.terminal import print_json
 from hnet_lm.data import open_byte_pairs
@@ -81,7 +82,8 @@ class Command:
         model = load_model(self.model, self.device, self.precision)
         if self.bedgraph is not None and not 0 <= self.stage < max(model.config.num_stages, 1):
             raise UserError(f"--stage {self.stage}: the model has {model.config.num_stages} stages, counted from 0")
-        found = _tokens(self.model, text.data) if model.config.reads_tokens else chunks(model, text.data)
+        with backends_for(model, len(text.data)):
+            found = _tokens(self.model, text.data) if model.config.reads_tokens else chunks(model, text.data)
         report = _Report(self.compare, text, found)
         if self.json:
             print_json(report.facts())

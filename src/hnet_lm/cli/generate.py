@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
+from hnet_lm.cli.short_work import backends_for
 from hnet_lm.cli.terminal import print_json, typed_bytes
 from hnet_lm.errors import UserError
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
@@ -56,15 +57,17 @@ class Command:
         if self.interactive:
             _converse(Engine(model, self.limits.for_requests(1), tokenizer=tokenizer), self.sampling)
             return
-        engine = Engine(model, self.limits.for_requests(len(prompts)), tokenizer=tokenizer)
-        requests = {engine.submit(Request(prompt, self.sampling)): prompt for prompt in prompts}
-        if self.json:
-            _write_json(engine, requests)
-        elif self.raw:
-            for event in _in_order(engine, requests):
-                sys.stdout.buffer.write(event.data)
-        else:
-            _write_text(engine, requests, self.echo)
+        num_bytes = sum(len(prompt) + self.sampling.max_new_bytes for prompt in prompts)
+        with backends_for(model, num_bytes):
+            engine = Engine(model, self.limits.for_requests(len(prompts)), tokenizer=tokenizer)
+            requests = {engine.submit(Request(prompt, self.sampling)): prompt for prompt in prompts}
+            if self.json:
+                _write_json(engine, requests)
+            elif self.raw:
+                for event in _in_order(engine, requests):
+                    sys.stdout.buffer.write(event.data)
+            else:
+                _write_text(engine, requests, self.echo)
 
     def _read_prompts(self) -> list[bytes]:
         if self.prompts:

@@ -88,6 +88,11 @@ def use_backend(every: str | None = None, **by_op: str) -> Iterator[None]:
         _choices.remove(choice)
 
 
+def are_chosen() -> bool:
+    """Whether a choice is in force, of any op."""
+    return bool(_in_force())
+
+
 def remember_backends() -> Callable[[], AbstractContextManager[None]]:
     """A context that chooses as is chosen now, for code that runs this call's ops again later."""
     in_force = _in_force()
@@ -184,7 +189,7 @@ class Op:
                 return sys.modules[found]
             if (library := self.missing(name)) is not None:
                 raise ValueError(f"op {self.name}: the backend {name!r} needs {library}, which is not installed")
-            self._loaded[name] = _imported(f"{self.package}.{name}")
+            self._loaded[name] = importlib.import_module(f"{self.package}.{name}")
         return self._loaded[name]
 
     def find(self, name: str) -> str | None:
@@ -218,14 +223,6 @@ class Op:
             if any(part in choice for part in self.parts):
                 return "eager"
         return None
-
-
-def _import(module: str) -> ModuleType:
-    return importlib.import_module(module)
-
-
-_imported: Any = torch.compiler.disable(_import)
-"""Loading a module is not for a compiler to follow."""
 
 
 def _defines(op: str, module: ModuleType | None) -> ModuleType | None:

@@ -17,6 +17,7 @@ from hnet_lm.generation.stepper.cpu.build import build_program
 from hnet_lm.generation.stepper.cpu.supports import unsupported
 from hnet_lm.generation.stepper.stepper import StepOutput, Stepper
 from hnet_lm.model import HNetLM
+from hnet_lm.ops.dispatch import are_chosen
 
 
 class CpuStepper(Stepper):
@@ -32,6 +33,8 @@ class CpuStepper(Stepper):
 
     @classmethod
     def supports(cls, model: HNetLM) -> str | None:
+        if are_chosen():
+            return "a backend was chosen for an op, and the compiled step calls none"
         return unsupported(model)
 
     def _step(self, streams: Sequence[int], ids: Sequence[int]) -> StepOutput:
