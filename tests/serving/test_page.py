@@ -278,7 +278,7 @@ def test_axe_finds_no_violation(two_models: Running, open_page: OpenPage, scheme
     show_everything(page)
     assert violations(page) == {}
     page.evaluate("document.querySelector('label[for=text]').remove()")
-    assert list(violations(page)) == ["label"], "the check would find one"
+    assert "label" in violations(page), "the check finds none"
 
 
 def test_nothing_overflows_a_narrow_window(server: Running, open_page: OpenPage):

@@ -56,7 +56,7 @@ def url(listener: socket.socket) -> str:
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # asyncio uses one number for connections accepted at once, which are to be few, and for the backlog, which is not.
+        # asyncio uses one number for connections accepted at once, which are few, and for the backlog, which is not.
         for listener in sockets or []:
             listener.listen(_BACKLOG)
 
