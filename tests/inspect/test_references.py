@@ -55,7 +55,7 @@ def test_intervals_in_rows_do_not_lie_over_each_other():
         ("chr1\tx\t5\n", "line 1: not BED"),
         ("chr1\t1\n", "line 1: not BED"),
         ("\n\nchr1\t-1\t5\n", "line 3: not BED"),
-        ("chr2\t1\t5\n", "no interval of 'chr1' meets positions 0 to 20"),
+        ("chr2\t1\t5\n", "no interval of 'chr1' overlaps positions 0 to 20"),
         ("1\t5\t6\n", "it has '1', so rename one of them"),
         ("chr1\t50\t60\n", "check the sequence name and the origin"),
     ],
@@ -117,7 +117,7 @@ def test_unfinished_python():
     assert is_python(data, is_whole=False)
     assert not is_python(data)
     assert python_offsets(data, is_whole=False).tolist()[:4] == [0, 4, 5, 6]
-    with pytest.raises(DataError, match=r"no Python that can be divided into tokens: line \d+: "):
+    with pytest.raises(DataError, match=r"cannot be tokenized as Python: line \d+: "):
         python_offsets(data)
 
 

@@ -1,4 +1,4 @@
-"""Looking at what the chunker learned: segments and probabilities, pictures of them, and figures about them.
+"""Shows what the chunker learned: segments and probabilities, pictures and statistics.
 
 PNG pictures (`inspect.png`) need a package of their own and are imported by name.
 """

@@ -1,8 +1,8 @@
 """Chunks as one self-contained HTML page: no external assets, light and dark, usable for a megabyte of text.
 
-The background alternates with the chunks of stage 0, a band below the text with those of each further stage. The page
-holds the text and the packed probabilities; its script (page.html) makes markup for what is in view only. DNA has rows
-of a hundred bases with their positions in front, a ruler above, and annotated intervals below.
+The background alternates with the chunks of stage 0, and a band below the text with those of each further stage. The
+page holds the text and the packed probabilities; its script (page.html) creates elements only for what is in view. DNA
+has rows of a hundred bases with positions on the left, a ruler above, and annotated intervals below.
 """
 
 import base64
@@ -19,7 +19,7 @@ from hnet_lm.inspect.place import Place, lanes
 from hnet_lm.inspect.statistics import StageSummary, summarize
 from hnet_lm.inspect.structure import Chunks
 
-# light and dark colour of the even and the odd chunks, by stage; further stages begin again
+# by stage, (light, dark) colours of the even and of the odd chunks; further stages start over
 _COLOURS = (
     (("#cfe1ff", "#27446f"), ("#ffe6c4", "#66491f")),
     (("#059669", "#34d399"), ("#db2777", "#f472b6")),
@@ -27,7 +27,7 @@ _COLOURS = (
     (("#0891b2", "#22d3ee"), ("#dc2626", "#f87171")),
 )
 _BARS = ("#3d6fd0", "#7aa7ff")
-"""Of a histogram whose stage's own colours are made to lie behind text, too pale for bars."""
+"""Bars of stage 0, whose own colours are a background for text and too pale for bars."""
 _BAND = 5
 _HISTOGRAM_BARS = 24
 _ROW_BASES = 100
@@ -39,9 +39,9 @@ _VIEWS = (
 
 
 def render_html(chunks: Chunks, title: str, place: Place | None = None, *, boundaries: str = "") -> str:
-    """The page, as a string; about three bytes for each byte of text and stage.
+    """The page as a string: about three bytes per byte of text and stage.
 
-    `boundaries` is HTML about what the cuts mean (`evaluation.boundary_page`), shown beside the text by a button.
+    `boundaries` is HTML about what the cuts mean (`evaluation.boundary_page`); a button shows it.
     """
     drawn = characters(chunks.data)
     num_torn = int(drawn.torn(chunks.stages[0].starts).sum()) if chunks.stages else 0
@@ -81,11 +81,11 @@ def _data(chunks: Chunks, drawn: Characters, place: Place | None) -> str:
             for stage in chunks.stages
         ],
     }
-    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no "</script>" may end the data early
+    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # so that no "</script>" ends the data early
 
 
 def _place(place: Place) -> dict[str, Any]:
-    """`lanes` are rows of intervals that do not lie over each other, each as [start, end, name, strand]."""
+    """`lanes` are rows of intervals that do not overlap, each [start, end, name, strand]."""
     drawn = [[[a.start, a.end, a.name, a.strand] for a in lane] for lane in lanes(place.annotations)]
     return {"sequence": place.sequence, "origin": place.origin, "rowBases": _ROW_BASES, "lanes": drawn}
 
