@@ -1,4 +1,4 @@
-"""How much of the text before a byte the model sees when that byte is scored."""
+"""How much of the preceding text the model sees when a byte is scored."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class CarriedState:
 class SlidingWindow:
     """A window that moves on by `stride_bytes`, each time read from a fresh state.
 
-    A byte sees the positions from the window's start on: `window_bytes` at most, and behind the first window more than
+    A byte sees the positions from the start of the window: at most `window_bytes`, and after the first window more than
     `window_bytes - stride_bytes`. Only the first window begins with BOS. A stride of the whole window cuts the text
     into disjoint pieces.
     """

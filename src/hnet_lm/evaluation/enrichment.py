@@ -2,7 +2,7 @@
 
     B = mean of -log p(x_{t+1} | x_1 .. x_t) over the chunk starts t / mean of -log p over all bytes
 
-(SOMBRERO, arXiv 2601.22805.) The byte behind a chunk start is the first one that the new chunk helps to predict. The
+(SOMBRERO, arXiv 2601.22805.) The byte after a chunk start is the first one that the new chunk helps to predict. The
 null is B of the same cuts moved along the text, all by the same distance and round its end: so lengths of chunks and
 what is common in the text do not count. A document's first byte starts a chunk without anybody's decision and is left
 out. Beside B stands the same of the first byte of each chunk itself, x_t.

@@ -1,8 +1,8 @@
-"""Windows along DNA: where a model finds the sequence likely, beyond what its bases alone make likely.
+"""Windows along DNA: where a model finds the sequence likelier than its base composition explains.
 
     log-likelihood ratio = log p(window) - sum over its bases of log(frequency of the base in all regions)
 
-A repeat or a conserved stretch stands out above 0; each window is read from a fresh state.
+Repeats and conserved regions stand out above 0. Each window is read from a fresh state.
 """
 
 import math
@@ -37,7 +37,7 @@ class WindowScore:
 
 
 def score_windows(scorer: Scorer, reference: Reference, *, window: int, stride: int) -> Iterator[WindowScore]:
-    """The windows of all regions, in order and as they are asked for; the last of a region may be shorter."""
+    """The windows of all regions, in order and lazily; the last one of a region may be shorter."""
     require_whole("window", window, 1)
     require_whole("stride", stride, 1)
     return _scored(scorer, reference, window, stride)
