@@ -1,8 +1,8 @@
 """Finds thresholds with which a trained model makes chunks of a given length, on held-out text.
 
-A router cuts where p > threshold, 1/2 in training. The ratio loss is only a soft constraint, so chunks may be
-shorter or longer than the target; another threshold corrects that without training. From the outermost stage inwards, it is set
-between the two probabilities in the text that leave the right fraction of positions above it. The decision still
+A router cuts where p > threshold, 1/2 in training. The ratio loss is only a soft constraint, so chunks may be shorter
+or longer than the target; another threshold corrects that without training. From the outermost stage inwards, it is
+set between the two probabilities in the text that leave the right fraction of positions above it. The decision still
 depends on p alone, so it stays causal; a rule that ranks the positions of a window would not.
 
 If p depends on earlier cuts (the `policy` chunker), the text is cut again and the threshold moved until the fraction is
