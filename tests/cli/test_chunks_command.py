@@ -134,9 +134,7 @@ def test_only_the_beginning_of_a_long_text_is_said(saved: str, tmp_path: Path, c
 
     out, err = said("long.txt", "--max-bytes", "7", "--statistics")
     assert out.startswith("only the first 7 of 11 bytes are counted\n")
-    assert (
-        err == f"hnet-lm: {tmp_path}/long.txt: only the first 7 of 11 bytes are read; --max-bytes reads more\n"
-    )
+    assert err == f"hnet-lm: {tmp_path}/long.txt: only the first 7 of 11 bytes are read; --max-bytes reads more\n"
     assert json.loads(said("long.txt", "--max-bytes", "7", "--json")[0])["is_whole_text"] is False
     assert json.loads(said("long.txt", "--max-bytes", "11", "--json")[0])["is_whole_text"] is True
     assert said("long.txt", "--max-bytes", "11")[1] == ""

@@ -116,8 +116,7 @@ def test_only_a_stretch_is_said_with_its_place(saved: str, fasta: str, capsys: p
     code, _, err = run(capsys, "chunks", saved, "--file", fasta, "--region", "chr20", "--max-bytes", "50", "--json")
     assert code == 0
     assert err == (
-        "hnet-lm: chr20: only a stretch of 50 bases (chr20:59,000,001-59,000,050) is read; "
-        "--max-bytes reads more\n"
+        "hnet-lm: chr20: only a stretch of 50 bases (chr20:59,000,001-59,000,050) is read; --max-bytes reads more\n"
     )
 
 

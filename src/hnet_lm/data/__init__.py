@@ -5,7 +5,8 @@
         batch = next(loader)              # batch.input_ids, batch.targets (t,), batch.sequences
         state = loader.state_dict()       # later: loader.load_state_dict(state)
 
-What needs torch is imported on first use: worker processes and command lines that only read a configuration start fast.
+Modules that need torch are imported on first use, so that workers and commands that only read a configuration start
+fast.
 """
 
 import importlib

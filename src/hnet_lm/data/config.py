@@ -1,8 +1,8 @@
-"""What a run reads: the `[data]` part of a run's TOML, as frozen dataclasses that are checked on construction.
+"""The data of a run: the `[data]` table of a run file, as frozen dataclasses that are checked on construction.
 
-A `DataConfig` names one or more sources with their weights and says how documents become batches. Everything here that
-decides *which* batch comes at which step (the sources, sizes, `seed`, `streams`) is part of the order of the data;
-`num_workers` is not, and may change between a stop and a resume.
+A `DataConfig` names one or more sources with their weights and says how documents become batches. Everything that
+determines *which* batch comes at which step (sources, sizes, `seed`, `streams`) is part of the order of the data;
+`num_workers` is not, and may change when a run is resumed.
 """
 
 import dataclasses
@@ -37,9 +37,10 @@ class FastaConfig:
 
     Attributes:
         fold_case: Lower-case (soft-masked) bases become upper case.
-        n_runs: What happens at a run of N: `keep` it, `drop` it and join both sides, or `split` the document there.
-        window: A record is cut into documents of at most this many bases, so that a chromosome is never held whole.
-        reverse_complement: Half of the documents, drawn anew in each epoch, are read from the other strand.
+        n_runs: What to do with runs of N: `keep` them, `drop` them and join both sides, or `split` the document there.
+        window: A record is cut into documents of at most this many bases, so that no chromosome is ever in memory as a
+            whole.
+        reverse_complement: Half of the documents, drawn anew in each epoch, are read from the reverse strand.
     """
 
     fold_case: bool = True
@@ -60,11 +61,11 @@ class SourceConfig:
         path: A file, a glob, a URL that fsspec knows (`s3://...`), `sample:english` (chinese, code, dna) for a bundled
             sample, or `hf:NAME` for a dataset of the Hugging Face hub or a local dataset directory.
         format: text, jsonl, parquet, fasta, bytes, or one of your own, `my_module:Csv`; `auto` goes by the file's
-            suffix, below one of a compression, and a file of another suffix is its bytes.
+            suffix (before that of a compression), and reads files with other suffixes as bytes.
         weight: This source's share of the bytes, relative to the other sources' weights.
         field: The JSONL field or the parquet or hub column that holds the text.
-        prompt_field: A JSONL field whose text stands before that of `field`: it is read, but no byte of it is a target,
-            and bits per byte do not count it. Empty: there is none.
+        prompt_field: A JSONL field whose text precedes that of `field`: it is read, but its bytes are not targets, and
+            bits per byte do not count them. Empty: none.
         separator: Text files are cut into documents at this string; empty: a file is one document.
         split: `train` or `validation` of a sample; any split of a hub dataset, or rows of one: `train[:95%]`.
         subset: The hub dataset's configuration name; empty: its default.
@@ -106,11 +107,11 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """Other weights of the sources, from some place in the run on.
+    """Other weights of the sources, from some point of the run on.
 
     Attributes:
-        from_positions: The place: so many positions of all ranks together have been given.
-        weights: One for each source, in their order; 0 leaves a source out.
+        from_positions: The point, as a number of positions read by all ranks together.
+        weights: One per source, in their order; 0 leaves a source out.
     """
 
     from_positions: int
@@ -129,16 +130,16 @@ class DataConfig:
 
     Attributes:
         sources: At least one.
-        tokens_per_batch: Positions in one batch of one rank; every batch has exactly so many.
+        tokens_per_batch: Positions in one batch of one rank; every batch has exactly this many.
         max_length: Longest sequence, in positions; longer documents are cut.
         shuffle_bytes: Size of the shuffle buffer of one stream, in bytes; 0 keeps the order of the files.
         seed: Of the order of files, of the shuffle and of augmentation.
-        streams: Independent readers that take turns in giving batches; as many workers can work at once.
+        streams: Independent readers that take turns to produce batches; at most this many workers can work at once.
         num_workers: Background processes; 0 reads in the training process. Does not change the batches.
-        tokenizer: A `tokenizer.json`: the batches come as its tokens (the BPE baseline), cut where they would be as
+        tokenizer: A `tokenizer.json`: batches are its tokens (the BPE baseline), cut at the same places as batches of
             bytes; `tokens_per_batch` and `max_length` still count bytes. Empty: bytes.
         on_error: `raise` stops at a damaged file or record, `skip` counts it and goes on.
-        curriculum: Weights in place of those of the sources, each from some place on, in rising order.
+        curriculum: Weights that replace those of the sources, each from some point on, in rising order.
     """
 
     sources: tuple[SourceConfig, ...]
