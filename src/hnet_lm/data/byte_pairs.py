@@ -1,9 +1,9 @@
 """BPE tokenizers over bytes: those of a `tokenizer.json`, or trained here. A leaf: needs the package `tokenizers`.
 
 A tokenizer must be able to encode every byte, with a byte-level alphabet (like GPT-2) or byte fallback (like Llama),
-and must not change the text. Then any document has tokens, even if it is not UTF-8, and the probability of its tokens is a
-probability of its bytes. Two things that tokenizers do are switched off, so that tokens represent the text exactly:
-normalization to composed characters (NFC, as in Qwen's), and parsing names of special tokens as these tokens.
+and must not change the text. Then any document has tokens, even if it is not UTF-8, and the probability of its tokens
+is a probability of its bytes. Two things that tokenizers do are switched off, so that tokens represent the text
+exactly: normalization to composed characters (NFC, as in Qwen's), and parsing names of special tokens as these tokens.
 """
 
 import json

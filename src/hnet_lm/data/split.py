@@ -25,7 +25,7 @@ class Split(NamedTuple):
         if not self.fraction:
             return not self.is_held_out
         if has_two_strands:
-            beginning = beginning.translate(_URACIL_AS_THYMINE)  # RNA and DNA alike
+            beginning = beginning.translate(_URACIL_AS_THYMINE)  # so that complementing twice changes nothing
             beginning = min(beginning, reverse_complement(beginning))
         digest = hashlib.blake2b(beginning, digest_size=_HASH_BYTES).digest()
         is_held_out = int.from_bytes(digest) < self.fraction * 2 ** (8 * _HASH_BYTES)

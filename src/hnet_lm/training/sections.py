@@ -96,7 +96,7 @@ class LoopConfig:
     tf32: bool = False
     """On CUDA, products that stay in float32 are made in TF32: 10 bits of mantissa, several times as fast."""
     accumulation: int = 1
-    """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
+    """Micro-batches per update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass instead of keeping their activations: less memory, a third more time."""
     max_skipped_in_a_row: int = 10

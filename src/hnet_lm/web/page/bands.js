@@ -1,4 +1,4 @@
-// The bands under a line of text, on a canvas: one band a stage, cut where a chunk starts, with a tick at every byte that
+// The bands under a line of text, on a canvas: one band per stage, cut where a chunk starts, with a tick at every byte that
 // is as tall as its boundary probability, and a line across at 0.5, where a byte becomes the start of a chunk.
 
 export const GLYPHS = 25; // pixels: the height of the text
