@@ -43,9 +43,11 @@ from experiments.paper.plan import (
 from filelock import FileLock, Timeout
 
 from hnet_lm.baselines import FAMILIES
+from hnet_lm.cli.architecture import METRICS
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
 from hnet_lm.evaluation.curves import read_curve
+from hnet_lm.training.metrics import read_metrics
 
 HERE, RUNS = Path("experiments/paper"), Path("runs/paper")
 EXCERPT_BYTES = {"validation": 150_000, "test": 300_000, "out_of_domain": 300_000, "misspelt": 50_000}
@@ -246,7 +248,7 @@ def run_cell(cell: Cell, folder: Path) -> bool:
     with contextlib.suppress(Timeout), FileLock(result_file(cell).with_name(f"{cell.name}.lock"), blocking=False):
         if measured(cell) is None:
             train(cell, folder)
-            if not (run_folder(cell) / "model.safetensors").exists():
+            if max(record["step"] for record in read_metrics(run_folder(cell) / METRICS)) < cell.num_steps:
                 sys.exit(f"{run_folder(cell)} is not finished; the same command goes on")
             write(result_file(cell), json.dumps(measure(cell, folder) | {"seconds": time.monotonic() - began}) + "\n")
             return True
