@@ -28,7 +28,7 @@ from hnet_lm.registry import import_module_of_user
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "new": "write a run file to edit, with a comment at every key",
-    "train": "train a model, or go on with a run that was stopped",
+    "train": "train a model, or resume a run that was stopped",
     "distill": "train a model of bytes with the blocks of a model of tokens inside",
     "plan": "what a run takes on each of so many GPUs: memory, network, FLOPs, hours",
     "watch": "watch a run: live curves, figures and chunks",

@@ -29,11 +29,11 @@ class Command:
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL ...")]
     """Saved directories or hub models (hf:owner/name), named by their last part; NAME=MODEL gives another name."""
     host: str = "127.0.0.1"
-    """127.0.0.1 is reached from this machine alone; 0.0.0.0 from everywhere: then give API keys."""
+    """127.0.0.1 is reachable from this machine only; 0.0.0.0 from everywhere: then set API keys."""
     port: int = 8000
     """0 takes any free port."""
     api_key_file: str | None = None
-    """A file of API keys, one per line; - is standard input. Without it everybody who reaches the server may use it."""
+    """A file of API keys, one per line; - is standard input. Without it anybody who can reach the server may use it."""
     device: str = "cpu"
     """Where the models run: cpu, cuda, cuda:1."""
     precision: PrecisionOption = None
@@ -42,7 +42,7 @@ class Command:
     log_requests: bool = False
     """Write a line to standard error for every request: address, method, path, status, bytes, seconds."""
     drain_seconds: int = 30
-    """At SIGTERM, how long running answers may take to finish."""
+    """Time that running answers have to finish after SIGTERM."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     rates: RateLimits = field(default_factory=RateLimits)
     engine: EngineLimits = field(default_factory=EngineLimits)
@@ -78,12 +78,12 @@ class Command:
 
 
 def is_model(directory: str) -> bool:
-    """Whether a run's folder has a model yet: of its files the configuration comes last."""
+    """Whether a run's folder has a model yet: the configuration is written last."""
     return (Path(local(directory)) / CONFIG).exists()
 
 
 def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
-    """What to load under which name. Raises UserError for two of one name."""
+    """Sources by the names of the models. Raises UserError for two with one name."""
     if not arguments:
         raise UserError("serve: name at least one model")
     sources: dict[str, str] = {}
@@ -100,7 +100,7 @@ def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
 
 
 def checked_origin(origin: str) -> str:
-    """An origin as browsers send it. Raises UserError for what can be none."""
+    """An origin as browsers send it. Raises UserError for an invalid one."""
     if origin in ("*", "null") or re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin):
         return origin
     raise UserError(

@@ -123,7 +123,7 @@ class ByteScorer:
 
     def _state(self, active: "list[_SpanWork]", lengths: list[int], state: State | None) -> State | None:
         """The state of all active spans; None if all of them begin and end in this call, so that none is needed."""
-        num_new = sum(span.is_new for span in active)  # they stand behind the others
+        num_new = sum(span.is_new for span in active)  # they come after the others
         is_whole = all(span.num_left == n for span, n in zip(active, lengths, strict=True))
         if num_new == len(active):
             return None if is_whole else self.model.new_state(num_new)
