@@ -87,7 +87,7 @@ def test_interactive(saved: str, capsys: pytest.CaptureFixture[str], monkeypatch
         (["a", "--top-p", "-1"], "top_p: must be a number from 0 to 1, got -1.0"),
         (["a", "--temprature", "1"], "--temperature"),
         (["a", "--stop", ""], "a stop string must not be empty"),
-        (["a", "--prefill-bytes", "0"], "prefill_bytes must be a whole number, 1 or more, got 0"),
+        (["a", "--prefill-bytes", "0"], "prefill_bytes: must be a whole number, 1 or more, got 0"),
         (["a", "--pool-bytes", "100"], "a pool of 100 bytes is too small"),
         (["--file", "nowhere.txt"], "nowhere.txt: cannot be read: No such file or directory"),
         (["a", "--file", "x"], "leave out --file and --lines"),

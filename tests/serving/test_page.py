@@ -153,7 +153,9 @@ def test_the_bands_show_probabilities_and_starts(server: Running, open_page: Ope
     stage = server.chunks("abcdefgh")["stages"][0]
     heights = page.evaluate(
         """(starts) => {
-            const context = document.querySelector(".bands").getContext("2d");
+            const canvas = document.querySelector(".bands");
+            const context = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+            context.drawImage(canvas, 0, 0);
             const range = document.createRange();
             range.selectNodeContents(document.querySelector(".line"));
             const each = range.getBoundingClientRect().width / 8;
