@@ -10,7 +10,7 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 
 ROOT = Path(__file__).parents[1]
 
-PLAIN = ("errors", "extras", "registry", "tables")
+PLAIN = ("errors", "extras", "registry", "tables", "checks")
 BASE = (
     "config",
     "attention_config",
@@ -43,21 +43,22 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
+    "checks": ("errors",),
     "tables": ("errors",),
     "registry": ("tables", "errors"),
     "inputs": PLAIN,
     "named_configs": ("inputs", "errors"),
     "config": (
-        *("attention_config", "config_checks", "chunker_config", "chunking_config"),
+        *("stage_config", "attention_config", "checks", "chunker_config", "chunking_config"),
         *("ngram_config", "layout", "named_configs", "inputs", "tables", "errors"),
     ),
-    "attention_config": ("config_checks", "rotary_scaling", "errors"),
-    "config_checks": ("errors",),
-    "rotary_scaling": ("errors",),
+    "stage_config": ("attention_config", "checks", "layout", "errors"),
+    "attention_config": ("checks", "rotary_scaling", "errors"),
+    "rotary_scaling": ("checks", "errors"),
     "layout": ("errors",),
-    "chunker_config": ("registry", "errors"),
-    "chunking_config": ("tables", "errors"),
-    "ngram_config": ("config_checks", "tables", "errors"),
+    "chunker_config": ("registry", "checks", "errors"),
+    "chunking_config": ("tables", "checks", "errors"),
+    "ngram_config": ("checks", "tables", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),

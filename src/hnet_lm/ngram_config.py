@@ -11,7 +11,7 @@ to 8 and 500,000 rows for each of them in models of billions of parameters; ours
 from dataclasses import dataclass
 from typing import Any
 
-from hnet_lm.config_checks import require_int
+from hnet_lm.checks import require_size
 from hnet_lm.errors import ConfigError
 from hnet_lm.tables import from_table
 
@@ -29,10 +29,10 @@ class NgramConfig:
         if not self.sizes:
             raise ConfigError("ngrams.sizes: is empty; name the lengths of the n-grams, or leave out ngrams")
         for size in self.sizes:
-            require_int("ngrams.sizes", size, least=2)
+            require_size("ngrams.sizes", size, least=2)
         if list(self.sizes) != sorted(set(self.sizes)) or self.sizes[-1] > MAX_SIZE:
             raise ConfigError(f"ngrams.sizes: must rise and end at {MAX_SIZE} or below, got {list(self.sizes)}")
-        require_int("ngrams.num_rows", self.num_rows, least=1)
+        require_size("ngrams.num_rows", self.num_rows, least=1)
 
 
 def parse_ngrams(entry: Any) -> NgramConfig:
