@@ -172,7 +172,7 @@ def train(cell: Cell, folder: Path) -> None:
         length = bytes_per_token(tokenizer, corpus.split(folder, "train"))
         options += ["--data.tokenizer", str(tokenizer), "--data.max-length", str(round(LENGTH / length))]
         options += ["--data.tokens-per-batch", str(round(BYTES_PER_STEP / length))]
-    hnet_lm("train", str(HERE / "run.toml"), *options)
+    hnet_lm("train", str(HERE / "run.toml"), *options, *variant.options)
 
 
 def learns(config: Path) -> bool:
