@@ -18,10 +18,10 @@ def small_tokenizer(directory: Path, num_tokens: int = 290) -> BytePairs:
     return BytePairs(path)
 
 
-def small_token_model(pairs: BytePairs) -> HNetLM:
+def small_token_model(pairs: BytePairs, d_model: int = 32) -> HNetLM:
     """The same weights at every call, under which probabilities are uneven."""
-    attention = {"num_heads": [2], "rotary_emb_dim": [8], "window_size": [-1]}
-    sizes = {"arch_layout": ["T1"], "d_model": [32], "d_intermediate": [32], "vocab_size": pairs.vocab_size}
+    attention = {"num_heads": [2], "rotary_emb_dim": [d_model // 4], "window_size": [-1]}
+    sizes = {"arch_layout": ["T1"], "d_model": [d_model], "d_intermediate": [32], "vocab_size": pairs.vocab_size}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = HNetLM(HNetConfig.from_dict({**sizes, "attn_cfg": attention, "reads_tokens": True}))
@@ -31,11 +31,11 @@ def small_token_model(pairs: BytePairs) -> HNetLM:
     return model.requires_grad_(False)
 
 
-def save_token_model(directory: Path) -> tuple[HNetLM, BytePairs]:
+def save_token_model(directory: Path, d_model: int = 32) -> tuple[HNetLM, BytePairs]:
     """As a directory that `load` and `load_tokenizer` read."""
     directory.mkdir(parents=True)
     pairs = small_tokenizer(directory)
-    model = small_token_model(pairs)
+    model = small_token_model(pairs, d_model)
     tokenizer = directory / "tokenizer.json"
     save(model, directory, beside={tokenizer.name: tokenizer.read_bytes()})
     return model, pairs

@@ -49,7 +49,7 @@ TERMS: dict[str, dict[str, Any]] = {
     "rate_control": {"target_ratio": 3.0},
     "target_rate": {"target_ratio": 3.0},
 }
-TAUGHT = ("teacher_bytes", "token_boundaries")
+TAUGHT = ("teacher_bytes", "teacher_embeddings", "token_boundaries")
 """They need a teacher, which tests/distillation has."""
 
 

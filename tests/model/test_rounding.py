@@ -66,6 +66,8 @@ def test_copies_enter_no_result_and_no_gradient(layout: dict[str, object], monke
         assert torch.equal(one.is_boundary, other.is_boundary)
         assert torch.equal(one.seqs.cu_seqlens, other.seqs.cu_seqlens)
         torch.testing.assert_close(one.boundary_prob, other.boundary_prob, rtol=0, atol=1e-12)
+        torch.testing.assert_close(one.chunks, other.chunks, rtol=0, atol=1e-12)
+        assert len(one.chunks) == one.is_boundary.sum()
 
 
 def sizes_seen(model: HNetLM, batches: list[tuple[Tensor, Sequences]]) -> tuple[set[int], set[int]]:

@@ -47,6 +47,8 @@ class Command:
     """Weight of the cross entropy between boundaries and the first bytes of the teacher's tokens; 0: off."""
     bytes_weight: float = 1.0
     """Weight of the divergence from the teacher's next-byte probabilities; 0: off."""
+    embedding_weight: float = 0.02
+    """Weight of the distance of chunks from the teacher's embedding of the token before; 0: off."""
     lessons: str = ""
     """A folder that caches the teacher's outputs for each batch, for later runs."""
     allow_changes: bool = False
@@ -70,6 +72,7 @@ class Command:
         model = ModelSource(str(file.path), main_network=self.teacher, freeze=(MAIN_NETWORK,) if self.freeze else ())
         terms = [
             {"name": "token_boundaries", "weight": self.boundary_weight, "teacher": self.teacher},
+            {"name": "teacher_embeddings", "weight": self.embedding_weight, "teacher": self.teacher},
             {"name": "teacher_bytes", "weight": self.bytes_weight, "teacher": self.teacher, "cache": self.lessons},
         ]
         own = tuple(term for term in terms if term["weight"])

@@ -44,12 +44,12 @@ class TokenBoundaries(LossTerm):
 
     def check(self, model: HNetConfig) -> None:
         require_learned(model, 0, "token_boundaries")
-        _require_bytes(model, "token_boundaries")
+        require_bytes(model, "token_boundaries")
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         seqs, probs = inputs.seqs, inputs.routing(0).boundary_prob
         texts, begins = texts_of(seqs, inputs.logits.shape[-1])
-        starts = token_starts(_tokenizer(self.teacher), texts, begins).to(probs.device)
+        starts = token_starts(tokenizer_of(self.teacher), texts, begins).to(probs.device)
         probs = probs.to(torch.promote_types(probs.dtype, torch.float32)).clamp(LEAST_PROB, 1 - LEAST_PROB)
         counts = (seqs.positions > 0).to(probs.dtype)
         nats = binary_cross_entropy(probs, starts.to(probs.dtype), weight=counts, reduction="sum")
@@ -68,7 +68,7 @@ class TeacherBytes(LossTerm):
     """A folder in which what the teacher says of each batch is kept; none: it is asked anew."""
 
     def check(self, model: HNetConfig) -> None:
-        _require_bytes(model, "teacher_bytes")
+        require_bytes(model, "teacher_bytes")
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         vocab_size = inputs.logits.shape[-1]
@@ -113,10 +113,12 @@ def token_starts(tokenizer: "BytePairs", texts: list[bytes], begins: list[bool])
 
 
 @cache
-def _tokenizer(source: str) -> "BytePairs":
+def tokenizer_of(source: str) -> "BytePairs":
+    """Of a saved model of tokens; loaded once per process."""
     return load_tokenizer(source)
 
 
-def _require_bytes(model: HNetConfig, name: str) -> None:
+def require_bytes(model: HNetConfig, name: str) -> None:
+    """Raises ConfigError for a model of tokens."""
     if model.reads_tokens:
         raise ConfigError(f"loss.terms: {name!r} teaches a model of bytes, not one of tokens")

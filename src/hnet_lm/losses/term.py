@@ -96,6 +96,7 @@ LOSS_TERMS: Kind[LossTerm] = Kind(
         "rate_control": "hnet_lm.losses.rate_control:RateControl",
         "target_rate": "hnet_lm.losses.target_rate:TargetRate",
         "teacher_bytes": "hnet_lm.distillation.terms:TeacherBytes",
+        "teacher_embeddings": "hnet_lm.distillation.embeddings:TeacherEmbeddings",
         "token_boundaries": "hnet_lm.distillation.terms:TokenBoundaries",
     },
     ConfigError,

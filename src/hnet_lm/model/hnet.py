@@ -123,7 +123,10 @@ class HNet(nn.Module):
         if self.smoothing.is_before_main_network:
             smoothed, smoothing = self.smoothing(x_hat, routing, seqs, smoothing)
         inner, inner_seqs = self.downsampler(smoothed, routing)
-        return x_hat, routing, self.widen(inner), inner_seqs, (encoder, routing_state, smoothing)
+        inner = self.widen(inner)
+        if self.training:
+            routing = replace(routing, chunks=inner)
+        return x_hat, routing, inner, inner_seqs, (encoder, routing_state, smoothing)
 
     def _run_main_network(
         self, inner: Float[Tensor, "c d_inner"], inner_seqs: Sequences, state: State | None

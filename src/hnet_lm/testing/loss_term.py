@@ -43,6 +43,7 @@ def _leaves() -> Leaves:
     for stage, length in enumerate(_stage_lengths()):
         leaves[f"boundary_prob {stage}"] = torch.rand(length)
         leaves[f"boundary_logit {stage}"] = torch.randn(length)
+        leaves[f"chunks {stage}"] = torch.randn(int(_boundaries()[stage].sum()), WIDTH)
     return {name: leaf.double().requires_grad_() for name, leaf in leaves.items()}
 
 
@@ -74,7 +75,8 @@ def _inputs(leaves: Mapping[str, Tensor], copies: int = 1, targets: Tensor | Non
         prob, logit = (repeated(leaves[f"boundary_{kind} {stage}"]) for kind in ("prob", "logit"))
         early_exit = repeated(leaves["early_exit 0"]) if stage == 0 else None
         seqs = Sequences.from_lengths(lengths)
-        routings.append(Routing(prob, repeated(is_boundary), seqs, boundary_logit=logit, early_exit=early_exit))
+        given = {"boundary_logit": logit, "early_exit": early_exit, "chunks": repeated(leaves[f"chunks {stage}"])}
+        routings.append(Routing(prob, repeated(is_boundary), seqs, **given))
         lengths = [-(-n // stride) for n in lengths]
     return LossInputs(
         repeated(leaves["logits"]),

@@ -29,6 +29,8 @@ class Routing:
     of a first position."""
     early_exit: Float[Tensor, "*t v"] | None = None
     """Logits of the byte after each position by a head that sees no chunk; in training, of a chunker that has one."""
+    chunks: Float[Tensor, "c d_inner"] | None = None
+    """What enters the network inside this stage, packed, one vector per boundary; in training alone."""
 
     @property
     def confidence(self) -> Float[Tensor, "*t"]:
