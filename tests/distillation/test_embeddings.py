@@ -126,7 +126,7 @@ def test_models_that_it_is_not_for(source: str, tmp_path: Path) -> None:
     term.check(student_config(teacher, d_model=WIDTH, encoder="t1", decoder="t1"))
     with pytest.raises(ConfigError, match="chunks 0 times"):
         term.check(teacher)
-    with pytest.raises(ConfigError, match="main network's are 128 wide"):
+    with pytest.raises(ConfigError, match="main network's are 96 wide"):
         term.check(HNetConfig.load("tiny_1stage"))
     with pytest.raises(ConfigError, match="chunk once, not 2 times"):
         term.check(HNetConfig.load("tiny_2stage"))
