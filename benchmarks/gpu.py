@@ -1,9 +1,9 @@
-"""On a GPU: the scan beside mamba-ssm's and fla's, a training step of a published model, and where its time goes.
+"""On a GPU: the scan beside that of mamba-ssm and fla, a training step and its kernels, and decoding.
 
     python benchmarks/gpu.py [--model hnet_1stage_L] [--sequences 8] [--length 8192] [--output FILE.json]
 
 Prints JSON with the card's name. mamba-ssm and fla are measured where they are installed. Every op, other training
-steps and decoding are measured on a GPU by `run.py --only ops training decoding`.
+steps and decoding of which each byte comes to the host are measured on a GPU by `run.py --only ops training decoding`.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig
+from hnet_lm.generation.stepper import StaticStepper, build_stepper
 from hnet_lm.losses import next_byte_loss
 from hnet_lm.model import HNetLM
 from hnet_lm.ops.ssd import ssd
@@ -27,6 +29,9 @@ from speed.machine import machine_facts, provenance
 from speed.timing import in_turn
 
 ROUNDS = 20
+NUM_PROMPT, NUM_WRITTEN = 512, 64
+"""Bytes of each stream, random ones and those that are timed."""
+POOL_BYTES = 1 << 34
 NUM_KERNELS = 30
 """Kernels of a training step that are listed, dearest first."""
 
@@ -88,6 +93,21 @@ def training(config: HNetConfig, seqs: Sequences) -> dict[str, Any]:
     }
 
 
+def decoding(config: HNetConfig, num_streams: int) -> dict[str, Any]:
+    """Bytes drawn at temperature 1 from random weights in bfloat16, by the stepper that this model gets."""
+    model = HNetLM(config).cuda()
+    stepper = build_stepper(model, num_streams, weights="bfloat16", pool_bytes=POOL_BYTES)
+    streams = [stepper.admit() for _ in range(num_streams)]
+    stepper.extend(streams, torch.randint(254, (num_streams, NUM_PROMPT)).tolist())
+    if not isinstance(stepper, StaticStepper):
+        return {"stepper": type(stepper).__name__}
+    uniforms = torch.rand(NUM_WRITTEN, num_streams, dtype=torch.float64)
+    write = partial(stepper.write, streams, NUM_WRITTEN, temperature=[1.0] * num_streams, uniforms=uniforms)
+    timing = in_turn({"write": write}, ROUNDS // 4, torch.device("cuda"))["write"]
+    bytes_per_second = num_streams * NUM_WRITTEN / timing["seconds"]
+    return {"stepper": type(stepper).__name__, **timing, "bytes_per_second": bytes_per_second}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="hnet_1stage_L")
@@ -105,6 +125,7 @@ def main() -> None:
         "model": arguments.model,
         "scan, forward and backward": scans(config, seqs),
         "training step": training(config, seqs),
+        "decoding": {num: decoding(config, num) for num in (1, 16, 64, 256)},
     }
     text = json.dumps(results, indent=1)
     print(text)

@@ -11,7 +11,17 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 ROOT = Path(__file__).parents[1]
 
 PLAIN = ("errors", "extras", "registry", "tables", "checks")
-BASE = ("config", "attention_config", "chunker_config", "chunking_config", "layout", "sequences", "state", *PLAIN)
+BASE = (
+    "config",
+    "attention_config",
+    "chunker_config",
+    "chunking_config",
+    "ngram_config",
+    "layout",
+    "sequences",
+    "state",
+    *PLAIN,
+)
 """What the model stands on, and everything above it may use as well."""
 
 READING = (*BASE, "inputs")
@@ -20,7 +30,7 @@ READING = (*BASE, "inputs")
 MODEL_INWARDS = (
     ("sizes",),
     ("lm",),
-    ("padding", "initialization"),
+    ("padding", "initialization", "ngrams"),
     ("hnet",),
     ("rounding",),
     ("dynamic_chunking", "isotropic"),
@@ -40,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "named_configs": ("inputs", "errors"),
     "config": (
         *("stage_config", "attention_config", "checks", "chunker_config", "chunking_config"),
-        *("layout", "named_configs", "inputs", "errors"),
+        *("ngram_config", "layout", "named_configs", "inputs", "tables", "errors"),
     ),
     "stage_config": ("attention_config", "checks", "layout", "errors"),
     "attention_config": ("checks", "rotary_scaling", "errors"),
@@ -48,6 +58,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "layout": ("errors",),
     "chunker_config": ("registry", "checks", "errors"),
     "chunking_config": ("tables", "checks", "errors"),
+    "ngram_config": ("checks", "tables", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),

@@ -8,9 +8,10 @@ construction.
 Further keys extend the schema; a plain H-Net has none of them. For the models that an H-Net is compared with:
 `chunkers` (what cuts each stage, see `chunker_config`), `chunking` (how the parts around it are put together, see
 `chunking_config`), `byte_model` (the small model that an entropy chunker asks, a configuration of its own), `spacebyte`
-(true: stages are put together as in SpaceByte, see `model/hnet.py`) and `reads_tokens` (true: a model of BPE tokens
-instead of bytes). For the Transformers of others, each a list with one entry per stage: those of `attn_cfg` that
-`AttentionConfig` names, and `norm_eps` and `norms_after` of `StageConfig`; for their tokenizers `special_ids`.
+(true: stages are put together as in SpaceByte, see `model/hnet.py`), `ngrams` (hashed n-gram embeddings, see
+`ngram_config`) and `reads_tokens` (true: a model of BPE tokens instead of bytes). For the Transformers of others, each
+a list with one entry per stage: those of `attn_cfg` that `AttentionConfig` names, and `norm_eps` and `norms_after` of
+`StageConfig`; for their tokenizers `special_ids`.
 """
 
 import json
@@ -34,13 +35,15 @@ from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
 from hnet_lm.named_configs import config_file
+from hnet_lm.ngram_config import NgramConfig, parse_ngrams
 from hnet_lm.stage_config import Mamba2Config, StageConfig
+from hnet_lm.tables import to_table
 
 MAMBA2_HEAD_DIM = 64
 TRANSFORMERS_TYPE = "hnet_lm"
 """The `model_type` of a config.json for transformers, which has the architecture under `hnet`."""
 EXTENSIONS = (
-    *("chunkers", "chunking", "byte_model", "spacebyte", "reads_tokens"),
+    *("chunkers", "chunking", "byte_model", "spacebyte", "ngrams", "reads_tokens"),
     *("norm_eps", "norms_after", "special_ids"),
 )
 
@@ -59,6 +62,7 @@ class HNetConfig:
     """Of every stage that chunks; empty: all are put together as the paper's."""
     byte_model: "HNetConfig | None" = None
     spacebyte: bool = False
+    ngrams: NgramConfig | None = None
     reads_tokens: bool = False
     """Ids are tokens of a BPE tokenizer, and behind them BOS and EOS; else bytes."""
     special_ids: tuple[int, int] | None = None
@@ -86,10 +90,9 @@ class HNetConfig:
         self._check_extensions()
 
     def _check_extensions(self) -> None:
-        if self.chunkers and len(self.chunkers) != self.num_stages:
-            raise ConfigError(f"chunkers: the model chunks {self.num_stages} times, not {len(self.chunkers)}")
-        if self.chunking and len(self.chunking) != self.num_stages:
-            raise ConfigError(f"chunking: the model chunks {self.num_stages} times, not {len(self.chunking)}")
+        for key, entries in (("chunkers", self.chunkers), ("chunking", self.chunking)):
+            if entries and len(entries) != self.num_stages:
+                raise ConfigError(f"{key}: the model chunks {self.num_stages} times, not {len(entries)}")
         for stage, chunker in enumerate(self.chunkers):
             if chunker.reads_bytes and stage > 0:
                 who = f"chunkers, entry {stage}: {chunker.name!r}"
@@ -105,6 +108,8 @@ class HNetConfig:
             self._check_special_ids(self.special_ids)
         if self.reads_tokens and any(chunker.reads_bytes for chunker in self.chunkers):
             raise ConfigError("reads_tokens: a chunker that looks at bytes cannot cut a model of tokens")
+        if self.reads_tokens and self.ngrams is not None:
+            raise ConfigError("ngrams: go with a model of bytes, not with reads_tokens")
         if self.spacebyte and self.num_stages == 0:
             raise ConfigError("spacebyte: only a model that chunks can put its stages together as SpaceByte does")
         if self.spacebyte and self.chunking:
@@ -188,15 +193,14 @@ class HNetConfig:
         )
         plain = ("vocab_size", "tie_embeddings", "spacebyte", "reads_tokens")
         shared = {key: data[key] for key in plain if key in data}
-        if "chunkers" in data:
-            shared["chunkers"] = parse_chunkers(data["chunkers"], num - 1)
-        if "special_ids" in data:
-            special_ids = data["special_ids"]
-            shared["special_ids"] = tuple(special_ids) if isinstance(special_ids, list) else special_ids
-        if "chunking" in data:
-            shared["chunking"] = parse_chunking(data["chunking"], num - 1)
-        if "byte_model" in data:
-            shared["byte_model"] = _parse_byte_model(data["byte_model"])
+        parsers = {
+            "chunkers": lambda entries: parse_chunkers(entries, num - 1),
+            "chunking": lambda entries: parse_chunking(entries, num - 1),
+            "byte_model": _parse_byte_model,
+            "ngrams": parse_ngrams,
+            "special_ids": lambda ids: tuple(ids) if isinstance(ids, list) else ids,
+        }
+        shared |= {key: parse(data[key]) for key, parse in parsers.items() if key in data}
         return cls(stages, Mamba2Config(**ssm_cfg), **shared)
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,6 +224,7 @@ class HNetConfig:
             **({"chunking": [written(stage) for stage in self.chunking]} if self.chunking else {}),
             **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
             **{key: True for key in ("spacebyte", "reads_tokens") if getattr(self, key)},
+            **({"ngrams": to_table(self.ngrams)} if self.ngrams is not None else {}),
             **({"special_ids": list(self.special_ids)} if self.special_ids is not None else {}),
         }
 

@@ -1,12 +1,11 @@
 """Whole models on the GPU: what they give on the CPU, the laws, and that nothing waits for the device unasked."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import Tensor, nn
+from waiting import no_waits
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.model import HNetLM
@@ -15,16 +14,6 @@ from hnet_lm.sequences import Sequences
 from hnet_lm.testing.small import TEXT, small_config, small_model
 
 LENGTHS = (90, 0, 1, 63)
-
-
-@contextmanager
-def no_waits() -> Iterator[None]:
-    """An error for whatever waits for the device."""
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def model() -> HNetLM:

@@ -20,6 +20,7 @@ from torch._library.custom_ops import OPDEFS
 
 import hnet_lm.ops.ssd.triton as ssd_backend
 from hnet_lm.config import HNetConfig
+from hnet_lm.generation.stepper import StaticStepper
 from hnet_lm.layout import parse_layout
 from hnet_lm.model import HNetLM
 from hnet_lm.model.block import Block
@@ -115,15 +116,23 @@ def waits(run: Callable[[], Any]) -> tuple[Any, list[str]]:
     return result, counter.waits + readers.waits
 
 
-@pytest.mark.parametrize(
+over_stages = pytest.mark.parametrize(
     ("layout", "widths", "stages"),
     [(["m1T1"], [32], 0), (["m1", ["T1"], "m1"], [32, 48], 1), (["m1", ["T1", ["m1T1"], "m1"], "m1"], [32, 64, 96], 2)],
 )
-def test_one_wait_per_stage_and_none_in_the_backward_pass(layout: list[Any], widths: list[int], stages: int) -> None:
+
+
+def model_of(layout: list[Any], widths: list[int]) -> HNetLM:
     model = HNetLM(config(layout, widths))
     for name, parameter in model.named_parameters():
         if "routing" in name:  # boundaries spread, so that inner stages have something to do
             nn.init.normal_(parameter)
+    return model
+
+
+@over_stages
+def test_one_wait_per_stage_and_none_in_the_backward_pass(layout: list[Any], widths: list[int], stages: int) -> None:
+    model = model_of(layout, widths)
     seqs = Sequences.from_lengths(LENGTHS)
     with on_gpu():
         x = model.embedding(torch.randint(256, (sum(LENGTHS),)))
@@ -131,6 +140,22 @@ def test_one_wait_per_stage_and_none_in_the_backward_pass(layout: list[Any], wid
         assert len(found) == stages, found
         _, found = waits(lambda: out.sum().backward())
         assert found == []
+
+
+@over_stages
+def test_no_wait_in_a_step_of_fixed_shapes(layout: list[Any], widths: list[int], stages: int) -> None:
+    """Also where contexts go on into new pages; ids that it chooses itself are copied once in a while."""
+    stepper = StaticStepper(model_of(layout, widths), 3, pool_bytes=2**20)
+    streams = [stepper.admit() for _ in range(3)]
+    with on_gpu():
+        stepper.step(streams, [1, 2, 3])  # layouts are made once
+        for step in range(40):
+            some = streams[step % 3 :]
+            _, found = waits(lambda some=some: stepper.step(some, [65] * len(some)))
+            assert found == []
+        written, found = waits(lambda: stepper.write(streams, 32))
+        assert found == ["tolist"] * 2
+        assert [len(ids) for ids in written] == [32] * 3
 
 
 def test_the_counter_counts() -> None:

@@ -21,6 +21,7 @@ from hnet_lm.weights import meta_model
 
 PARTS = (
     "embedding",
+    "ngrams",
     "pad_vector",
     "encoder",
     "routing",
@@ -111,13 +112,16 @@ def _training(found: Architecture, facts: dict[str, Any]) -> dict[str, Any]:
     bytes_per_step = run.run.accumulation * run.data.tokens_per_batch
     multipliers = run.optimizer.lr_multipliers or lr_multipliers(config, run.loss.target_ratios)
     per_byte = None if config.reads_tokens else facts["total"]["training_flops_per_byte"]
-    num_bytes = None if run.run.num_steps is None else run.run.num_steps * bytes_per_step
+    num_steps, superposition = run.run.num_steps, run.superposition
+    num_positions = None if num_steps is None else num_steps * bytes_per_step
+    superposed = 0 if num_steps is None else superposition.num_updates(num_steps) * bytes_per_step
+    num_bytes = None if num_positions is None else num_positions + (superposition.bag_size - 1) * superposed
     return {
-        "num_steps": run.run.num_steps,
+        "num_steps": num_steps,
         "minutes": run.run.minutes,
         "bytes_per_step_and_rank": bytes_per_step,
         "bytes_per_rank": num_bytes,
-        "flops_per_rank": None if per_byte is None or num_bytes is None else per_byte * num_bytes,
+        "flops_per_rank": None if per_byte is None or num_positions is None else per_byte * num_positions,
         "learning_rates": [run.optimizer.lr * multiplier for multiplier in multipliers],
     }
 

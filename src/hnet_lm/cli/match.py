@@ -65,9 +65,9 @@ class Command:
     """The model: the folder of a run, a run file (TOML or a name, such as english), a saved model, a config (JSON or a
     name, such as hnet_2stage_L), or hf:owner/name."""
     family: tuple[str, ...] = ()
-    """llamabyte, llamabyte-windowed, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool, hnet-random,
-    hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe, or one of your own, MODULE:NAME. Default: all
-    built-in ones that need nothing more."""
+    """llamabyte, llamabyte-windowed, llamabyte-ngrams, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool,
+    hnet-random, hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe, or one of your own, MODULE:NAME.
+    Default: all built-in ones that need nothing more."""
     output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = "matched"
     """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()

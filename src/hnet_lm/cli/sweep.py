@@ -111,13 +111,13 @@ def train_all(runs: Sequence[SweptRun]) -> dict[str, str]:
 def row_of(run: SweptRun, failed: Mapping[str, str]) -> list[str]:
     """The result of a run, from its metrics."""
     records = read_metrics(run.directory / METRICS)
-    updates = [record for record in records if record.get("loss") is not None]
+    updates = [record for record in records if record.get("loss", record.get("superposition/loss")) is not None]
     held_out = [record[VALIDATION] for record in records if isinstance(record.get(VALIDATION), float)]
     if not updates:
         return [run.name, "", "", "", "", f"failed: {failed[run.name]}" if run.name in failed else "not begun"]
     last = updates[-1]
     sizes = [f"{value:.2f}" for key, value in last.items() if key.endswith("/bytes_per_chunk")]
-    figures = [rounded(min(held_out, default=None)), rounded(last["bits_per_byte"]), " > ".join(sizes)]
+    figures = [rounded(min(held_out, default=None)), rounded(last.get("bits_per_byte")), " > ".join(sizes)]
     state = "finished" if is_finished(run.directory) else "to go on"
     return [run.name, f"{last['step']:,}", *figures, f"failed: {failed[run.name]}" if run.name in failed else state]
 

@@ -86,7 +86,7 @@ def lines(records: Sequence[Record]) -> Iterator[str]:
             yield f"step {record['step']}  router health, {record['warning']}"
         elif isinstance(record.get(VALIDATION), float):
             yield f"step {record['step']}  {record[VALIDATION]:.3f} bits/byte on held-out text"
-        elif record.get("loss") is not None:
+        elif record.get("loss", record.get("superposition/loss")) is not None:
             yield f"step {record['step']}  {figures(record)}"
         elif record.get("skipped"):
             yield f"step {record['step']}  not finite, skipped"

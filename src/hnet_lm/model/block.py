@@ -3,6 +3,9 @@
 The residual stream stays in at least float32; only what enters a mixer or an MLP has the weights' type.
 """
 
+from typing import Any
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,6 +22,9 @@ class Block(nn.Module):
 
     feeds_linear = True
     """Whether a linear map reads what a norm returns."""
+    compiles_around_mixer: bool = False
+    """A compiler leaves out the call of the mixer, and so never sees the lengths of sequences, which it would take for
+    constants."""
 
     def __init__(self, kind: BlockKind, stage: StageConfig, mamba2: Mamba2Config):
         super().__init__()
@@ -31,11 +37,14 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: State | None = None
     ) -> tuple[Float[Tensor, "t d"], State | None]:
-        y, state = self.mixer(self.mixer_norm(x), seqs, state)
+        y, state = self._mixed(self.mixer_norm(x), seqs, state)
         x = x + y
         if self.mlp is not None and self.mlp_norm is not None:
             x = x + self.mlp(self.mlp_norm(x))
         return x, state
+
+    def _mixed(self, x: Float[Tensor, "t d"], seqs: Sequences, state: Any) -> tuple[Float[Tensor, "t d"], State | None]:
+        return (_uncompiled if self.compiles_around_mixer else _called)(self.mixer, x, seqs, state)
 
     def new_state(self, num_sequences: int) -> State:
         return self.mixer.new_state(num_sequences, self.mixer_norm.weight.dtype)
@@ -50,11 +59,18 @@ class PostNormBlock(Block):
         self, x: Float[Tensor, "t d"], seqs: Sequences, state: State | None = None
     ) -> tuple[Float[Tensor, "t d"], State | None]:
         dtype = self.mixer_norm.weight.dtype
-        y, state = self.mixer(x.to(dtype), seqs, state)
+        y, state = self._mixed(x.to(dtype), seqs, state)
         x = x + self.mixer_norm(y)
         if self.mlp is not None and self.mlp_norm is not None:
             x = x + self.mlp_norm(self.mlp(x.to(dtype)))
         return x, state
+
+
+def _called(module: nn.Module, *arguments: Any) -> Any:
+    return module(*arguments)
+
+
+_uncompiled: Any = torch.compiler.disable(_called)
 
 
 def build_block(kind: BlockKind, stage: StageConfig, mamba2: Mamba2Config, index: int = 0) -> Block:

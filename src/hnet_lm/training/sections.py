@@ -80,6 +80,35 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class SuperpositionConfig:
+    """A beginning on averages of the embeddings of several bytes, which predict the next several (`superposition`)."""
+
+    bag_size: int = 1
+    """Bytes that are averaged, or tokens of a model of tokens: an update then reads so many times the data. 1: none."""
+    fraction: float = 0.3
+    """Of the run's updates, at its beginning."""
+
+    def __post_init__(self) -> None:
+        if self.bag_size < 1:
+            raise ConfigError(f"superposition.bag_size: must be at least 1, got {self.bag_size}")
+        if not 0 <= self.fraction < 1:
+            raise ConfigError(f"superposition.fraction: must lie in 0 .. 1, below 1, got {self.fraction}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any update may be of this kind."""
+        return self.bag_size > 1 and self.fraction > 0
+
+    def num_updates(self, num_steps: int) -> int:
+        """Of the updates of a run, how many are of this kind."""
+        return round(self.fraction * num_steps) if self.is_on else 0
+
+    def bag_size_at(self, step: int, num_steps: int) -> int:
+        """Of an update; 1 where it is a normal one."""
+        return self.bag_size if step < self.num_updates(num_steps) else 1
+
+
+@dataclass(frozen=True)
 class LoopConfig:
     """The run itself."""
 
@@ -99,6 +128,8 @@ class LoopConfig:
     """Micro-batches per update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass instead of keeping their activations: less memory, a third more time."""
+    compile: bool = False
+    """Compile what is between the mixers of blocks with torch.compile: takes time before the first steps."""
     max_skipped_in_a_row: int = 10
     """Updates whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
 

@@ -12,6 +12,7 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
 from hnet_lm.training.activation_checkpointing import recompute_blocks
+from hnet_lm.training.compilation import compile_blocks
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.freezing import freeze
@@ -45,11 +46,13 @@ def open_model(run: RunConfig, ranks: Ranks) -> tuple[HNetLM, nn.Module, torch.d
 
 
 def _prepared(model: HNetLM, run: RunConfig) -> HNetLM:
-    """With what is frozen and what is recomputed."""
+    """With what is frozen, what is recomputed, and what is compiled."""
     run.for_model(model.config)
     freeze(model, run.model.freeze)
     if run.run.activation_checkpointing:
         recompute_blocks(model)
+    if run.run.compile:
+        compile_blocks(model)
     return model
 
 

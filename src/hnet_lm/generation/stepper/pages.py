@@ -14,24 +14,35 @@ from torch import Tensor
 
 from hnet_lm.ops.attention import PagedKVState, page_positions
 
+LEAST_ENTRIES = 256
+
+
+def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, " n"]:
+    """On the device, and nobody waits until they are there."""
+    on_host = torch.tensor(numbers, dtype=torch.int64, pin_memory=device.type == "cuda")
+    return on_host.to(device, non_blocking=True)
+
 
 class OutOfPages(Exception):
     """The pool has fewer free pages than a call may need. Nothing has been changed."""
 
 
 class PagePool:
-    """`num_pages` pages of `page_numbers` numbers each, and a list of those that nobody uses."""
+    """`num_pages` pages of `page_numbers` numbers each, and a list of those that nobody uses.
+
+    One more page lies behind them, for what is written and never read (`FixedKVState`).
+    """
 
     def __init__(self, num_pages: int, page_numbers: int, dtype: torch.dtype, device: torch.device) -> None:
         # Not filled: on a CPU the operating system then provides memory as it is first written to.
-        self.pages: Float[Tensor, "num_pages page_numbers"] = torch.empty(
-            num_pages, page_numbers, dtype=dtype, device=device
+        self.pages: Float[Tensor, "num_pages_and_1 page_numbers"] = torch.empty(
+            num_pages + 1, page_numbers, dtype=dtype, device=device
         )
         self._free = list(range(num_pages - 1, -1, -1))
 
     @property
     def num_pages(self) -> int:
-        return self.pages.shape[0]
+        return self.pages.shape[0] - 1
 
     @property
     def num_free(self) -> int:
@@ -54,7 +65,11 @@ class PagePool:
 
 
 class PagedStage:
-    """The attention layers of one stage and window: their states, and the pages that each stream has in them."""
+    """The attention layers of one stage and window: their states, and the pages that each stream has in them.
+
+    How many positions of a stream the layers have seen is known to the device. Here is known how many it was asked to
+    read, which is as many in the outermost stage, and by how much that is too many elsewhere (`learn`).
+    """
 
     def __init__(self, pool: PagePool, max_streams: int, num_layers: int, num_heads: int, head_dim: int, window: int):
         self._pool = pool
@@ -75,11 +90,37 @@ class PagedStage:
         ]
         self._held: list[list[list[int]]] = [[] for _ in range(max_streams)]  # each entry: one page of every layer
         self._covered = [0] * max_streams  # positions that the pages of each stream are enough for
+        self._asked = [0] * max_streams  # positions of each stream that were to be read
+        self._excess = [0] * max_streams  # how many of these the layers are known not to have seen
 
     @property
-    def num_seen(self) -> list[int]:
-        """How many positions of each stream the layers have seen. On an accelerator this waits for the device."""
-        return self.states[0].num_seen.tolist()
+    def num_seen(self) -> Int[Tensor, " s"]:
+        """How many positions of each stream the layers have seen."""
+        return self.states[0].num_seen
+
+    @property
+    def asked(self) -> list[int]:
+        """A copy, to be given to `learn` with what the device has seen by then."""
+        return list(self._asked)
+
+    def learn(self, num_seen: Sequence[int], asked: Sequence[int]) -> None:
+        """How many positions had been seen when so many had been asked for. What is asked for later adds to both."""
+        self._excess = [most - seen for most, seen in zip(asked, num_seen, strict=True)]
+
+    def reset(self, stream: int) -> None:
+        """Nothing of the stream has been read."""
+        self._asked[stream] = self._excess[stream] = 0
+
+    def most_seen(self, stream: int) -> int:
+        """The most positions of a stream that the layers can have seen."""
+        return self._asked[stream] - self._excess[stream]
+
+    def num_entries(self, streams: Sequence[int]) -> int:
+        """Entries within which all positions of these streams lie: a power of 2, or as many as there can be."""
+        most = max((self.most_seen(stream) for stream in streams), default=0)
+        most = max(LEAST_ENTRIES, 1 << max(most - 1, 0).bit_length())
+        limit = self._tables.shape[2] * self._page_positions
+        return min(most, limit if self._ring is None else min(limit, self._ring))
 
     def num_pages(self, num_seen: int) -> int:
         """How many pages a stream of so many positions takes."""
@@ -91,24 +132,28 @@ class PagedStage:
 
     def num_missing(self, streams: Sequence[int], lengths: Sequence[int]) -> int:
         """How many more pages these streams need together, to go on by so many positions each."""
-        seen, covered, missing = self.num_seen, self._covered, 0
+        missing = 0
         for stream, length in zip(streams, lengths, strict=True):
-            if length and seen[stream] + length > covered[stream]:
-                missing += self.num_pages(seen[stream] + length) - self.num_held(stream)
+            seen = self.most_seen(stream)
+            if length and seen + length > self._covered[stream]:
+                missing += self.num_pages(seen + length) - self.num_held(stream)
         return missing
 
     def grow(self, stream: int, length: int) -> None:
-        """Pages to go on by so many positions. Raises OutOfPages."""
-        held = self._held[stream]
-        for index in range(len(held), self._in_each_layer(self.num_seen[stream] + length)):
+        """The stream is to go on by so many positions: pages for them. Raises OutOfPages."""
+        held, seen = self._held[stream], self.most_seen(stream)
+        self._asked[stream] += length
+        if seen + length <= self._covered[stream]:
+            return
+        for index in range(len(held), self._in_each_layer(seen + length)):
             pages = self._pool.take(self._num_layers)
             held.append(pages)
-            self._tables[:, stream, index] = torch.tensor(pages, device=self._tables.device)
+            self._tables[:, stream, index] = sent(pages, self._tables.device)
         self._update_covered(stream)
 
     def trim(self, stream: int) -> None:
         """Give back the pages beyond those that the positions seen need."""
-        self._keep(stream, self._in_each_layer(self.num_seen[stream]))
+        self._keep(stream, self._in_each_layer(self.most_seen(stream)))
 
     def release(self, stream: int) -> None:
         """Give back all pages of a stream."""

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,9 @@ class StepOutput:
 
 class Stepper(ABC):
     """Steps of up to `max_streams` streams. Not to be used by two threads at once."""
+
+    asks_device: ClassVar[bool] = True
+    """Whether every step asks how many positions each stage has seen, and so holds no page that it does not need."""
 
     def __init__(
         self,
@@ -126,7 +129,7 @@ class Stepper(ABC):
     def step(self, streams: Sequence[int], ids: Sequence[int]) -> StepOutput:
         """Read one id of each stream; logits (n, v). Raises OutOfPages."""
         self._check(streams, ids, len(ids))
-        self.memory.reserve(streams, [1] * len(streams))
+        self.memory.reserve(streams, [1] * len(streams), exact=self.asks_device)
         return self._step(streams, ids)
 
     @abstractmethod

@@ -5,7 +5,7 @@ rows and pages; nothing is copied for the others, so addresses may be kept.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ class StreamMemory:
     """`state` is the master copy: `view()` is what a forward may consume, and `take_back` what it returns."""
 
     def __init__(self, model: HNetLM, max_streams: int, pool_bytes: int, dtype: torch.dtype | None) -> None:
+        self._max_streams = max_streams
         fresh = model.new_state(1)
         layers = _attention_layers(fresh, model.config)
         self.pool = _pool(list(layers.values()), max_streams, pool_bytes, dtype, model.device)
@@ -44,7 +45,7 @@ class StreamMemory:
             return next(states[key.of(state)])
 
         self.state = _replaced(model.new_state(max_streams), _Key(model.config, 0), paged)
-        self._rows = list(zip(_row_tensors(self.state), _row_tensors(fresh), strict=True))
+        self._rows = list(zip(row_tensors(self.state), row_tensors(fresh), strict=True))
 
     @property
     def row_bytes(self) -> int:
@@ -55,6 +56,8 @@ class StreamMemory:
         """The stream's state as that of a sequence of which nothing has been seen."""
         for owned, fresh in self._rows:
             owned[stream] = fresh[0]
+        for stage in self.stages:
+            stage.reset(stream)
 
     def view(self) -> State:
         """The state as new objects over the same memory."""
@@ -62,7 +65,7 @@ class StreamMemory:
 
     def take_back(self, returned: State, streams: Int[Tensor, " b"]) -> None:
         """Copy the rows of these streams home where a forward has put them into other memory."""
-        for (owned, _), tensor in zip(self._rows, _row_tensors(returned), strict=True):
+        for (owned, _), tensor in zip(self._rows, row_tensors(returned), strict=True):
             if tensor.data_ptr() != owned.data_ptr():
                 owned[streams] = tensor[streams]
 
@@ -80,10 +83,10 @@ class StreamMemory:
 
         Every position could be a chunk in every stage, so that is what is reckoned with.
         """
-        free = self.pool.num_free
-        if self._num_missing(streams, wanted) <= free:
+        if self._num_missing(streams, wanted) <= self.pool.num_free:
             return list(wanted)
-        granted = []
+        self.learn()
+        granted, free = [], self.pool.num_free
         for stream, most in zip(streams, wanted, strict=True):
 
             def missing(length: int, stream: int = stream) -> int:
@@ -93,18 +96,38 @@ class StreamMemory:
             free -= missing(granted[-1])
         return granted
 
-    def reserve(self, streams: Sequence[int], lengths: Sequence[int]) -> None:
-        """Pages for so many more positions of each stream. Raises OutOfPages, and then nothing has changed."""
+    def reserve(self, streams: Sequence[int], lengths: Sequence[int], *, exact: bool = True) -> None:
+        """Pages for so many more positions of each stream. Raises OutOfPages, and then nothing has changed.
+
+        Where it need not be exact, pages may be taken for positions that do not become chunks, and the device is asked
+        only when there are too few.
+        """
+        if exact:
+            self.learn()
+        elif self._num_missing(streams, lengths) > self.pool.num_free:
+            self.trim(range(self._max_streams))
         missing = self._num_missing(streams, lengths)
         if missing > self.pool.num_free:
             raise OutOfPages(f"{missing} pages may be needed and {self.pool.num_free} are free")
-        if missing:
-            for stage in self.stages:
-                for stream, length in zip(streams, lengths, strict=True):
-                    stage.grow(stream, length)
+        for stage in self.stages:
+            for stream, length in zip(streams, lengths, strict=True):
+                stage.grow(stream, length)
 
-    def trim(self, streams: Sequence[int]) -> None:
+    def learn(self) -> None:
+        """Ask the device how much every stage has seen."""
+        for stage in self.stages:
+            stage.learn(stage.num_seen.tolist(), stage.asked)
+
+    def learned(self, known: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        """How much every stage had seen when it had been asked for so much; pages not needed are given back."""
+        for stage, (num_seen, asked) in zip(self.stages, known, strict=True):
+            stage.learn(num_seen, asked)
+            for stream in range(self._max_streams):
+                stage.trim(stream)
+
+    def trim(self, streams: Iterable[int]) -> None:
         """Give back the pages that turned out not to be needed."""
+        self.learn()
         for stage in self.stages:
             for stream in streams:
                 stage.trim(stream)
@@ -197,7 +220,7 @@ def _replaced(node: Any, key: _Key, exchange: Callable[[_Key, KVState], State]) 
     return type(node)(**children)
 
 
-def _row_tensors(node: Any) -> Iterator[Tensor]:
+def row_tensors(node: Any) -> Iterator[Tensor]:
     """The tensors of a state tree that have a row per stream. Keys and values do not count among them."""
     if isinstance(node, KVState | PagedKVState):
         yield node.num_seen
@@ -205,7 +228,7 @@ def _row_tensors(node: Any) -> Iterator[Tensor]:
         yield node
     elif isinstance(node, State):
         for field in fields(node):
-            yield from _row_tensors(getattr(node, field.name))
+            yield from row_tensors(getattr(node, field.name))
     elif isinstance(node, tuple):
         for child in node:
-            yield from _row_tensors(child)
+            yield from row_tensors(child)

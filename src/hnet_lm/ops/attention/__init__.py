@@ -8,13 +8,14 @@ state holds the keys and values that later positions may still see.
 from jaxtyping import Float
 from torch import Tensor
 
+from hnet_lm.ops.attention._fixed_kv_state import FixedKVState
 from hnet_lm.ops.attention._kv_state import KVState
 from hnet_lm.ops.attention._paged_kv_state import AttentionState, PagedKVState, page_positions
 from hnet_lm.ops.checks import require_floating, require_rows, require_same_type, require_shape, require_whole_number
 from hnet_lm.ops.dispatch import Op
 from hnet_lm.sequences import Sequences
 
-__all__ = ["AttentionState", "KVState", "PagedKVState", "attention", "page_positions"]
+__all__ = ["AttentionState", "FixedKVState", "KVState", "PagedKVState", "attention", "page_positions"]
 
 _op = Op(__name__)
 

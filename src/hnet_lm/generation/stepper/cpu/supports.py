@@ -6,37 +6,9 @@ from torch import nn
 from hnet_lm.generation.rounded_weights import RoundedLinear
 from hnet_lm.generation.stepper.cpu.attention import MAX_HEAD_DIM
 from hnet_lm.generation.stepper.cpu.mamba2 import MAX_STATE
+from hnet_lm.generation.stepper.known_modules import MODULES, why_unknown
 from hnet_lm.model import HNetLM
-from hnet_lm.model.block import Block, PostNormBlock
-from hnet_lm.model.dynamic_chunking import Downsampler, RoutingModule, SmoothingModule, Upsampler
-from hnet_lm.model.dynamic_chunking.chunkers.pool import PoolChunker
-from hnet_lm.model.dynamic_chunking.chunkers.random import RandomChunker
-from hnet_lm.model.dynamic_chunking.chunkers.space import SpaceChunker
-from hnet_lm.model.hnet import HNet
-from hnet_lm.model.isotropic import Isotropic
-from hnet_lm.model.layers import CausalConv, Float32Linear, GatedMLP, RMSNorm, Widen
 from hnet_lm.model.mixers import Attention, Mamba2
-from hnet_lm.model.written import is_as_written
-
-MODULES = (
-    *(
-        HNetLM,
-        HNet,
-        Isotropic,
-        Block,
-        PostNormBlock,
-        Mamba2,
-        Attention,
-        GatedMLP,
-        RMSNorm,
-        CausalConv,
-        Float32Linear,
-        Widen,
-    ),
-    *(RoutingModule, PoolChunker, RandomChunker, SpaceChunker, Downsampler, SmoothingModule, Upsampler),
-    *(RoundedLinear, nn.Linear, nn.Embedding, nn.Identity, nn.ModuleList),
-)
-"""Classes that the compiled step knows. Not their subclasses, which may do anything."""
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -56,10 +28,8 @@ def unsupported(model: HNetLM) -> str | None:
 
 
 def _unsupported_module(module: nn.Module) -> str | None:
-    if type(module) not in MODULES:
-        return f"is a {type(module).__name__}"
-    if not is_as_written(module, type(module)):
-        return "has hooks, or a forward of its own"
+    if (unknown := why_unknown(module, MODULES)) is not None:
+        return unknown
     if isinstance(module, Attention) and module.head_dim > MAX_HEAD_DIM:
         return f"has heads of width {module.head_dim}, more than {MAX_HEAD_DIM}"
     if isinstance(module, Mamba2) and module.d_state > MAX_STATE:
@@ -74,7 +44,7 @@ def _has_unknown_bias(name: str, module: nn.Module) -> bool:
 
 def _unsupported_weights(module: nn.Module, dtype: torch.dtype) -> str | None:
     for name, weight in module.named_parameters(recurse=False):
-        if type(weight) is not nn.Parameter or weight.layout != torch.strided:  # as of libraries that quantise
+        if weight.layout != torch.strided:
             return f"has a {name} that is a {type(weight).__name__}"
         if weight.device.type != "cpu" or not weight.is_contiguous():
             return f"has a {name} on {weight.device}, of strides {weight.stride()}"
