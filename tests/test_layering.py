@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PLAIN = ("errors", "extras", "registry", "tables", "checks")
 BASE = (
     "config",
+    "stage_config",
     "attention_config",
     "chunker_config",
     "chunking_config",
@@ -68,7 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for rank, parts in enumerate(MODEL_INWARDS)
         for part in parts
     },
-    "model.flops": ("config", "chunker_config", "layout", "errors"),
+    "model.flops": ("config", "stage_config", "chunker_config", "layout", "errors"),
     "losses": ("model.dynamic_chunking", "ops", *BASE),
     "hub": PLAIN,
     "outputs": ("errors",),

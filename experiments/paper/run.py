@@ -78,16 +78,14 @@ def cells_of(corpus: str) -> list[Cell]:
 
 def _cells_of(corpus: str) -> Iterator[Cell]:
     for variants, num_seeds in ((MAIN, 1), (OTHERS, 1), (MAIN, 3), (ABLATIONS, 2)):
-        names = [name for name in variants if fits(name, corpus)]
-        for name in names:
-            yield from tuning_cells(corpus, name)
-        if "bpe" in names:
-            yield from vocabulary_cells(corpus)
         if variants is ABLATIONS and CORPORA[corpus].tuned_on != corpus:
             continue
         for seed in range(min(num_seeds, CORPORA[corpus].num_seeds)):
-            for name in names:
-                yield from model_cells(corpus, name, seed)
+            for name in variants:
+                if fits(name, corpus):
+                    yield from tuning_cells(corpus, name)
+                    yield from vocabulary_cells(corpus) if name == "bpe" else ()
+                    yield from model_cells(corpus, name, seed)
 
 
 def tuning_cells(corpus: str, variant: str) -> list[Cell]:
@@ -172,7 +170,7 @@ def train(cell: Cell, folder: Path) -> None:
         length = bytes_per_token(tokenizer, corpus.split(folder, "train"))
         options += ["--data.tokenizer", str(tokenizer), "--data.max-length", str(round(LENGTH / length))]
         options += ["--data.tokens-per-batch", str(round(BYTES_PER_STEP / length))]
-    hnet_lm("train", str(HERE / "run.toml"), *options)
+    hnet_lm("train", str(HERE / "run.toml"), *options, *variant.options)
 
 
 def learns(config: Path) -> bool:

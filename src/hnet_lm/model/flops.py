@@ -20,9 +20,10 @@ backward pass costs twice the forward one.
 
 from collections.abc import Sequence
 
-from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, Mamba2Config, StageConfig
+from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.layout import BlockKind, parse_layout
+from hnet_lm.stage_config import Mamba2Config, StageConfig
 
 FORWARD_AND_BACKWARD = 3
 
