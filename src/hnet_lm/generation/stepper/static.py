@@ -112,12 +112,14 @@ class StaticStepper(Stepper):
             read = step.read[:num].tolist()  # here the host waits
             for ids, stream in zip(written, streams, strict=True):
                 ids += [row[stream] for row in read]
+        self._look()
         return written
 
     def _step(self, streams: Sequence[int], ids: Sequence[int]) -> StepOutput:
         step = self._fixed_step
         self._ask(streams, ids)
         self._run(streams)
+        self._look()
         self._has_logits.update(streams)
         slots = sent(streams, self.model.device)
         probs, takes_part = step.boundary_prob.clone(), step.takes_part.clone()
@@ -138,12 +140,14 @@ class StaticStepper(Stepper):
 
     def _run(self, streams: Sequence[int]) -> None:
         """One step of these streams, for which there are pages."""
-        if not streams:
-            return
+        if streams:
+            self._launch(tuple(stage.num_entries(streams) for stage in self.memory.stages))
+
+    def _look(self) -> None:
+        """When all has been read that was asked for: take what has come from the device, and send for more."""
         known = self._seen.known()
         if known is not None:
             self.memory.learned(known)
-        self._launch(tuple(stage.num_entries(streams) for stage in self.memory.stages))
         self._seen.look()
 
     def _launch(self, num_entries: tuple[int, ...]) -> None:
@@ -152,7 +156,10 @@ class StaticStepper(Stepper):
 
 
 class _Seen:
-    """What the layers of each stage have seen, as the device sends it now and then."""
+    """What the layers of each stage have seen, as the device sends it now and then.
+
+    Only asked for when all steps that pages were taken for are on their way: what a later one adds is not known.
+    """
 
     def __init__(self, stages: Sequence[PagedStage]) -> None:
         self._stages = stages
