@@ -112,6 +112,10 @@ def test_what_cannot_be_written_is_said() -> None:
     with pytest.raises(OutOfPages):
         stepper.write([stream], 10**6)
     assert stepper.pool.num_free == num_free
+    state: Any = stepper.state
+    state.encoder.blocks[0].ssm[stream] = torch.nan
+    with pytest.raises(FloatingPointError, match="the model's logits are not finite"):
+        stepper.write([stream], 20)
     stepper.drop(stream)
     assert stepper.admit() == stream
     with pytest.raises(ValueError, match="has read nothing"):
