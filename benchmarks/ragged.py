@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from hnet_lm.config import AttentionConfig, HNetConfig, Mamba2Config, StageConfig
+from hnet_lm.attention_config import AttentionConfig
+from hnet_lm.config import HNetConfig
 from hnet_lm.data import Batch
 from hnet_lm.model import HNetLM
 from hnet_lm.model.flops import forward_flops_per_byte
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import Mamba2Config, StageConfig
 from speed.bench_model import english
 from speed.machine import choose_device, machine_facts, provenance
 from speed.timing import in_turn

@@ -1,6 +1,7 @@
 """The documentation as a site: `make docs` writes it into build/docs/. The pages stay plain Markdown.
 
-Docstrings are written as Markdown and read by Sphinx as reStructuredText; `plain_docstring` is what lies between.
+Docstrings are written as Markdown and read by Sphinx as reStructuredText; `plain_docstring` converts them. The page
+without a server that the first page embeds is exported into the site from the model that comes with the package.
 """
 
 import builtins
@@ -12,6 +13,9 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+
+import hnet_lm
+from hnet_lm.web.exporting import web_files
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,6 +63,10 @@ PAGES = {"SECURITY.md": "security", "CONTRIBUTING.md": "contributing", "CHANGELO
 LINK = re.compile(r"\[([^\[\]]+)\]\((\.\./[\w/.]+\.md)\)")
 
 
+EMBEDDED = {"page": "english-small"}
+"""Folders of the site with a page without a server, and the packaged model that runs there."""
+
+
 def link_outside(app: Sphinx, name: str, source: list[str]) -> None:
     """A link to Markdown outside docs/ goes to the page that includes it, or downloads it."""
 
@@ -101,6 +109,17 @@ def unlink_builtins(app: Sphinx, document: nodes.document) -> None:
             reference.replace_self(nodes.Text(reference["reftarget"]))
 
 
+def export_pages(app: Sphinx, exception: Exception | None) -> None:
+    """The pages without a server that pages of the site embed."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for folder, model in EMBEDDED.items():
+        for path, content in web_files(hnet_lm.load(model), model).items():
+            file = Path(app.outdir, folder, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+
+
 def _inline(line: str) -> str:
     parts = re.split(r"`+([^`]+)`+", line)
     parts[::2] = (re.sub(r"([\\*|_])", r"\\\1", text) for text in parts[::2])
@@ -113,3 +132,4 @@ def setup(app: Sphinx) -> None:
     app.connect("include-read", link_included)
     app.connect("doctree-read", unlink_builtins)
     app.connect("autodoc-process-docstring", plain_docstring, priority=400)  # before napoleon, at 500
+    app.connect("build-finished", export_pages)

@@ -10,8 +10,19 @@ from import_graph import Package, careless_optional_imports, imports_in_function
 
 ROOT = Path(__file__).parents[1]
 
-PLAIN = ("errors", "extras", "registry", "tables")
-BASE = ("config", "attention_config", "chunker_config", "chunking_config", "layout", "sequences", "state", *PLAIN)
+PLAIN = ("errors", "extras", "registry", "tables", "checks")
+BASE = (
+    "config",
+    "stage_config",
+    "attention_config",
+    "chunker_config",
+    "chunking_config",
+    "ngram_config",
+    "layout",
+    "sequences",
+    "state",
+    *PLAIN,
+)
 """What the model stands on, and everything above it may use as well."""
 
 READING = (*BASE, "inputs")
@@ -20,7 +31,7 @@ READING = (*BASE, "inputs")
 MODEL_INWARDS = (
     ("sizes",),
     ("lm",),
-    ("padding", "initialization"),
+    ("padding", "initialization", "ngrams"),
     ("hnet",),
     ("rounding",),
     ("dynamic_chunking", "isotropic"),
@@ -33,20 +44,22 @@ MODEL_INWARDS = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "extras": ("errors",),
+    "checks": ("errors",),
     "tables": ("errors",),
     "registry": ("tables", "errors"),
     "inputs": PLAIN,
     "named_configs": ("inputs", "errors"),
     "config": (
-        *("attention_config", "config_checks", "chunker_config", "chunking_config"),
-        *("layout", "named_configs", "inputs", "errors"),
+        *("stage_config", "attention_config", "checks", "chunker_config", "chunking_config"),
+        *("ngram_config", "layout", "named_configs", "inputs", "tables", "errors"),
     ),
-    "attention_config": ("config_checks", "rotary_scaling", "errors"),
-    "config_checks": ("errors",),
-    "rotary_scaling": ("errors",),
+    "stage_config": ("attention_config", "checks", "layout", "errors"),
+    "attention_config": ("checks", "rotary_scaling", "errors"),
+    "rotary_scaling": ("checks", "errors"),
     "layout": ("errors",),
-    "chunker_config": ("registry", "errors"),
-    "chunking_config": ("tables", "errors"),
+    "chunker_config": ("registry", "checks", "errors"),
+    "chunking_config": ("tables", "checks", "errors"),
+    "ngram_config": ("checks", "tables", "errors"),
     "sequences": ("errors",),
     "state": ("errors",),
     "ops": ("sequences", "state", *PLAIN),
@@ -56,7 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         for rank, parts in enumerate(MODEL_INWARDS)
         for part in parts
     },
-    "model.flops": ("config", "chunker_config", "layout", "errors"),
+    "model.flops": ("config", "stage_config", "chunker_config", "layout", "errors"),
     "losses": ("model.dynamic_chunking", "ops", *BASE),
     "hub": PLAIN,
     "outputs": ("errors",),

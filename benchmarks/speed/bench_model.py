@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from hnet_lm.attention_config import AttentionConfig
-from hnet_lm.config import HNetConfig, StageConfig
+from hnet_lm.config import HNetConfig
 from hnet_lm.data import Batch, DataConfig, SourceConfig, documents, open_loader
 from hnet_lm.model import HNet, HNetLM
 from hnet_lm.model.dynamic_chunking import RoutingModule
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import StageConfig
 from speed.settings import BYTES_PER_CHUNK, MambaSettings
 
 SOURCES = (SourceConfig("sample:english"), SourceConfig("sample:english", split="validation"))

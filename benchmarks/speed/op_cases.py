@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, StageConfig
+from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig
 from hnet_lm.model.layers import NORM_EPS
 from hnet_lm.ops.attention import attention
 from hnet_lm.ops.boundary_prob import boundary_prob
@@ -23,6 +23,7 @@ from hnet_lm.ops.select_chunks import select_chunks
 from hnet_lm.ops.ssd import ssd
 from hnet_lm.ops.swiglu import swiglu
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import StageConfig
 from speed.settings import BYTES_PER_CHUNK
 
 

@@ -26,6 +26,8 @@ class Variant:
     """The variant whose rate it takes, where it has not been tuned for itself."""
     chunking: Mapping[str, str] = field(default_factory=dict[str, str])
     """What is not the paper's in its stages: the architecture's extension key of this name."""
+    options: tuple[str, ...] = ()
+    """Of `hnet-lm train`, besides those that every model has."""
 
 
 MAIN: Mapping[str, Variant] = {
@@ -41,7 +43,14 @@ OTHERS: Mapping[str, Variant] = {
     "2stage-paper": Variant("hnet-2stage", "paper", tuned_as="2stage"),
     "pool": Variant("hnet-pool"),
     "llamabyte": Variant("llamabyte"),
+    "ngrams": Variant("llamabyte-ngrams"),
+    "ngrams-superposed": Variant(
+        "llamabyte-ngrams",
+        tuned_as="ngrams",
+        options=("--superposition.bag-size", "4", "--superposition.fraction", "0.3"),
+    ),
 }
+"""The superposed one reads 1.9 times the bytes at the same FLOPs."""
 ABLATIONS: Mapping[str, Variant] = {
     "1stage-no-smoothing": Variant("hnet-1stage", "small", "1stage", {"smoothing": "none"}),
     "1stage-no-straight-through": Variant("hnet-1stage", "small", "1stage", {"confidence": "weight"}),

@@ -43,9 +43,11 @@ from experiments.paper.plan import (
 from filelock import FileLock, Timeout
 
 from hnet_lm.baselines import FAMILIES
+from hnet_lm.cli.architecture import METRICS
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
 from hnet_lm.evaluation.curves import read_curve
+from hnet_lm.training.metrics import read_metrics
 
 HERE, RUNS = Path("experiments/paper"), Path("runs/paper")
 EXCERPT_BYTES = {"validation": 150_000, "test": 300_000, "out_of_domain": 300_000, "misspelt": 50_000}
@@ -76,16 +78,14 @@ def cells_of(corpus: str) -> list[Cell]:
 
 def _cells_of(corpus: str) -> Iterator[Cell]:
     for variants, num_seeds in ((MAIN, 1), (OTHERS, 1), (MAIN, 3), (ABLATIONS, 2)):
-        names = [name for name in variants if fits(name, corpus)]
-        for name in names:
-            yield from tuning_cells(corpus, name)
-        if "bpe" in names:
-            yield from vocabulary_cells(corpus)
         if variants is ABLATIONS and CORPORA[corpus].tuned_on != corpus:
             continue
         for seed in range(min(num_seeds, CORPORA[corpus].num_seeds)):
-            for name in names:
-                yield from model_cells(corpus, name, seed)
+            for name in variants:
+                if fits(name, corpus):
+                    yield from tuning_cells(corpus, name)
+                    yield from vocabulary_cells(corpus) if name == "bpe" else ()
+                    yield from model_cells(corpus, name, seed)
 
 
 def tuning_cells(corpus: str, variant: str) -> list[Cell]:
@@ -170,7 +170,7 @@ def train(cell: Cell, folder: Path) -> None:
         length = bytes_per_token(tokenizer, corpus.split(folder, "train"))
         options += ["--data.tokenizer", str(tokenizer), "--data.max-length", str(round(LENGTH / length))]
         options += ["--data.tokens-per-batch", str(round(BYTES_PER_STEP / length))]
-    hnet_lm("train", str(HERE / "run.toml"), *options)
+    hnet_lm("train", str(HERE / "run.toml"), *options, *variant.options)
 
 
 def learns(config: Path) -> bool:
@@ -246,7 +246,7 @@ def run_cell(cell: Cell, folder: Path) -> bool:
     with contextlib.suppress(Timeout), FileLock(result_file(cell).with_name(f"{cell.name}.lock"), blocking=False):
         if measured(cell) is None:
             train(cell, folder)
-            if not (run_folder(cell) / "model.safetensors").exists():
+            if max(record["step"] for record in read_metrics(run_folder(cell) / METRICS)) < cell.num_steps:
                 sys.exit(f"{run_folder(cell)} is not finished; the same command goes on")
             write(result_file(cell), json.dumps(measure(cell, folder) | {"seconds": time.monotonic() - began}) + "\n")
             return True

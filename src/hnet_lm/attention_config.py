@@ -1,10 +1,9 @@
 """The attention of a stage: the reference schema's `attn_cfg`, and what the Transformers of others have beside it."""
 
-import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from hnet_lm.config_checks import require_bool, require_int
+from hnet_lm.checks import require_bool, require_choice, require_number, require_size
 from hnet_lm.errors import ConfigError
 from hnet_lm.rotary_scaling import RotaryScaling, parse_scaling
 
@@ -38,31 +37,29 @@ class AttentionConfig:
     """Blocks of each stack without rotary positions."""
 
     def __post_init__(self) -> None:
-        require_int("attn_cfg.num_heads", self.num_heads, least=1)
-        require_int("attn_cfg.rotary_emb_dim", self.rotary_emb_dim, least=0)
-        require_int("attn_cfg.window_size", self.window_size, least=-1)
+        require_size("attn_cfg.num_heads", self.num_heads, least=1)
+        require_size("attn_cfg.rotary_emb_dim", self.rotary_emb_dim, least=0)
+        require_size("attn_cfg.window_size", self.window_size, least=-1)
         if self.rotary_emb_dim % 2:
             raise ConfigError(f"attn_cfg.rotary_emb_dim: must be even, got {self.rotary_emb_dim}")
         for name in ("num_kv_heads", "head_dim"):
             if getattr(self, name) is not None:
-                require_int(f"attn_cfg.{name}", getattr(self, name), least=1)
+                require_size(f"attn_cfg.{name}", getattr(self, name), least=1)
         if self.num_kv_heads == self.num_heads:
             object.__setattr__(self, "num_kv_heads", None)
         if self.num_heads % self.kv_heads:
             raise ConfigError(f"attn_cfg.num_kv_heads: {self.kv_heads} do not divide num_heads {self.num_heads}")
-        base = self.rotary_base
-        if not isinstance(base, int | float) or isinstance(base, bool) or not (math.isfinite(base) and base > 1):
-            raise ConfigError(f"attn_cfg.rotary_base: must be a number above 1, got {base!r}")
+        require_number("attn_cfg.rotary_base", self.rotary_base, above=1)
         if not isinstance(self.rotary_scaling, RotaryScaling | None):
             raise ConfigError(f"attn_cfg.rotary_scaling: must be a RotaryScaling or None, got {self.rotary_scaling!r}")
         require_bool("attn_cfg.qkv_bias", self.qkv_bias)
-        if self.qk_norm not in (None, *get_args(QKNorm)):
-            raise ConfigError(f"attn_cfg.qk_norm: must be null, 'head' or 'all', got {self.qk_norm!r}")
+        if self.qk_norm is not None:
+            require_choice("attn_cfg.qk_norm", self.qk_norm, get_args(QKNorm))
         for name in ("global_blocks", "unrotated_blocks"):
             if not isinstance(getattr(self, name), tuple):
                 raise ConfigError(f"attn_cfg.{name}: must be a list of blocks, got {getattr(self, name)!r}")
             for block in getattr(self, name):
-                require_int(f"attn_cfg.{name}", block, least=0)
+                require_size(f"attn_cfg.{name}", block, least=0)
         if self.global_blocks and self.window_size < 0:
             raise ConfigError("attn_cfg.global_blocks: goes with a window_size that the other blocks have")
 

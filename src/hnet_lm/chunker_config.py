@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from hnet_lm.checks import require_number
 from hnet_lm.errors import ConfigError
 from hnet_lm.registry import Kind
 
@@ -76,8 +77,7 @@ class LearnedChunkerConfig(ChunkerConfig):
     (`hnet-lm calibrate`)."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ConfigError(f"chunkers: the threshold of {self.name!r} must lie in 0 .. 1, got {self.threshold}")
+        require_number(f"chunkers.{self.name}.threshold", self.threshold, above=0, below=1)
 
 
 CHUNKERS: Kind[ChunkerConfig] = Kind(

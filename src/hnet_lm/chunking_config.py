@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from hnet_lm.checks import require_choice
 from hnet_lm.errors import ConfigError
 from hnet_lm.tables import from_table, to_table
 
@@ -41,9 +42,7 @@ class ChunkingConfig:
     def __post_init__(self) -> None:
         kinds = {"smoothing": Smoothing, "confidence": Confidence, "residual": Residual}
         for key, kind in kinds.items():
-            if getattr(self, key) not in get_args(kind):
-                known = ", ".join(map(repr, get_args(kind)))
-                raise ConfigError(f"chunking: {key} must be one of {known}, got {getattr(self, key)!r}")
+            require_choice(f"chunking.{key}", getattr(self, key), get_args(kind))
 
 
 def parse_chunking(entries: Any, num_stages: int) -> tuple[ChunkingConfig, ...]:

@@ -2,20 +2,21 @@
 
 A layout nests as the model does: `["m4", ["T1m4", ["T26"], "m4T1"], "m4"]` is an encoder, what lies inside, and a
 decoder, until the innermost list holds one stack, whose letters `layout` reads. Every other list of the schema has one
-entry a stage, outermost first. A configuration that exists is valid: whatever does not fit raises `ConfigError` on
+entry per stage, outermost first. A configuration that exists is valid: whatever does not fit raises `ConfigError` on
 construction.
 
 Further keys extend the schema; a plain H-Net has none of them. For the models that an H-Net is compared with:
 `chunkers` (what cuts each stage, see `chunker_config`), `chunking` (how the parts around it are put together, see
 `chunking_config`), `byte_model` (the small model that an entropy chunker asks, a configuration of its own), `spacebyte`
-(true: stages are put together as in SpaceByte, see `model/hnet.py`) and `reads_tokens` (true: a model of BPE tokens
-instead of bytes). For the Transformers of others, each a list with one entry a stage: those of `attn_cfg` that
-`AttentionConfig` names, and `norm_eps` and `norms_after` of `StageConfig`; for their tokenizers `special_ids`.
+(true: stages are put together as in SpaceByte, see `model/hnet.py`), `ngrams` (hashed n-gram embeddings, see
+`ngram_config`) and `reads_tokens` (true: a model of BPE tokens instead of bytes). For the Transformers of others, each
+a list with one entry per stage: those of `attn_cfg` that `AttentionConfig` names, and `norm_eps` and `norms_after` of
+`StageConfig`; for their tokenizers `special_ids`.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,96 +28,24 @@ from hnet_lm.attention_config import (
     attention_value,
     written_value,
 )
+from hnet_lm.checks import check_keys, per_stage, require_bool, require_size
 from hnet_lm.chunker_config import CHUNKERS, ChunkerConfig, ChunkerSite, parse_chunkers
 from hnet_lm.chunking_config import ChunkingConfig, parse_chunking, written
-from hnet_lm.config_checks import check_keys, per_stage, require_bool, require_int
 from hnet_lm.errors import ConfigError
 from hnet_lm.inputs import read_text
 from hnet_lm.layout import parse_layout
 from hnet_lm.named_configs import config_file
+from hnet_lm.ngram_config import NgramConfig, parse_ngrams
+from hnet_lm.stage_config import Mamba2Config, StageConfig
+from hnet_lm.tables import to_table
 
 MAMBA2_HEAD_DIM = 64
 TRANSFORMERS_TYPE = "hnet_lm"
 """The `model_type` of a config.json for transformers, which has the architecture under `hnet`."""
 EXTENSIONS = (
-    *("chunkers", "chunking", "byte_model", "spacebyte", "reads_tokens"),
+    *("chunkers", "chunking", "byte_model", "spacebyte", "ngrams", "reads_tokens"),
     *("norm_eps", "norms_after", "special_ids"),
 )
-
-
-@dataclass(frozen=True)
-class Mamba2Config:
-    """The Mamba-2 mixers of all stages. `chunk_size`, the block length of the reference code's scan, is unused here."""
-
-    d_state: int = 128
-    d_conv: int = 4
-    expand: int = 2
-    chunk_size: int = 256
-
-    def __post_init__(self) -> None:
-        for key in fields(self):
-            require_int(f"ssm_cfg.{key.name}", getattr(self, key.name), least=1)
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage: its width, and either an encoder and a decoder, or (innermost) one main network."""
-
-    d_model: int
-    d_intermediate: int
-    attention: AttentionConfig
-    encoder: str | None = None
-    main_network: str | None = None
-    decoder: str | None = None
-    norm_eps: float = 1e-5
-    """Of every RMS norm but that inside a Mamba-2 mixer."""
-    norms_after: bool = False
-    """x + norm(mixer(x)) instead of x + mixer(norm(x)), and the same of MLPs (OLMo 2)."""
-
-    def __post_init__(self) -> None:
-        require_int("d_model", self.d_model, least=1)
-        require_int("d_intermediate", self.d_intermediate, least=0)
-        given = tuple(name is not None for name in (self.encoder, self.main_network, self.decoder))
-        if given not in ((True, False, True), (False, True, False)):
-            raise ConfigError("a stage has either an encoder and a decoder, or a main_network")
-        blocks = [block for layout in self.layouts.values() for block in parse_layout(layout)]
-        if self.d_intermediate == 0 and any(block.has_mlp for block in blocks):
-            layouts = "/".join(self.layouts.values())
-            raise ConfigError(f"d_intermediate: a stage of {layouts} has MLPs (upper case), so it cannot be 0")
-        heads, rotary = self.attention.num_heads, self.attention.rotary_emb_dim
-        if self.attention.head_dim is None and self.d_model % heads:
-            raise ConfigError(f"attn_cfg.num_heads: {heads} heads do not divide d_model {self.d_model}")
-        if rotary > self.head_dim:
-            raise ConfigError(f"attn_cfg.rotary_emb_dim: {rotary} is more than the head width {self.head_dim}")
-        eps = self.norm_eps
-        if not isinstance(eps, float) or not 0 < eps < 1:
-            raise ConfigError(f"norm_eps: must be a number between 0 and 1, got {eps!r}")
-        require_bool("norms_after", self.norms_after)
-        num_blocks = max(len(parse_layout(layout)) for layout in self.layouts.values())
-        for name in ("global_blocks", "unrotated_blocks"):
-            beyond = [block for block in getattr(self.attention, name) if block >= num_blocks]
-            if beyond:
-                raise ConfigError(f"attn_cfg.{name}: there is no block {beyond[0]} in a stack of {num_blocks}")
-
-    @property
-    def head_dim(self) -> int:
-        """Width of an attention head."""
-        return self.attention.head_dim or self.d_model // self.attention.num_heads
-
-    def of_block(self, index: int) -> "StageConfig":
-        """As this block of a stack has it."""
-        attention = self.attention.of_block(index)
-        return self if attention is self.attention else replace(self, attention=attention)
-
-    @property
-    def layouts(self) -> dict[str, str]:
-        """The stacks of this stage by name, in the order data passes through them."""
-        named = {"encoder": self.encoder, "main_network": self.main_network, "decoder": self.decoder}
-        return {name: layout for name, layout in named.items() if layout is not None}
-
-    @property
-    def is_innermost(self) -> bool:
-        return self.main_network is not None
 
 
 @dataclass(frozen=True)
@@ -133,6 +62,7 @@ class HNetConfig:
     """Of every stage that chunks; empty: all are put together as the paper's."""
     byte_model: "HNetConfig | None" = None
     spacebyte: bool = False
+    ngrams: NgramConfig | None = None
     reads_tokens: bool = False
     """Ids are tokens of a BPE tokenizer, and behind them BOS and EOS; else bytes."""
     special_ids: tuple[int, int] | None = None
@@ -143,7 +73,7 @@ class HNetConfig:
             raise ConfigError("arch_layout: a model has at least one stage")
         if [stage.is_innermost for stage in self.stages] != [False] * (len(self.stages) - 1) + [True]:
             raise ConfigError("arch_layout: the last stage, and only it, has a main_network")
-        require_int("vocab_size", self.vocab_size, least=256)
+        require_size("vocab_size", self.vocab_size, least=256)
         if self.vocab_size == 257:
             raise ConfigError("vocab_size: 257 leaves no room for both BOS and EOS; take 256 (text) or 258 (any bytes)")
         require_bool("tie_embeddings", self.tie_embeddings)
@@ -160,10 +90,9 @@ class HNetConfig:
         self._check_extensions()
 
     def _check_extensions(self) -> None:
-        if self.chunkers and len(self.chunkers) != self.num_stages:
-            raise ConfigError(f"chunkers: the model chunks {self.num_stages} times, not {len(self.chunkers)}")
-        if self.chunking and len(self.chunking) != self.num_stages:
-            raise ConfigError(f"chunking: the model chunks {self.num_stages} times, not {len(self.chunking)}")
+        for key, entries in (("chunkers", self.chunkers), ("chunking", self.chunking)):
+            if entries and len(entries) != self.num_stages:
+                raise ConfigError(f"{key}: the model chunks {self.num_stages} times, not {len(entries)}")
         for stage, chunker in enumerate(self.chunkers):
             if chunker.reads_bytes and stage > 0:
                 who = f"chunkers, entry {stage}: {chunker.name!r}"
@@ -179,6 +108,8 @@ class HNetConfig:
             self._check_special_ids(self.special_ids)
         if self.reads_tokens and any(chunker.reads_bytes for chunker in self.chunkers):
             raise ConfigError("reads_tokens: a chunker that looks at bytes cannot cut a model of tokens")
+        if self.reads_tokens and self.ngrams is not None:
+            raise ConfigError("ngrams: go with a model of bytes, not with reads_tokens")
         if self.spacebyte and self.num_stages == 0:
             raise ConfigError("spacebyte: only a model that chunks can put its stages together as SpaceByte does")
         if self.spacebyte and self.chunking:
@@ -190,7 +121,7 @@ class HNetConfig:
         if not isinstance(special_ids, tuple) or len(special_ids) != 2:
             raise ConfigError(f"special_ids: must be two ids, of BOS and of EOS, got {special_ids!r}")
         for id in special_ids:
-            require_int("special_ids", id, least=0)
+            require_size("special_ids", id, least=0)
             if id >= self.vocab_size:
                 raise ConfigError(f"special_ids: {id} is beyond a vocabulary of {self.vocab_size}")
 
@@ -262,15 +193,14 @@ class HNetConfig:
         )
         plain = ("vocab_size", "tie_embeddings", "spacebyte", "reads_tokens")
         shared = {key: data[key] for key in plain if key in data}
-        if "chunkers" in data:
-            shared["chunkers"] = parse_chunkers(data["chunkers"], num - 1)
-        if "special_ids" in data:
-            special_ids = data["special_ids"]
-            shared["special_ids"] = tuple(special_ids) if isinstance(special_ids, list) else special_ids
-        if "chunking" in data:
-            shared["chunking"] = parse_chunking(data["chunking"], num - 1)
-        if "byte_model" in data:
-            shared["byte_model"] = _parse_byte_model(data["byte_model"])
+        parsers = {
+            "chunkers": lambda entries: parse_chunkers(entries, num - 1),
+            "chunking": lambda entries: parse_chunking(entries, num - 1),
+            "byte_model": _parse_byte_model,
+            "ngrams": parse_ngrams,
+            "special_ids": lambda ids: tuple(ids) if isinstance(ids, list) else ids,
+        }
+        shared |= {key: parse(data[key]) for key, parse in parsers.items() if key in data}
         return cls(stages, Mamba2Config(**ssm_cfg), **shared)
 
     def to_dict(self) -> dict[str, Any]:
@@ -294,6 +224,7 @@ class HNetConfig:
             **({"chunking": [written(stage) for stage in self.chunking]} if self.chunking else {}),
             **({"byte_model": self.byte_model.to_dict()} if self.byte_model is not None else {}),
             **{key: True for key in ("spacebyte", "reads_tokens") if getattr(self, key)},
+            **({"ngrams": to_table(self.ngrams)} if self.ngrams is not None else {}),
             **({"special_ids": list(self.special_ids)} if self.special_ids is not None else {}),
         }
 

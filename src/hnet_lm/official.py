@@ -82,6 +82,7 @@ def parameter_names(model: HNetLM) -> dict[str, str]:
     Raises ConfigError for a model that the reference code cannot hold.
     """
     own = [*(f"attn_cfg.{key}" for key in model.config.own_attention), *model.config.own_norms]
+    own += ["ngrams"] if model.config.ngrams is not None else []
     if own:
         raise ConfigError(f"the reference code cannot hold this model: it has no {', '.join(own)}")
     return {name: _reference_name(name) for name, _ in model.named_parameters()}

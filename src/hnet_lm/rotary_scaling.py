@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
 
+from hnet_lm.checks import require_number
 from hnet_lm.errors import ConfigError, unknown_key
 
 
@@ -30,10 +31,8 @@ class RotaryScaling:
     def __post_init__(self) -> None:
         for key in fields(self):
             value = getattr(self, key.name)
-            if value is None or isinstance(value, bool):
-                continue
-            if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"rotary_scaling.{key.name}: must be a number above 0, got {value!r}")
+            if value is not None and not isinstance(value, bool):
+                require_number(f"rotary_scaling.{key.name}", value, above=0)
 
     def frequencies(self, dim: int, base: float) -> tuple[float, ...]:
         """Radians per position of each of the dim/2 pairs."""

@@ -22,6 +22,9 @@ from hnet_lm.errors import ConfigError
 
 T = TypeVar("T")
 
+IGNORE_INDEX = -100
+"""The target of a position that has none; the default of torch's `ignore_index`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:

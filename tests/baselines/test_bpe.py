@@ -20,7 +20,6 @@ from hnet_lm.data.tokenized import TokenizedLoader
 from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.evaluation import ByteScorer, CarriedState, Passage, SlidingWindow, TokenScorer, bits_per_byte
 from hnet_lm.generation import generate
-from hnet_lm.inspect.bpe import bpe_offsets
 from hnet_lm.model import HNetLM
 from hnet_lm.tables import from_table
 from hnet_lm.training.config import RunConfig
@@ -91,6 +90,23 @@ def test_tokens_say_the_text(tokenizer: Path):
     assert len(pairs.encode(TEXTS[5].encode()).ids) < 0.6 * len(TEXTS[5])
 
 
+def test_tokens_start_at_bytes(tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    train_byte_pairs([b"the cat sat on the mat the cat"] * 10, 300, path)
+    pairs = BytePairs(path)
+    assert pairs.encode(b"the cat sat").starts.tolist() == [0, 3, 7]
+    # the tokens of a character that has none of its own all count as its first byte
+    assert np.unique(pairs.encode("é the 中 cat".encode()).starts).tolist() == [0, 2, 6, 7, 10]
+
+
+def test_files_that_are_no_tokenizers_are_refused(tmp_path: Path):
+    with pytest.raises(DataError, match=r"none\.json: no such file"):
+        BytePairs(tmp_path / "none.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(DataError, match=r"broken\.json: not a tokenizer\.json"):
+        BytePairs(tmp_path / "broken.json")
+
+
 def test_bytes_that_are_not_utf8_have_tokens_of_their_own(tokenizer: Path):
     pairs = BytePairs(tokenizer)
     tokens = pairs.encode(b"the cat\xff\xfe sat\xc3")
@@ -153,7 +169,7 @@ def test_a_truncation_that_the_file_asks_for_loses_nothing(tmp_path: Path, byte_
     path.write_bytes(b"\xef\xbb\xbf" + tokenizer.to_str().encode())  # and a byte-order mark
     text = TEXTS[0].encode()
     assert BytePairs(path).encode(text).ids.tolist() == BytePairs(byte_level).encode(text).ids.tolist()
-    assert bpe_offsets(text, path).tolist() == bpe_offsets(text, byte_level).tolist()
+    assert BytePairs(path).encode(text).starts.tolist() == BytePairs(byte_level).encode(text).starts.tolist()
 
 
 def write_corpus(folder: Path) -> Path:

@@ -173,7 +173,7 @@ def test_flops_are_those_torch_counts(name: str):
 def products(config: HNetConfig, bytes_per_chunk: Sequence[float]) -> float:
     """Our count for a sequence without what is no matrix product: a lookup, elementwise work, and scans."""
     flops = forward_flops_per_byte(config, bytes_per_chunk, LENGTH)
-    total = LENGTH * sum(n for (_, part), n in flops.items() if part not in ("embedding", "routing"))
+    total = LENGTH * sum(n for (_, part), n in flops.items() if part not in ("embedding", "ngrams", "routing"))
     for s, routing in ((s, n) for (s, part), n in flops.items() if part == "routing"):
         is_byte_model = config.chunker(s).name == "entropy" and config.byte_model is not None
         total += products(config.byte_model, ()) if is_byte_model else LENGTH * routing  # pyright: ignore  it has one

@@ -134,9 +134,7 @@ def test_only_the_beginning_of_a_long_text_is_said(saved: str, tmp_path: Path, c
 
     out, err = said("long.txt", "--max-bytes", "7", "--statistics")
     assert out.startswith("only the first 7 of 11 bytes are counted\n")
-    assert (
-        err == f"hnet-lm: {tmp_path}/long.txt: only the first 7 of 11 bytes are looked at; --max-bytes looks at more\n"
-    )
+    assert err == f"hnet-lm: {tmp_path}/long.txt: only the first 7 of 11 bytes are read; --max-bytes reads more\n"
     assert json.loads(said("long.txt", "--max-bytes", "7", "--json")[0])["is_whole_text"] is False
     assert json.loads(said("long.txt", "--max-bytes", "11", "--json")[0])["is_whole_text"] is True
     assert said("long.txt", "--max-bytes", "11")[1] == ""
@@ -178,7 +176,7 @@ def test_a_model_of_tokens_shows_its_tokens(saved: str, tmp_path: Path, capsys: 
     model = tmp_path / "model"
     hnet_lm.save(HNetLM(HNetConfig.from_dict(table | {"vocab_size": pairs.vocab_size})), model)
     assert main(["chunks", str(model), "the cat"]) == 2
-    assert "the model reads tokens; put their tokenizer.json into its folder" in capsys.readouterr().err
+    assert "the model reads tokens; put its tokenizer.json into its folder" in capsys.readouterr().err
     (model / "tokenizer.json").write_bytes((tmp_path / "tokenizer.json").read_bytes())
     found = json.loads(shown(str(model), capsys, "the cat 中", "--json"))
     assert found["stages"][0]["starts"] == sorted({*pairs.encode("the cat 中".encode()).starts.tolist()})
@@ -219,8 +217,8 @@ def test_an_output_that_is_not_utf8(
         (["a", "--png", "a.txt"], "a.txt: cannot be written as .txt; the endings are .png, .pdf, .svg"),
         (["a", "--png", "-", "--html", "-"], "-: two outputs would be written there"),
         (["a", "--png", "-", "--json"], "--json and --statistics print to standard output"),
-        (["a", "--max-bytes", "0"], "--max-bytes must be 1 or more, got 0"),
-        (["a", "--document", "-1"], "--document must be 0 or more, got -1"),
+        (["a", "--max-bytes", "0"], "--max-bytes: must be a whole number, 1 or more, got 0"),
+        (["a", "--document", "-1"], "--document: must be a whole number, 0 or more, got -1"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -80,9 +80,9 @@ def test_every_file_is_tried_before_any_is_measured(
     monkeypatch.setattr(ByteScorer, "score", lambda *_: pytest.fail("measured"))
     assert "nowhere.txt" in complaint(capsys, "bpb", saved, texts, "nowhere.txt")
     assert "hf:" in complaint(capsys, "bpb", saved, texts, "hf:")
-    assert "--max-bytes must be 1 or more" in complaint(capsys, "bpb", saved, texts, "--max-bytes", "0")
+    assert "--max-bytes: must be a whole number, 1" in complaint(capsys, "bpb", saved, texts, "--max-bytes", "0")
     assert "cannot be read" in complaint(capsys, "robustness", saved, "--questions", str(tmp_path / "no.jsonl"))
-    assert "--seed must be 0 or more" in complaint(capsys, "robustness", saved, "--text", texts, "--seed", "-1")
+    assert "--seed: must be a whole" in complaint(capsys, "robustness", saved, "--text", texts, "--seed", "-1")
 
 
 def test_a_file_that_the_model_cannot_read_is_named(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -94,7 +94,7 @@ def test_a_file_that_the_model_cannot_read_is_named(saved: str, tmp_path: Path, 
 def test_harness_mistakes_are_one_line_each(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = ("--task-directory", str(tmp_path))
     assert "name at least one task" in complaint(capsys, "harness", saved, *folder)
-    assert "--limit must be 1 or more, got 0" in complaint(capsys, "harness", saved, "x", "--limit", "0")
+    assert "--limit: must be a whole number, 1" in complaint(capsys, "harness", saved, "x", "--limit", "0")
     assert "no task 'x'" in complaint(capsys, "harness", saved, "x", *folder)
     assert "no such folder" in complaint(capsys, "harness", saved, "x", "--task-directory", str(tmp_path / "no"))
 

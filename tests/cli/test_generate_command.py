@@ -83,11 +83,11 @@ def test_interactive(saved: str, capsys: pytest.CaptureFixture[str], monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a", "--temperature", "nan"], "temperature must be 0 or more, got nan"),
-        (["a", "--top-p", "-1"], "top_p must be from 0 to 1, got -1.0"),
+        (["a", "--temperature", "nan"], "temperature: must be a number, 0 or more, got nan"),
+        (["a", "--top-p", "-1"], "top_p: must be a number from 0 to 1, got -1.0"),
         (["a", "--temprature", "1"], "--temperature"),
         (["a", "--stop", ""], "a stop string must not be empty"),
-        (["a", "--prefill-bytes", "0"], "prefill_bytes must be a whole number, 1 or more, got 0"),
+        (["a", "--prefill-bytes", "0"], "prefill_bytes: must be a whole number, 1 or more, got 0"),
         (["a", "--pool-bytes", "100"], "a pool of 100 bytes is too small"),
         (["--file", "nowhere.txt"], "nowhere.txt: cannot be read: No such file or directory"),
         (["a", "--file", "x"], "leave out --file and --lines"),

@@ -116,8 +116,7 @@ def test_only_a_stretch_is_said_with_its_place(saved: str, fasta: str, capsys: p
     code, _, err = run(capsys, "chunks", saved, "--file", fasta, "--region", "chr20", "--max-bytes", "50", "--json")
     assert code == 0
     assert err == (
-        "hnet-lm: chr20: only a stretch of 50 bases (chr20:59,000,001-59,000,050) is looked at; "
-        "--max-bytes looks at more\n"
+        "hnet-lm: chr20: only a stretch of 50 bases (chr20:59,000,001-59,000,050) is read; --max-bytes reads more\n"
     )
 
 
@@ -131,7 +130,7 @@ def test_only_a_stretch_is_said_with_its_place(saved: str, fasta: str, capsys: p
         (["--file", "sample:code", "--region", "chr20"], "--region: sample:code is not FASTA"),
         (["--file", "FASTA", "--bedgraph", "x.bedgraph", "--stage", "2"], "--stage 2: the model has 2 stages"),
         (["ACGT", "--codon-phase"], "--codon-phase needs --bed"),
-        (["ACGT", "--tolerance", "-1"], "--tolerance must be 0 or more, got -1"),
+        (["ACGT", "--tolerance", "-1"], "--tolerance: must be a whole number, 0 or more, got -1"),
     ],
 )
 def test_mistakes(saved: str, fasta: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):

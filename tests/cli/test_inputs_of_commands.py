@@ -117,7 +117,7 @@ def test_variants_from_pipes(
             ["r.fa", "--variants", "none.vcf"],
             "none.vcf: has no variant that could be scored; the first was left out: variant in line 2, chr2:5",
         ),
-        (["r.fa", "--variants", "v.vcf", "--flank", "-1"], "--flank must be 0 or more, got -1"),
+        (["r.fa", "--variants", "v.vcf", "--flank", "-1"], "--flank: must be a whole number, 0 or more, got -1"),
     ],
 )
 def test_mistakes(

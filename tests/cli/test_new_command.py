@@ -30,9 +30,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixtur
     file = tmp_path / "my.toml"
     file.write_text("mine")
     assert main(["new", str(file)]) == 2
-    assert (
-        capsys.readouterr().err == f"hnet-lm: error: {file}: is there already, and is not replaced; name another file\n"
-    )
+    assert capsys.readouterr().err == f"hnet-lm: error: {file}: exists already and is not replaced; name another file\n"
     assert file.read_text() == "mine"
 
 

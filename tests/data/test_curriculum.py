@@ -75,7 +75,7 @@ def test_a_curriculum_is_part_of_the_order(config: DataConfig) -> None:
         (((10, (1.0,)),), "one for each source; got 1 for 2 sources"),
         (((10, (1.0, 1.0)), (10, (0.0, 1.0))), r"must rise from one to the next; got \[10, 10\]"),
         (((10, (0.0, 0.0)),), "one above 0"),
-        (((0, (1.0, 1.0)),), "1 or more; got 0"),
+        (((0, (1.0, 1.0)),), "1 or more, got 0"),
     ],
 )
 def test_what_is_no_curriculum(changes: tuple[tuple[int, tuple[float, ...]], ...], message: str) -> None:

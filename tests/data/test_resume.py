@@ -196,7 +196,7 @@ def change_one_byte(path: Path) -> str:
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
-    return "it has as many bytes as before, but other ones"
+    return "it has the same size, but other contents"
 
 
 def remove(path: Path) -> str:
@@ -233,7 +233,7 @@ def test_files_elsewhere_are_known_too(tmp_path: Path) -> None:
         with DataLoader(config) as loader:
             loader.load_state_dict(state)
         write(b"one lime\n" * 90)
-        with pytest.raises(DataError, match=r"changed since the run was saved \(it has as many bytes as before"):
+        with pytest.raises(DataError, match=r"changed since the run was saved \(it has the same size"):
             DataLoader(config).load_state_dict(state)
 
 

@@ -130,7 +130,7 @@ def test_special_bytes(model: HNetLM, binary_model: HNetLM) -> None:
 
 @pytest.mark.parametrize("options", [{"call_bytes": 0}, {"max_active": 0}])
 def test_sizes_must_be_positive(model: HNetLM, options: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="must be 1 or more"):
+    with pytest.raises(ConfigError, match="must be a whole number, 1 or more"):
         ByteScorer(model, **options)
-    with pytest.raises(ConfigError, match="window_bytes must be 9 or more, got 8"):
+    with pytest.raises(ConfigError, match="window_bytes: must be a whole number, 9 or more, got 8"):
         SlidingWindow(8, 9)

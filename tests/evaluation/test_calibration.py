@@ -65,7 +65,7 @@ def test_what_has_no_threshold_is_refused() -> None:
     dynamic = small_model(small_config({"name": "dynamic"}))
     with pytest.raises(ConfigError, match="chunks 1 times, but 2 target ratios"):
         calibrated(dynamic, [TEXT], [4.0, 2.0])
-    with pytest.raises(ConfigError, match="must be above 1, got 1"):
+    with pytest.raises(ConfigError, match="must be a number above 1, got 1"):
         calibrated(dynamic, [TEXT], [1.0])
 
 

@@ -150,5 +150,5 @@ def test_windows(model: HNetLM) -> None:
     background = sum(math.log(text.count(base) / 34) for base in BASES[6:18])
     assert found[1].log_ratio == pytest.approx(logprob(model, BASES[6:18]) - background)
     assert found[1].log_ratio_per_base == pytest.approx(found[1].log_ratio / 12)
-    with pytest.raises(ConfigError, match="must be 1 or more"):
+    with pytest.raises(ConfigError, match="must be a whole number, 1 or more"):
         score_windows(ByteScorer(model), reference, window=0, stride=1)

@@ -157,7 +157,7 @@ def test_what_is_passed_over_is_said_once_and_names_the_task(model: HNetLM, capl
     ]
     assert len(HarnessLM.of_model(model).generate_until(asked)) == 2
     said = [record.message for record in caplog.records]
-    assert said == ["task mine: num_beams changes nothing for this model and is passed over"]
+    assert said == ["task mine: num_beams has no effect on this model and is ignored"]
 
 
 def test_what_cannot_be_done_names_the_task(model: HNetLM) -> None:

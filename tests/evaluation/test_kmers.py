@@ -58,6 +58,6 @@ def test_other_codes_cut_a_sequence() -> None:
     (cut,) = kmer_baselines([b"ACGTRACGNNT"], [2], both_strands=False)
     (apart,) = kmer_baselines([b"ACGT", b"ACG", b"T"], [2], both_strands=False)
     assert (cut.bits, cut.num_bases) == (apart.bits, 8)
-    with pytest.raises(ConfigError, match="must be 0 to 12, got 13"):
+    with pytest.raises(ConfigError, match="must be a whole number from 0 to 12, got 13"):
         list(kmer_baselines([b"ACGT"], [13]))
     assert math.isnan(next(kmer_baselines([b"NN"], [1])).bits_per_base)

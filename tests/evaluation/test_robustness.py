@@ -187,7 +187,7 @@ def test_half_a_surrogate_pair_in_a_question_names_its_line(tmp_path: Path) -> N
     path.write_text('{"prompt": "a", "choices": ["b", "c"], "answer": 0}\n' * 2)
     with path.open("a") as file:
         file.write('{"prompt": "a", "choices": ["b", "c\\ud800"], "answer": 0}\n')
-    with pytest.raises(DataError, match=r"q\.jsonl, line 3: holds half of a surrogate pair \(U\+D800\)"):
+    with pytest.raises(DataError, match=r"q\.jsonl, line 3: has half of a surrogate pair \(U\+D800\)"):
         read_questions(path)
     path.write_text("[" * 100_000)
     with pytest.raises(DataError, match="line 1: not JSON"):

@@ -112,7 +112,7 @@ def test_lies_between_the_canonical_spelling_and_the_truth(model: HNetLM, pairs:
     (exact,) = SpellingScorer(model, pairs).score([Passage(TEXT)])
     assert few.logprob <= exact.logprob + 1e-9
     assert canonical.logprob < exact.logprob
-    with pytest.raises(ConfigError, match="max_spellings must be 1 or more, got 0"):
+    with pytest.raises(ConfigError, match="max_spellings: must be a whole number, 1 or more, got 0"):
         SpellingScorer(model, pairs, 0)
 
 

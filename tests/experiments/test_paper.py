@@ -17,6 +17,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def write_metrics(cell: Cell, step: int) -> None:
+    run.run_folder(cell).mkdir()
+    (run.run_folder(cell) / "metrics.jsonl").write_text(f'{{"step": {step}}}\n')
+
+
 def finish(cell: Cell, validation: float) -> None:
     run.result_file(cell).write_text(json.dumps({"validation": validation, "seconds": 10.0}))
 
@@ -49,8 +54,7 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(runs: Path, monkeypatch
 
     def train(cell: Cell, folder: Path) -> None:
         asked.append(cell)
-        run.run_folder(cell).mkdir()
-        (run.run_folder(cell) / "model.safetensors").touch()
+        write_metrics(cell, cell.num_steps)
 
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "measure", lambda cell, folder: {"validation": 2.0})
@@ -62,6 +66,14 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(runs: Path, monkeypatch
     assert run.run_cell(first, runs)
     assert not run.run_cell(first, runs)  # it is done
     assert asked == [second, first]
+
+
+def test_a_run_that_was_stopped_is_not_measured(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = run.tuning_cells("english", "1stage")[0]
+    monkeypatch.setattr(run, "train", lambda cell, folder: write_metrics(cell, cell.num_steps - 1))
+    with pytest.raises(SystemExit, match="is not finished; the same command goes on"):
+        run.run_cell(cell, runs)
+    assert run.measured(cell) is None
 
 
 def facts(variant: str, seed: int, bits: float, **more: Any) -> dict[str, Any]:

@@ -186,11 +186,11 @@ def test_cancel_frees_the_slot_at_once(model: HNetLM):
 
 
 def test_wrong_engine_limits_are_refused(model: HNetLM):
-    with pytest.raises(UserError, match="prefill_bytes must be a whole number, 1 or more, got 0"):
+    with pytest.raises(UserError, match="prefill_bytes: must be a whole number, 1 or more, got 0"):
         Engine(model, EngineLimits(prefill_bytes=0))
-    with pytest.raises(UserError, match=r"pool_bytes must be a whole number, 1 or more, got 1\.5"):
+    with pytest.raises(UserError, match=r"pool_bytes: must be a whole number, 1 or more, got 1\.5"):
         Engine(model, EngineLimits(pool_bytes=1.5))  # pyright: ignore[reportArgumentType]  wrong on purpose
-    with pytest.raises(UserError, match="keys_values must be one of float32, bfloat16, got 'int8'"):
+    with pytest.raises(UserError, match="keys_values: must be one of 'float32', 'bfloat16', got 'int8'"):
         Engine(model, EngineLimits(keys_values="int8"))  # pyright: ignore[reportArgumentType]  wrong on purpose
     with pytest.raises(
         UserError, match="a pool of 1,000 bytes is too small for the keys and values of even one stream"

@@ -49,8 +49,8 @@ def test_score_is_the_log_probability_of_the_continuation(model: HNetLM):
         (lambda m: generate(m, "one string"), "prompts must be a list of strings"),  # pyright: ignore  wrong on purpose
         (lambda m: generate(m, [3]), r"prompts\[0\] must be a string or bytes, got int"),  # pyright: ignore  wrong on purpose
         (lambda m: generate(m, ["a"], temperatur=1), "did you mean 'temperature'"),
-        (lambda m: generate(m, ["a"], temperature=math.nan), "temperature must be 0 or more, got nan"),
-        (lambda m: generate(m, ["a"], top_p=-1), "top_p must be from 0 to 1, got -1"),
+        (lambda m: generate(m, ["a"], temperature=math.nan), "temperature: must be a number, 0 or more, got nan"),
+        (lambda m: generate(m, ["a"], top_p=-1), "top_p: must be a number from 0 to 1, got -1"),
         (lambda m: generate(m, ["\ud800"]), "lone surrogate"),
         (lambda m: stream(m, "a", top_k=-1), "top_k"),
         (lambda m: score(m, ["a"], ["b", "c"]), "one continuation a prompt, got 1 prompts and 2"),

@@ -105,7 +105,7 @@ def test_a_readme_of_somebodys_own_stays(exported: Path, saved: Path) -> None:
     ("arguments", "words"),
     [
         (["--target-ratios", "3"], "learns where to cut in 2 stages, but 1 are given"),
-        (["--ratio-loss-weight", "-1"], "--ratio-loss-weight must be 0 or more"),
+        (["--ratio-loss-weight", "-1"], "--ratio-loss-weight: must be a number, 0 or more"),
         (["--license", "My own"], "is no name of a licence"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from chromium import browser as browser
 from hnet_lm.config import HNetConfig
 from hnet_lm.inspect import Chunks
 from hnet_lm.model import HNetLM

@@ -2,15 +2,15 @@ import base64
 import html
 import json
 import re
-import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chromium import violations
 from hnet_lm.inspect import Chunks, chunks, render_html
 from hnet_lm.model import HNetLM
 
@@ -56,19 +56,6 @@ def test_the_page_needs_nothing_from_outside(sample: Chunks):
     assert "2 characters inside which a chunk starts" in page
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("no chromium on this machine: the page's script is not run")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def opened(browser, path: Path, scheme: str):
     page = browser.new_page(color_scheme=scheme)
     page.problems = []
@@ -88,11 +75,14 @@ def test_in_a_browser(browser, sample: Chunks, tmp_path: Path, scheme: str):
     assert page.locator("#text i").all_inner_texts() == ["中", "e\u0301"]
     page.locator("#text span").nth(1).hover()
     assert "stage 0\tbytes 3 to 4\t2 long\tp 0.900" in page.locator("#tip").inner_text()
+    assert "byte 4\t中\tE4\tp 0.100" in page.locator("#tip").inner_text(), "a byte of several, in hexadecimal"
     page.locator("#text").press("ArrowRight")
     assert "bytes 5 to 9" in page.locator("#tip").inner_text()
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.get_by_role("button").click()
+    page.get_by_role("button", name="Dark" if scheme == "light" else "Light").click()
+    assert page.get_by_role("button", name="Light" if scheme == "light" else "Dark").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    assert violations(page) == {}
     assert page.problems == []
 
 

@@ -1,12 +1,10 @@
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from hnet_lm.errors import DataError
 from hnet_lm.genome import BedInterval
 from hnet_lm.inspect import references
-from hnet_lm.inspect.bpe import bpe_offsets
 from hnet_lm.inspect.chinese import chinese_word_offsets
 from hnet_lm.inspect.place import edges, lanes, read_annotations
 from hnet_lm.inspect.python_tokens import is_python, python_offsets
@@ -57,7 +55,7 @@ def test_intervals_in_rows_do_not_lie_over_each_other():
         ("chr1\tx\t5\n", "line 1: not BED"),
         ("chr1\t1\n", "line 1: not BED"),
         ("\n\nchr1\t-1\t5\n", "line 3: not BED"),
-        ("chr2\t1\t5\n", "no interval of 'chr1' meets positions 0 to 20"),
+        ("chr2\t1\t5\n", "no interval of 'chr1' overlaps positions 0 to 20"),
         ("1\t5\t6\n", "it has '1', so rename one of them"),
         ("chr1\t50\t60\n", "check the sequence name and the origin"),
     ],
@@ -73,35 +71,6 @@ def test_wrong_bed_files_name_the_line(tmp_path: Path, content: str, message: st
 def test_a_missing_bed_file(tmp_path: Path):
     with pytest.raises(DataError, match="No such file"):
         read_annotations(tmp_path / "none.bed", None, 5)
-
-
-@pytest.fixture(scope="module")
-def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)  # pyright: ignore  its types are not known
-    tokenizer.train_from_iterator(["the cat sat on the mat the cat"] * 10, trainer)
-    path = tmp_path_factory.mktemp("bpe") / "tokenizer.json"
-    tokenizer.save(str(path))
-    return path
-
-
-def test_bpe_offsets_are_in_bytes(tokenizer_path: Path):
-    assert bpe_offsets(b"the cat sat", tokenizer_path).tolist() == [0, 3, 7]
-    # the tokens of a character that has none of its own all count as its first byte
-    assert bpe_offsets("é the 中 cat".encode(), tokenizer_path).tolist() == [0, 2, 6, 7, 10]
-
-
-def test_bpe_mistakes(tokenizer_path: Path, tmp_path: Path):
-    with pytest.raises(DataError, match="byte 1 of the text is not"):
-        bpe_offsets(b"a\xff", tokenizer_path)
-    with pytest.raises(DataError, match="no such file"):
-        bpe_offsets(b"a", tmp_path / "none.json")
-    broken = tmp_path / "broken.json"
-    broken.write_text("{")
-    with pytest.raises(DataError, match=r"broken.json: not a tokenizer.json"):
-        bpe_offsets(b"a", broken)
 
 
 def test_characters_also_of_bytes_that_are_no_text():
@@ -148,7 +117,7 @@ def test_unfinished_python():
     assert is_python(data, is_whole=False)
     assert not is_python(data)
     assert python_offsets(data, is_whole=False).tolist()[:4] == [0, 4, 5, 6]
-    with pytest.raises(DataError, match=r"no Python that can be divided into tokens: line \d+: "):
+    with pytest.raises(DataError, match=r"cannot be tokenized as Python: line \d+: "):
         python_offsets(data)
 
 

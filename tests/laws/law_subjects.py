@@ -268,6 +268,10 @@ MODELS: tuple[ModelSubject, ...] = (
         "3 stages", config_of(["t1", ["m1", ["T1", ["M1t1"], "m1"], "t1"], "m1"], [32, 32, 64, 64], [-1, 5, 3, -1])
     ),
     ModelSubject(
+        "1 stage n-grams",
+        config_of(["t1", ["t1"], "t1"], [32, 32], [7, -1], ngrams={"sizes": [2, 3, 5], "num_rows": 64}),
+    ),
+    ModelSubject(
         "1 stage, no smoothing, no weight, identity",
         config_of(
             ["m1", ["t1"], "m1"],

@@ -25,7 +25,7 @@ NUM_STEPS = examples(25)
 ON_CPU = [kind for name, kind in STEPPERS.items() if name != "cuda"]
 over_steppers = pytest.mark.parametrize("kind", ON_CPU)
 over_weights = pytest.mark.parametrize("weights", [None, *get_args(Weights)])
-over_models = pytest.mark.parametrize("subject", [MODELS[i] for i in (0, 1, 2, 3, 4, 10, 11)], ids=str)
+over_models = pytest.mark.parametrize("subject", [MODELS[i] for i in (0, 1, 2, 3, 4, 10, 11, 12)], ids=str)
 
 
 def entropy_model() -> HNetLM:

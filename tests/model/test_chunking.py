@@ -110,9 +110,18 @@ def test_a_config_says_what_is_not_the_paper_s() -> None:
         ({"chunking": "none"}, "must be a list with one entry"),
         ({"chunking": ["bytes"]}, "entry 0: must be an object with the keys smoothing, confidence, residual"),
         ({"chunking": [{"residual": "none"}], "spacebyte": True}, "spacebyte: says how the stages are put together"),
-        ({"chunkers": [{"name": "linear", "start_rate": 1.0}]}, "start_rate of 'linear' must lie in 0 .. 1"),
-        ({"chunkers": [{"name": "dynamic", "threshold": 1.0}]}, "threshold of 'dynamic' must lie in 0 .. 1"),
-        ({"chunkers": [{"name": "policy", "start_ratio": 1.0}]}, "start_ratio of 'policy' must be above 1"),
+        (
+            {"chunkers": [{"name": "linear", "start_rate": 1.0}]},
+            "linear.start_rate: must be a number above 0 and below 1",
+        ),
+        (
+            {"chunkers": [{"name": "dynamic", "threshold": 1.0}]},
+            "dynamic.threshold: must be a number above 0 and below 1",
+        ),
+        (
+            {"chunkers": [{"name": "policy", "start_ratio": 1.0}]},
+            "policy.start_ratio: must be a number above 1",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(extensions: dict[str, Any], message: str) -> None:

@@ -54,6 +54,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "tests/baselines/test_commands.py",
     ),
     "checkpoint.py": ("tests/test_checkpoint.py", "tests/test_malformed.py"),
+    "checks.py": ("tests/test_config.py", "tests/generation/test_params.py", "tests/training/test_run_file.py"),
     "chunker_config.py": (
         "tests/test_config.py",
         "tests/baselines/test_chunkers.py",
@@ -86,6 +87,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "cli/train.py": ("tests/cli/test_main.py", "tests/training/test_run_file.py", "tests/training/test_preflight.py"),
     "conversion.py": ("tests/cli/test_convert.py", "tests/test_facade.py"),
     "config.py": ("tests/test_config.py", "tests/test_malformed.py"),
+    "stage_config.py": ("tests/test_config.py", "tests/test_malformed.py"),
     "data/": (DATA,),
     "errors.py": ("tests/test_config.py", "tests/test_malformed.py"),
     "evaluation/": ("tests/evaluation/test_bits_per_byte.py", "tests/evaluation/test_byte_scorer.py"),
@@ -131,7 +133,6 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "inspect/python_tokens.py": ("tests/inspect/test_references.py",),
     "inspect/chinese.py": ("tests/inspect/test_references.py",),
     "inspect/scripts.py": ("tests/inspect/test_references.py", "tests/inspect/test_chunk_statistics.py"),
-    "inspect/bpe.py": ("tests/inspect/test_references.py",),
     "inspect/terminal.py": ("tests/inspect/test_terminal.py",),
     "layout.py": ("tests/test_config.py", "tests/test_malformed.py"),
     "losses/": ("tests/test_losses.py", "tests/test_goldens.py", "tests/extending"),

@@ -25,7 +25,7 @@ OPS = (
     "ssd",
     "swiglu",
 )
-COMPILED = ("causal_conv", "mamba2", "rms_norm", "ssd")
+COMPILED = ("causal_conv", "rms_norm", "ssd")
 ON_GPU = ("boundary_prob", "causal_conv", "ema_scan", "mamba2", "rms_norm", "rotary", "ssd", "swiglu")
 SSD = (
     torch.zeros(2, 1, 4),

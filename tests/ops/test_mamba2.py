@@ -6,7 +6,6 @@ import pytest
 import torch
 from op_runs import backends, require_backend
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from hnet_lm.config import Mamba2Config
 from hnet_lm.model.layers import CausalConv, RMSNorm
@@ -26,13 +25,9 @@ def inputs() -> Tensors:
     return CASE.inputs(sum(LENGTHS))
 
 
-def results(backend: str, dtype: torch.dtype, *, only_activations: bool = False) -> Tensors:
-    """`dtype` is that of the activations where a model would have it, and of all where it is float64."""
-
-    def into(key: str, value: Tensor) -> Tensor:
-        return value.to(torch.promote_types(dtype, torch.float32) if only_activations and key in CASE.wide else dtype)
-
-    return run(CASE, backend, inputs(), Sequences.from_lengths(LENGTHS), None, into)
+def results(backend: str, dtype: torch.dtype) -> Tensors:
+    sequences = Sequences.from_lengths(LENGTHS)
+    return run(CASE, backend, inputs(), sequences, None, lambda _, value: value.to(dtype))
 
 
 @pytest.mark.parametrize("backend", [name for name in backends("mamba2") if name != "reference"])
@@ -43,26 +38,11 @@ def test_equals_the_reference(backend: str, dtype: torch.dtype) -> None:
     assert_same(results(backend, dtype), results("reference", torch.float64), atol)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_the_compiled_one_gives_what_its_parts_give_bit_for_bit(dtype: torch.dtype) -> None:
-    actual, expected = (results(backend, dtype, only_activations=True) for backend in ("cpu", "eager"))
-    assert [key for key in expected if not actual[key].equal(expected[key])] == []
-
-
 def mixer() -> Mamba2:
     mixer = Mamba2(64, Mamba2Config(d_state=8))
     for parameter in mixer.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return mixer
-
-
-def test_gradients_are_not_joined() -> None:
-    part, x = mixer(), torch.randn(9, 64, requires_grad=True)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        part(x, Sequences.from_lengths([4, 5]))[0].sum().backward()
-    names = {event.key for event in profiler.key_averages()}
-    assert {"hnet_lm::mamba2_cpu", "hnet_lm::mamba2_cpu_backward"} <= names
-    assert not {"aten::cat", "hnet_lm::ssd_cpu", "hnet_lm::causal_conv_cpu"} & names
 
 
 class DoubledNorm(RMSNorm):
@@ -100,12 +80,12 @@ def test_what_takes_the_place_of_a_part_is_called(name: str) -> None:
 @pytest.mark.parametrize(
     ("choices", "chosen"),
     [
-        ([], "cpu"),
+        ([], "eager"),
         ([{"ssd": "reference"}], "eager"),
         ([{"*": "reference"}], "reference"),
-        ([{"mamba2": "cpu"}, {"ssd": "eager"}], "eager"),
-        ([{"ssd": "eager"}, {"mamba2": "cpu"}], "cpu"),
-        ([{"swiglu": "eager"}], "cpu"),
+        ([{"mamba2": "reference"}, {"ssd": "eager"}], "eager"),
+        ([{"ssd": "eager"}, {"mamba2": "reference"}], "reference"),
+        ([{"swiglu": "reference"}], "eager"),
     ],
 )
 def test_a_choice_for_a_part_holds(choices: list[dict[str, str]], chosen: str) -> None:

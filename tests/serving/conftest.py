@@ -8,6 +8,7 @@ import pytest
 from running_server import MODEL, Running, running, tiny_model
 
 import hnet_lm
+from chromium import browser as browser
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.limits import RequestLimits
 

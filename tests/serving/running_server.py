@@ -17,7 +17,7 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.generation import EngineLimits
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.api_keys import ApiKeys
-from hnet_lm.serving.app import create_app
+from hnet_lm.serving.app import Awaited, create_app
 from hnet_lm.serving.limits import RateLimits, RequestLimits
 from hnet_lm.serving.server import listen, make_server, url
 
@@ -101,8 +101,9 @@ def running(
     rates: RateLimits | None = None,
     allow_origins: tuple[str, ...] = (),
     runs: dict[str, Callable[[], dict[str, Any]]] | None = None,
+    awaited: dict[str, Awaited] | None = None,
 ) -> Iterator[Running]:
-    app = create_app(models, limits, engine, keys, rates, allow_origins, runs=runs)
+    app = create_app(models, limits, engine, keys, rates, allow_origins, runs=runs, awaited=awaited)
     listener = listen("127.0.0.1", 0)
     server = make_server(app, limits or RequestLimits(), drain_seconds=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

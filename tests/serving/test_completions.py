@@ -1,8 +1,10 @@
 """The official OpenAI client against a running server."""
 
+import base64
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import openai
 import pytest
 from running_server import MODEL, Running, ending_model, running
@@ -198,6 +200,21 @@ def test_echo_streams_the_prompt_first(client: openai.OpenAI):
 def test_a_prompt_may_be_given_as_bytes(client: openai.OpenAI, model: HNetLM):
     answer = client.completions.create(model=MODEL, prompt=[0x66, 0x80, 0x00], max_tokens=20, temperature=0)
     assert answer.choices[0].text == hnet_lm.generate(model, [b"f\x80\x00"], max_new_bytes=20, temperature=0)[0]
+
+
+def test_chunks_in_base64_are_those_in_json(client: openai.OpenAI, server: Running):
+    plain = server.chunks("the cat sat")["stages"]
+    body = {"input": "the cat sat", "encoding_format": "base64"}
+    packed = client.post("/chunks", body=body, cast_to=object)["data"][0]
+    assert packed["num_bytes"] == 11
+    offsets = list(range(11))
+    for stage, wanted in zip(packed["stages"], plain, strict=True):
+        assert stage.keys() == {"boundary_prob", "starts"}
+        probs = np.frombuffer(base64.b64decode(stage["boundary_prob"]), "<f4")
+        starts = np.frombuffer(base64.b64decode(stage["starts"]), "<u4")
+        assert probs.tolist() == pytest.approx(wanted["boundary_prob"], abs=1e-6)
+        assert offsets == wanted["offsets"]
+        assert (offsets := starts.tolist()) == wanted["starts"]
 
 
 def test_routing_of_a_stream_is_that_of_its_chunks(client: openai.OpenAI, server: Running):

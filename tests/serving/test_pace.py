@@ -56,7 +56,7 @@ def test_who_would_wait_too_long_for_a_slot_is_429(model: HNetLM, monkeypatch: p
             next(lines)
             refused = httpx.post(f"{server.url}/v1/completions", json=short)
             assert refused.status_code == 429
-            assert "may be waited" in refused.json()["error"]["message"]
+            assert "are allowed" in refused.json()["error"]["message"]
             assert int(refused.headers["retry-after"]) >= 1
         server.until(lambda: server.figure("active") == 0)
         assert httpx.post(f"{server.url}/v1/completions", json=short).status_code == 200, "it is idle: nobody waits"

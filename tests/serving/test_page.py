@@ -1,25 +1,18 @@
 """The page in a real browser: Debian's Chromium, headless, driven by Playwright."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from running_server import MODEL, Running, running, tiny_model
 
+from chromium import LOOKS, show_everything, violations
 from hnet_lm.model import HNetLM
 from hnet_lm.serving.api_keys import ApiKeys
 from hnet_lm.serving.limits import RequestLimits
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
-
-OPTIONS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 OpenPage = Callable[..., Page]
 COUNT_CHARACTERS_OF_A_STREAM = """() => {
     window.counts = [];
@@ -29,14 +22,6 @@ COUNT_CHARACTERS_OF_A_STREAM = """() => {
     }).observe(document.body, { childList: true, subtree: true });
 }"""
 """Looked at from within: on a busy machine a stream can be over between two looks from outside."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +153,9 @@ def test_the_bands_show_probabilities_and_starts(server: Running, open_page: Ope
     stage = server.chunks("abcdefgh")["stages"][0]
     heights = page.evaluate(
         """(starts) => {
-            const context = document.querySelector(".bands").getContext("2d");
+            const canvas = document.querySelector(".bands");
+            const context = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+            context.drawImage(canvas, 0, 0);
             const range = document.createRange();
             range.selectNodeContents(document.querySelector(".line"));
             const each = range.getBoundingClientRect().width / 8;
@@ -287,6 +274,15 @@ def test_everything_that_can_be_used_has_a_name(server: Running, open_page: Open
     assert page.locator("html").get_attribute("lang") == "en"
 
 
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_axe_finds_no_violation(two_models: Running, open_page: OpenPage, scheme: str, width: int):
+    page = open_page(two_models, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    show_everything(page)
+    assert violations(page) == {}
+    page.evaluate("document.querySelector('label[for=text]').remove()")
+    assert "label" in violations(page), "the check finds none"
+
+
 def test_nothing_overflows_a_narrow_window(server: Running, open_page: OpenPage):
     page = open_page(server, viewport={"width": 360, "height": 740})
     page.get_by_role("button", name="DNA").click()
@@ -333,6 +329,29 @@ def test_a_long_text_has_an_element_per_line_and_bands_where_it_is_looked_at(ser
     )
 
 
+PICTURE = """() => JSON.stringify([
+    [...document.querySelectorAll(".line")].map((line) => line.outerHTML), document.querySelector(".bands").toDataURL()
+])"""
+
+
+def test_a_text_that_is_edited_looks_like_one_that_is_opened(server: Running, open_page: OpenPage):
+    """What a drawing keeps of the one before: characters, lines, their elements, what is on the canvas."""
+    page = open_page(server)
+    box = page.get_by_role("textbox", name="Text")
+    text = "one two é🐈 three\n" * 12 + "a_word_that_is_longer_than_any_line" * 9 + " one two" * 40
+    texts = [text, text + "x", "y" + text, text[:300] + "猫e\u0301" + text[301:], text[:100], text[:100] + "\u0301 x"]
+    opened = []
+    for edited in texts:
+        box.fill(edited)
+        page.reload()
+        wait_for_chunks_of(page, edited)
+        opened.append(page.evaluate(PICTURE))
+    assert len(set(opened)) == len(texts)
+    for edited, wanted in zip(texts, opened, strict=True):
+        box.fill(edited)
+        page.wait_for_function(f"(wanted) => ({PICTURE})() === wanted", arg=wanted)
+
+
 def test_a_model_of_a_run_shows_its_card_and_curves(model: HNetLM, open_page: OpenPage):
     points = [[step, 3 - step / 10] for step in range(1, 6)]
     run: dict[str, Any] = {
@@ -355,6 +374,28 @@ def test_a_model_of_a_run_shows_its_card_and_curves(model: HNetLM, open_page: Op
         page.get_by_text("About this model").click()
         page.get_by_text("About this model").click()
         expect(card).to_contain_text("6, ended")
+
+
+def test_a_run_without_a_checkpoint_shows_its_curves_and_then_its_model(
+    model: HNetLM, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hnet_lm.serving.app.LOOK_EVERY", 0.1)
+    there: list[tuple[HNetLM, None]] = []
+    curve = {"name": "Bits per byte, training", "points": [[1, 3.0], [2, 2.0]]}
+    run = {"step": 2, "bytes_seen": 4000, "has_ended": False, "bits_per_byte": None, "curves": [curve]}
+    with running({}, runs={"begun": lambda: run}, awaited={"begun": lambda: there[0] if there else None}) as server:
+        page = open_page(server, wants_chunks=False)
+        panel = page.locator(".panel")
+        expect(panel).to_contain_text("no model yet")
+        expect(panel).to_contain_text("2, training")
+        expect(panel.locator(".curves polyline")).to_have_count(1)
+        assert violations(page) == {}
+        page.get_by_role("textbox", name="Text").fill("typed before there is a model")
+        there.append((model, None))
+        expect(page.locator(".line")).to_have_text("typed before there is a model", timeout=15_000)
+        expect(panel).to_have_count(1)
+        page.get_by_text("About this model").click()
+        expect(page.locator(".card-figures")).to_contain_text("2, training")
 
 
 def test_errors_and_a_missing_key_are_said(model: HNetLM, open_page: OpenPage):

@@ -71,7 +71,7 @@ def test_bad_json_is_400(server: Running, content: str):
 
 
 def test_the_client_raises_its_own_errors(client: openai.OpenAI):
-    with pytest.raises(openai.BadRequestError, match="top_p must be from 0 to 1") as caught:
+    with pytest.raises(openai.BadRequestError, match="top_p: must be a number from 0 to 1") as caught:
         client.completions.create(model=MODEL, prompt="a", top_p=-1)
     assert caught.value.code == "invalid_value"
     with pytest.raises(openai.BadRequestError, match=r"2,001 bytes") as caught:

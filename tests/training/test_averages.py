@@ -132,9 +132,9 @@ def test_muon_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "sgd"}, "optimizer.name: must be 'adamw' or 'muon'"),
-        ({"average": 1.0}, "optimizer.average: must lie in 0 .. 1, below 1"),
-        ({"muon_momentum": -0.1}, "optimizer.muon_momentum: must lie in 0 .. 1, below 1"),
+        ({"name": "sgd"}, "optimizer.name: must be one of 'adamw', 'muon'"),
+        ({"average": 1.0}, "optimizer.average: must be a number, 0 or more and below 1"),
+        ({"muon_momentum": -0.1}, "optimizer.muon_momentum: must be a number, 0 or more and below 1"),
     ],
 )
 def test_values_out_of_range(values: dict[str, Any], message: str) -> None:

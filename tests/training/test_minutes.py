@@ -241,7 +241,7 @@ def test_what_comes_on_the_way_is_counted(tmp_path: Path) -> None:
     [
         ({"num_steps": None, "minutes": None}, "run: give either num_steps or minutes"),
         ({"num_steps": 5, "minutes": 1.0}, "run: give either num_steps or minutes, not both"),
-        ({"num_steps": None, "minutes": 0.0}, "run.minutes: must be above 0"),
+        ({"num_steps": None, "minutes": 0.0}, "run.minutes: must be a number above 0"),
     ],
 )
 def test_a_length_is_given_once(tmp_path: Path, tables: dict[str, Any], message: str) -> None:

@@ -126,14 +126,14 @@ def test_frozen_parameters_are_in_no_group() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"lr": 0.0}, "optimizer.lr: must be above 0"),
-        ({"lr": float("nan")}, "optimizer.lr: must be above 0"),
-        ({"eps": -1.0}, "optimizer.eps: must be above 0"),
-        ({"max_grad_norm": 0.0}, "optimizer.max_grad_norm: must be above 0"),
-        ({"weight_decay": -0.1}, "optimizer.weight_decay: must be 0 or more"),
-        ({"betas": (0.9, 1.0)}, r"optimizer.betas: must be two numbers in 0 \.\. 1"),
-        ({"betas": (0.9,)}, r"optimizer.betas: must be two numbers in 0 \.\. 1"),
-        ({"lr_multipliers": (1.0, 0.0)}, "optimizer.lr_multipliers: must be above 0"),
+        ({"lr": 0.0}, "optimizer.lr: must be a number above 0"),
+        ({"lr": float("nan")}, "optimizer.lr: must be a number above 0"),
+        ({"eps": -1.0}, "optimizer.eps: must be a number above 0"),
+        ({"max_grad_norm": 0.0}, "optimizer.max_grad_norm: must be a number above 0"),
+        ({"weight_decay": -0.1}, "optimizer.weight_decay: must be a number, 0 or more"),
+        ({"betas": (0.9, 1.0)}, "optimizer.betas: must be a number, 0 or more and below 1"),
+        ({"betas": (0.9,)}, "optimizer.betas: must be two numbers"),
+        ({"lr_multipliers": (1.0, 0.0)}, "optimizer.lr_multipliers: must be a number above 0"),
     ],
 )
 def test_values_out_of_range(values: dict[str, float], message: str) -> None:

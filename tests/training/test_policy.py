@@ -14,7 +14,7 @@ from training_runs import architecture, run_config, updates, weights
 from hnet_lm import checkpoint
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.losses import IGNORE, LossInputs
+from hnet_lm.losses import IGNORE_INDEX, LossInputs
 from hnet_lm.losses.early_exit import EarlyExit
 from hnet_lm.losses.policy import PolicyGradient, discounted
 from hnet_lm.losses.target_rate import TargetRate
@@ -38,7 +38,7 @@ def drawn() -> LossInputs:
     logit = torch.randn(t, dtype=torch.float64, requires_grad=True)
     is_boundary = (torch.rand(t) < 0.5) | (seqs.positions == 0)
     targets = torch.randint(256, (t,))
-    targets[3] = IGNORE
+    targets[3] = IGNORE_INDEX
     prob = torch.sigmoid(logit).masked_fill(seqs.positions == 0, 1.0)
     routing = Routing(prob, is_boundary, seqs, boundary_logit=logit, early_exit=early)
     return LossInputs(logits, targets, hidden, (routing,), seqs)
@@ -50,7 +50,7 @@ def by_hand(inputs: LossInputs, gamma: float, centred: str) -> Tensor:
     assert routing.boundary_logit is not None
     rewards = []
     for t, target in enumerate(inputs.targets.tolist()):
-        has = target != IGNORE
+        has = target != IGNORE_INDEX
         gain = inputs.logits.log_softmax(-1)[t, target] - routing.early_exit.log_softmax(-1)[t, target] if has else 0.0
         rewards.append(float(gain))
     advantages, where = [], []
@@ -105,8 +105,8 @@ def test_the_early_exit_is_a_cross_entropy_of_its_own() -> None:
     inputs = drawn()
     early = inputs.routings[0].early_exit
     assert early is not None
-    nothing = replace(inputs, targets=torch.full_like(inputs.targets, IGNORE))
-    has = inputs.targets != IGNORE
+    nothing = replace(inputs, targets=torch.full_like(inputs.targets, IGNORE_INDEX))
+    has = inputs.targets != IGNORE_INDEX
     wanted = -early.log_softmax(-1)[has].gather(1, inputs.targets[has, None]).mean()
     torch.testing.assert_close(EarlyExit().values(inputs)["loss/early_exit"], wanted)
     assert EarlyExit().values(nothing)["loss/early_exit"].item() == 0.0
@@ -145,6 +145,6 @@ def test_a_run_without_its_terms_is_refused(tmp_path: Path) -> None:
     plain = Routing(torch.ones(2), torch.ones(2, dtype=torch.bool), seqs)
     with pytest.raises(ConfigError, match="'target_rate' needs what the chunker gives in training"):
         TargetRate().values(replace(drawn(), routings=(plain,), seqs=seqs))
-    with pytest.raises(ConfigError, match="the gamma of 'policy' must lie in"):
+    with pytest.raises(ConfigError, match=r"policy\.gamma: must be a number, 0 or more and below 1"):
         PolicyGradient(gamma=1.0)
     assert HNetConfig.from_dict(architecture().to_dict() | POLICY).chunker(0).needs_terms

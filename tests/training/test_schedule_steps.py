@@ -44,7 +44,7 @@ def test_a_ramp_in_steps(tmp_path: Path) -> None:
     [
         ({"warmup_steps": 4, "decay_steps": 3}, "4 steps of warm-up and 3 of decay exceed the run of 6 steps"),
         ({"warmup": 0.0, "decay_steps": 7}, "0 steps of warm-up and 7 of decay exceed the run of 6 steps"),
-        ({"warmup_steps": -1}, "schedule.warmup_steps: must be 0 or more"),
+        ({"warmup_steps": -1}, "schedule.warmup_steps: must be a whole number, 0 or more"),
         ({"warmup_steps": 1, "decay": 1.0, "warmup": 0.0}, "nothing is left for 1 steps of warm-up"),
     ],
 )

@@ -100,7 +100,7 @@ def test_an_array_job_has_a_task_for_each_run(run_file: Path, tmp_path: Path) ->
         ("optimizer.lr=1e-3,", "must be KEY=V1,V2"),
         ("optimizer.rate=1e-3", "rate"),
         ("optimizer.lr=fast", "fast"),
-        ("optimizer.lr=-1.0", "optimizer.lr: must be above 0"),
+        ("optimizer.lr=-1.0", "optimizer.lr: must be a number above 0"),
         ("run.directory=a,b", "--output"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from training_runs import make_batch, make_model, run_config, updates, weights
 
 from hnet_lm.errors import ConfigError
-from hnet_lm.losses import IGNORE, LossInputs, next_byte_loss, parse_terms, ratio_loss
+from hnet_lm.losses import IGNORE_INDEX, LossInputs, next_byte_loss, parse_terms, ratio_loss
 from hnet_lm.losses.cab import ConfidenceAlignment
 from hnet_lm.losses.entropy import EntropyBoundaries
 from hnet_lm.losses.hinge import Hinge
@@ -43,7 +43,7 @@ def test_cab_is_its_equation() -> None:
     """Two sure guesses, one right and one wrong, an even one, and a position without a target."""
     logits = torch.zeros(4, 256, dtype=torch.float64)
     logits[:2, 7] = 100.0
-    given = inputs([0.2, 0.3, 0.4, 0.9], logits, [7, 8, 5, IGNORE])
+    given = inputs([0.2, 0.3, 0.4, 0.9], logits, [7, 8, 5, IGNORE_INDEX])
     value = ConfidenceAlignment().values(given)["stage0/cab"]
     errors = [1 - (1 - 1e-6) - 0.2, 1 - 1e-6 - 0.3, 1 - 1 / 256 - 0.4]
     assert value.item() == pytest.approx(sum(e * e for e in errors) / 3, rel=1e-9)
@@ -65,7 +65,7 @@ def test_the_entropy_term_is_its_equation() -> None:
     logits = torch.zeros(5, 256, dtype=torch.float64)
     for position, largest in enumerate([9.0, 0.1, 9.5, 0.2, 0.0]):
         logits[position, 3] = largest
-    given = inputs([0.2, 0.3, 0.4, 0.9, 0.7], logits, [3, 8, 3, 3, IGNORE])
+    given = inputs([0.2, 0.3, 0.4, 0.9, 0.7], logits, [3, 8, 3, 3, IGNORE_INDEX])
     term = EntropyBoundaries(target_ratio=2.0)
     assert term.new_memory() == {"fraction": 0.5}
     value = term.values(replace(given, memory={"fraction": 0.5}))["stage0/entropy"]
@@ -73,7 +73,7 @@ def test_the_entropy_term_is_its_equation() -> None:
     assert value.item() == pytest.approx(sum(e * e for e in errors) / 4, rel=1e-9)
     (grad,) = torch.autograd.grad(value, given.routings[0].boundary_prob)
     assert grad.tolist() == pytest.approx([-2 * e / 4 for e in errors] + [0.0], rel=1e-9)
-    nowhere = replace(given, targets=torch.full((5,), IGNORE), memory={"fraction": 0.5})
+    nowhere = replace(given, targets=torch.full((5,), IGNORE_INDEX), memory={"fraction": 0.5})
     assert term.values(nowhere)["stage0/entropy"].item() == 0.0
 
 
@@ -156,9 +156,9 @@ def test_what_a_term_carries_is_resumed_exactly(tmp_path: Path) -> None:
         ({"name": "cabb"}, r"loss.terms\[0\]: no loss term 'cabb'; there are ratio, cab, .*did you mean 'cab'"),
         ({"weight": 1.0}, r"loss.terms\[0\]: must be an object with a name"),
         ({"name": "hinge"}, "'target_ratio' is missing"),
-        ({"name": "hinge", "target_ratio": 0.5}, "target_ratio of 'hinge' must be above 1"),
-        ({"name": "entropy", "target_ratio": 1}, "target_ratio of 'entropy' must be above 1"),
-        ({"name": "entropy", "target_ratio": 6, "gain": 2}, "gain of 'entropy' must lie in 0 .. 1"),
+        ({"name": "hinge", "target_ratio": 0.5}, "hinge.target_ratio: must be a number above 1"),
+        ({"name": "entropy", "target_ratio": 1}, "entropy.target_ratio: must be a number above 1"),
+        ({"name": "entropy", "target_ratio": 6, "gain": 2}, "entropy.gain: must be a number above 0 and 1 or less"),
         ({"name": "cab", "weight": "much"}, "weight: must be a number"),
         ({"name": "cab", "stage": 1}, "unknown key 'stage'"),
         ({"name": "rate_control", "target_ratio": 3, "start": 9}, "must start within its bounds"),

@@ -2,16 +2,16 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import hnet_lm
+from chromium import LOOKS, show_everything, violations
 from hnet_lm.cli.main import main
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import UserError
@@ -19,9 +19,6 @@ from hnet_lm.generation.rounded_weights import with_weights
 from hnet_lm.model import HNetLM
 from hnet_lm.web.bundling import bundle
 from hnet_lm.web.exporting import files_of, web_files
-
-CHROMIUM = shutil.which("chromium")
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 
 TEXT = "Every word, 每个字, and é 🐈 too.\n\tx = f(x) " * 3
 LAYOUTS: dict[str, list[Any]] = {
@@ -71,29 +68,22 @@ def random_model(layout: list[Any], seed: int = 0, **changes: Any) -> HNetLM:
     return model.eval()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    options = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
-
-
-OpenPage = Callable[[HNetLM], Page]
+OpenPage = Callable[..., Page]
 
 
 @pytest.fixture
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
     """Exports a model and opens the page as a file; nothing may go wrong in it, and no network be asked."""
-    context = browser.new_context(viewport={"width": 1000, "height": 900})
+    contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def open_page(model: HNetLM) -> Page:
+    def open_page(model: HNetLM, width: int = 1000, **options: object) -> Page:
         for path, content in web_files(model, "tiny").items():
             (tmp_path / path).parent.mkdir(exist_ok=True)
             (tmp_path / path).write_text(content, encoding="utf-8")
-        page = context.new_page()
+        options["viewport"] = {"width": width, "height": 900}
+        contexts.append(browser.new_context(**options))  # pyright: ignore[reportArgumentType]  any options
+        page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: r.url.startswith(("file:", "blob:", "data:")) or complaints.append(r.url))
@@ -101,11 +91,11 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
         return page
 
     yield open_page
-    context.close()
+    for context in contexts:
+        context.close()
     assert complaints == []
 
 
-@in_browser
 @pytest.mark.parametrize(
     ("layout", "changes"),
     [(layout, {}) for layout in LAYOUTS.values()]
@@ -146,7 +136,6 @@ STEPS = """([engine, texts]) => {
 }"""
 
 
-@in_browser
 def test_a_text_is_read_on_from_where_it_was_read_before(open_page: OpenPage):
     """A key press at the end costs a step, deleting it none; one in the middle is read from the copy before it."""
     page = open_page(random_model(LAYOUTS["mamba_and_attention"]))
@@ -168,8 +157,7 @@ CHUNKS = """() => {
 }"""
 
 
-@in_browser
-def test_chunks_are_pythons_whatever_was_typed_before(browser: Browser, open_page: OpenPage):
+def test_chunks_are_pythons_whatever_was_typed_before(open_page: OpenPage):
     model = random_model(LAYOUTS["two_stages"])
     page = open_page(model)
     page.add_init_script(f"({CHUNKS})()")
@@ -192,7 +180,6 @@ def test_chunks_are_pythons_whatever_was_typed_before(browser: Browser, open_pag
             assert found["boundary_prob"] == pytest.approx(wanted["boundary_prob"], abs=1e-4)
 
 
-@in_browser
 def test_it_goes_on_writing_as_python_does(open_page: OpenPage):
     """Greedy: the same bytes; a sampled text has as many as were asked for, and is valid."""
     model = random_model(LAYOUTS["mamba_and_attention"])
@@ -213,6 +200,13 @@ def test_it_goes_on_writing_as_python_does(open_page: OpenPage):
     expect(page.locator(".progress")).to_contain_text(re.compile("40 new bytes in|came to its end"))
     assert "\\x" not in page.locator(".view").inner_text()
     assert page.locator(".view .new").count() > 0
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_axe_finds_no_violation(open_page: OpenPage, scheme: str, width: int):
+    page = open_page(random_model(LAYOUTS["two_stages"]), width, color_scheme=scheme)
+    show_everything(page)
+    assert violations(page) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The models that an H-Net is compared with: families built from the same parts, and matched in FLOPs a byte."""
+"""The models that an H-Net is compared with: families built from the same parts, and matched in FLOPs per byte."""
 
 from hnet_lm.baselines.families import FAMILIES, FAMILY_KIND, HALF, MAIN, OUTER, Choice, Cutting, Family, build
 from hnet_lm.baselines.matching import TOLERANCE, Match, match

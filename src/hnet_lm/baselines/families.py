@@ -4,6 +4,7 @@
 |--------------------|--------------------|---------------------------------------------------------------|
 | llamabyte          | T n                | byte Transformer, global attention                            |
 | llamabyte-windowed | T n                | byte Transformer, sliding window                              |
+| llamabyte-ngrams   | T n                | byte Transformer, global attention, hashed n-gram embeddings  |
 | mambabyte          | m n                | Mamba-2 over bytes                                            |
 | spacebyte          | T n/2, T n, T n/2  | cut at spaces, Transformer outer networks, SpaceByte's skip   |
 | spacebyte++        | m4, T n, m4        | the same with Mamba-2 outer networks                          |
@@ -47,6 +48,8 @@ class Family:
     is_windowed: bool = False
     """Attention of an isotropic model in the outer window of the model that is compared; else global."""
     is_spacebyte: bool = False
+    has_ngrams: bool = False
+    """Hashed n-gram embeddings of `NgramConfig`'s sizes and rows."""
     reads_tokens: bool = False
 
     @property
@@ -58,6 +61,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "llamabyte": Family("LlamaByte (global)", (MAIN,)),
     "llamabyte-windowed": Family("LlamaByte (windowed)", (MAIN,), is_windowed=True),
+    "llamabyte-ngrams": Family("LlamaByte (hashed n-grams)", (MAIN,), has_ngrams=True),
     "mambabyte": Family("MambaByte", ("m{n}",)),
     "spacebyte": Family("SpaceByte", (HALF, MAIN, HALF), "space", is_windowed=True, is_spacebyte=True),
     "spacebyte++": Family("SpaceByte++", (OUTER, MAIN, OUTER), "space", is_spacebyte=True),
@@ -200,5 +204,7 @@ def _extensions(family: Family, cutting: Cutting | None) -> dict[str, Any]:
         extensions["chunkers"] = [CHUNKERS.written(cutting.chunker)]
         if cutting.byte_model is not None:
             extensions["byte_model"] = cutting.byte_model.to_dict()
+    if family.has_ngrams:
+        extensions["ngrams"] = {}
     flags = {"spacebyte": family.is_spacebyte, "reads_tokens": family.reads_tokens}
     return extensions | {name: True for name, is_set in flags.items() if is_set}

@@ -1,4 +1,4 @@
-"""Layer counts and widths with which a family costs as many FLOPs a byte as a given model.
+"""Layer counts and widths with which a family costs as many FLOPs per byte as a given model.
 
 The cost is `model/flops.py`'s, at the bytes per chunk or token that the family really makes. Of all widths and layer
 counts within the tolerance the one is taken that is most like the model: by the factor between their widths times that
@@ -51,7 +51,7 @@ def match(
     vocab_size: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> Match:
-    """The family's member that costs `target` FLOPs a byte. `reference` gives the manner (see `families.build`).
+    """The family's member that costs `target` FLOPs per byte. `reference` gives the manner (see `families.build`).
 
     `sequence_length` is in bytes. Raises ConfigError where no member comes within the tolerance.
     """
@@ -74,7 +74,7 @@ def match(
         if within:
             return min(within, key=lambda rank: rank[:2])[2]
     raise ConfigError(
-        f"{family.title}: no width and layer count costs {target:.4g} FLOPs a byte within {tolerance:.1%} "
+        f"{family.title}: no width and layer count costs {target:.4g} FLOPs per byte within {tolerance:.1%} "
         f"(the nearest is off by {nearest:.1%}); allow more with --tolerance"
     )
 

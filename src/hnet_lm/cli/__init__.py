@@ -1,1 +1,1 @@
-"""The command line: `hnet-lm COMMAND`, one file a command, of which only the one that runs is imported."""
+"""The command line: `hnet-lm COMMAND`, one file per command. Only the command that runs is imported."""

@@ -1,9 +1,8 @@
-"""A model as the commands see it that need no weights: its configuration, and what its training says about it.
+"""A model without its weights: its configuration, and what is known of its training.
 
-Named by a config (JSON, also `-` for standard input) or a run file (TOML), each a path or a name that comes with the
-package, by a saved model, the folder of a run, or hf:owner/name. Where a config and a run have the same name, the name
-with `.toml` is the run. A run tells how long its sequences were and how long its chunks became; a bare config tells
-neither.
+It is named by a config (JSON, also `-` for standard input) or a run file (TOML), each a path or a name that comes with
+the package, by a saved model, the folder of a run, or hf:owner/name. If a config and a run have the same name, the name
+with `.toml` is the run. A run tells the length of its sequences and of its chunks; a bare config tells neither.
 """
 
 import itertools
@@ -33,24 +32,24 @@ PUBLISHED_LENGTH = 8192
 
 @dataclass(frozen=True)
 class Architecture:
-    """A configuration, and of a run also the rest."""
+    """A configuration, and for a run what is known of its training."""
 
     source: str
     config: HNetConfig
     run: RunConfig | None = None
     measured_bytes_per_chunk: tuple[float, ...] | None = None
-    """Of each stage that chunks, outermost first, as the last record of the training has them."""
+    """Bytes per chunk of each stage that chunks, outermost first, from the last record of the training."""
     is_planned: bool = False
-    """Whether it was named by a run file, and so may not be trained yet."""
+    """Whether it was named by a run file, so that it may not be trained yet."""
 
     @property
     def max_length(self) -> int | None:
-        """Bytes of the longest sequence of the training."""
+        """Length in bytes of the longest training sequence."""
         return None if self.run is None else self.run.data.max_length
 
     @property
     def bytes_per_chunk(self) -> tuple[tuple[float, ...], str]:
-        """Bytes per chunk of each stage, and in words where they are from; the words begin with "assumed" if so."""
+        """Bytes per chunk of each stage, and where they come from, in words that begin with "assumed" if they are."""
         config = self.config
         if self.measured_bytes_per_chunk is not None:
             return self.measured_bytes_per_chunk, f"measured, the last in its {METRICS}"
@@ -61,12 +60,12 @@ class Architecture:
 
 
 def published_bytes_per_chunk(num_stages: int) -> tuple[float, ...]:
-    """What the published models make of text (paper, table 1): 4.7 to 4.8 in one stage, 6.9 to 7.0 in two."""
+    """Chunk lengths of the published models (paper, table 1): 4.7 to 4.8 with one stage, 6.9 to 7.0 with two."""
     return (4.8,) if num_stages == 1 else tuple(round(2.65 ** (s + 1), 2) for s in range(num_stages))
 
 
 def read_architecture(source: str) -> Architecture:
-    """Raises ConfigError or CheckpointError for what is none of these."""
+    """Raises ConfigError or CheckpointError if the source is none of these."""
     if source.startswith(HUB_PREFIX):
         hub = import_leaf("hnet_lm.hub", "hf", f"reading {source}")
         path = hub.fetch(source.removeprefix(HUB_PREFIX), (CONFIG,))
@@ -90,11 +89,11 @@ def read_architecture(source: str) -> Architecture:
 
 
 def _run_of(directory: Path) -> RunConfig | None:
-    """The run's configuration, from its newest checkpoint that has one."""
+    """The configuration of the run, from its newest readable checkpoint."""
     for path in sorted(directory.glob("checkpoints/step_*/trainer.json"), reverse=True):
         try:
             saved = json.loads(read_text(path))["config"]
-            saved["model"] = {"config": str(directory / CONFIG)}  # a checkpoint has the architecture itself there
+            saved["model"] = {"config": str(directory / CONFIG)}  # where a checkpoint has the architecture itself
             return from_table(RunConfig, _known(RunConfig, saved))
         except (ValueError, KeyError, TypeError):  # damaged, or written by another version
             continue
@@ -110,7 +109,7 @@ def _measured(metrics: Path, num_stages: int) -> tuple[float, ...] | None:
 
 
 def _known(kind: Any, table: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run file would say: keys of the dataclass that have a value."""
+    """The keys of the dataclass that have a value, as in a run file."""
     hints = typing.get_type_hints(kind)
     return {key: _known_value(hints[key], value) for key, value in table.items() if key in hints and value is not None}
 

@@ -1,4 +1,4 @@
-"""`hnet-lm calibrate`: a saved model with thresholds that give chunks of the wanted length."""
+"""`hnet-lm calibrate`: sets the thresholds of a saved model for chunks of a given length."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ from hnet_lm.training.progress import waiting
 
 @dataclass(frozen=True)
 class Command:
-    """Save a model whose routers cut above other thresholds, for chunks of the wanted length. No weight changes."""
+    """Save a model with other routing thresholds, for chunks of the wanted length. No weight changes."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
     files: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FILE ...")]
     """Text that the model was not trained on, of any format, globs, or sample:english (its held-out part)."""
     target_ratios: tuple[float, ...]
-    """Positions per chunk of every stage, outermost first: of the outermost stage, bytes per chunk."""
+    """Positions per chunk of every stage, outermost first; for the outermost stage, bytes per chunk."""
     output: Annotated[Path, tyro.conf.arg(aliases=("-o",), metavar="DIRECTORY")]
-    """Where to save; a saved model that is there is replaced."""
+    """Where to save; an existing saved model is replaced."""
     max_bytes: int = 200_000
-    """Read so many bytes of each file."""
+    """Bytes to read of each file."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
@@ -60,7 +60,7 @@ class Command:
 
 
 def _beginning(texts: Iterable[bytes], room: int) -> Iterator[bytes]:
-    """So many bytes of the texts; the one that crosses it is cut."""
+    """The first bytes of the texts; the text that crosses the limit is cut."""
     for text in texts:
         yield text[:room]
         room -= len(text)

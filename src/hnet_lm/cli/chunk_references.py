@@ -1,4 +1,4 @@
-"""What the chunk starts of a text are compared with, on the command line: what fits the text, and what is asked for."""
+"""The references that chunk starts are compared with: those that fit the text, and those asked for by options."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -20,34 +20,34 @@ from hnet_lm.inspect.python_tokens import is_python, python_offsets
 from hnet_lm.inspect.scripts import is_chinese
 
 MAX_NAMES = 20
-"""Names of BED intervals that have a row each."""
+"""Most names of BED intervals with a row of their own."""
 
 
 @dataclass(frozen=True)
 class References:
-    """What to compare the chunk starts with, beside what fits the text; all but --language ask for --statistics too."""
+    """Further references for the chunk starts; all options but --language imply --statistics."""
 
     language: Literal["auto", "chinese", "python", "other"] = "auto"
-    """Of Chinese the words are compared as well, of Python the tokens; auto goes by the text."""
+    """Compare with words for Chinese, with tokens for Python; auto looks at the text."""
     bpe: Path | None = None
-    """A tokenizer.json: where its tokens start."""
+    """A tokenizer.json: compare with the starts of its tokens."""
     words: Path | None = None
-    """A file of the text's words in their order, separated by white space, as a word segmenter writes it."""
+    """A file of the words of the text in order, separated by white space, as word segmenters write it."""
     codons: int | None = None
-    """The reading frame, 0, 1 or 2: where codons start."""
+    """Compare with codons in this reading frame, 0, 1 or 2."""
     bed: Path | None = None
-    """A BED file: where its intervals start and end, of all together and by name; pictures show them."""
+    """A BED file: compare with the edges of its intervals, all together and by name; pictures show them."""
     bed_sequence: str | None = None
-    """The sequence of which the text is a part, such as chr20; of FASTA the record's name says it."""
+    """The sequence that the text is a part of, such as chr20; FASTA records name it."""
     bed_origin: int | None = None
-    """Position of the text's first base in that sequence, counted from 0; of FASTA the record's name says it."""
+    """Position of the text's first base in that sequence, counted from 0; the names of FASTA records may have it."""
     codon_phase: bool = False
     """With --bed: in which phase of their codons chunks start in genes (intervals with a strand)."""
     tolerance: int = 0
-    """How many bytes a chunk start may be off."""
+    """Distance in bytes at which a chunk start still counts."""
 
     def check(self) -> None:
-        """Raises UserError for options that do not fit each other."""
+        """Raises UserError for options that contradict each other."""
         require_at_least(0, tolerance=self.tolerance, bed_origin=self.bed_origin)
         if self.codon_phase and self.bed is None:
             raise UserError("--codon-phase needs --bed, a BED file of genes with their strands")
@@ -64,15 +64,15 @@ class References:
         is_of_chinese = self.language == "chinese" or (self.language == "auto" and not is_dna and is_chinese(data))
         if not is_of_chinese and len(spaces := references.space_offsets(data)):
             found |= {"spaces": spaces, "after spaces": references.after_space_offsets(data)}
-        if len(starts := references.character_offsets(data)) < len(data):  # of ASCII every byte is a character
+        if len(starts := references.character_offsets(data)) < len(data):  # in ASCII every byte is a character
             found["characters"] = starts
         if is_of_chinese:
             found |= self._chinese_words(data)
         if self.language == "python" or (self.language == "auto" and not is_dna and is_python(data, is_whole)):
             found["Python tokens"] = python_offsets(data, is_whole)
         if self.bpe is not None:
-            leaf = import_leaf("hnet_lm.inspect.bpe", "eval", "--bpe")
-            found[f"tokens of {self.bpe.name}"] = leaf.bpe_offsets(data, self.bpe)
+            leaf = import_leaf("hnet_lm.data.byte_pairs", "eval", "--bpe")
+            found[f"tokens of {self.bpe.name}"] = np.unique(leaf.BytePairs(self.bpe).encode(data).starts)
         if self.words is not None:
             found[f"words of {self.words.name}"] = references.word_offsets(data, read_text(self.words).split())
         if self.codons is not None:
@@ -96,7 +96,7 @@ class References:
         by_name = Counter(interval.name for interval in annotations if interval.name)
         shown = [name for name, _ in by_name.most_common(MAX_NAMES)] if len(by_name) > 1 else []
         if len(by_name) > MAX_NAMES:
-            say(f"{self.bed}: {len(by_name):,} names of intervals; the {MAX_NAMES} with most of them have rows")
+            say(f"{self.bed}: {len(by_name):,} names of intervals; only the {MAX_NAMES} most frequent have rows")
         for name in shown:
             of_name = [interval for interval in annotations if interval.name == name]
             found[f"{name} of {self.bed.name}"] = edges(of_name, num_bytes)

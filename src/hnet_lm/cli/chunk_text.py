@@ -1,4 +1,4 @@
-"""The text of `hnet-lm chunks`: given as it stands, or a document of a file, or a stretch of DNA with its place."""
+"""The text of `hnet-lm chunks`: an argument, a document of a file, or a region of DNA with its location."""
 
 import sys
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Text:
     name: str
     part: str = ""
     place: Place | None = None
-    """Of DNA from FASTA."""
+    """For DNA from FASTA."""
 
     @property
     def is_whole(self) -> bool:
@@ -48,12 +48,12 @@ class TextOptions:
     document: int = 0
     """Which document of the file, counted from 0: a line of JSONL, a record of FASTA."""
     region: str | None = None
-    """Of FASTA this sequence or stretch, such as chr20:59,000,001-59,100,000."""
+    """A sequence or region of FASTA, such as chr20:59,000,001-59,100,000."""
     max_bytes: int = 1_000_000
-    """Look at no more than this many bytes, from the beginning."""
+    """Read at most this many bytes, from the beginning."""
 
     def read(self, text: str | None, sources: SourceOptions) -> Text:
-        """The text given as an argument, else of the file, else of standard input."""
+        """The text given as an argument, or else from the file, or else from standard input."""
         require_at_least(1, max_bytes=self.max_bytes)
         require_at_least(0, document=self.document)
         if self.region is not None and (self.file is None or self.document):
@@ -92,7 +92,7 @@ class TextOptions:
         return DataError(f"{self.file}: has no document {self.document} (they are counted from 0)")
 
     def _first(self, data: bytes, name: str) -> Text:
-        """As much of the text as is looked at."""
+        """The part of the text that is read."""
         if len(data) <= self.max_bytes:
             return Text(data, name)
         return Text(data[: self.max_bytes], name, f"only the first {self.max_bytes:,} of {len(data):,} bytes are")

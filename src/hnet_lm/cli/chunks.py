@@ -1,4 +1,4 @@
-"""`hnet-lm chunks`: where a model cuts a text: a picture, a page, figures, numbers, a genome browser's track."""
+"""`hnet-lm chunks`: where a model cuts a text, as a picture, a page, statistics, JSON or a genome browser's track."""
 
 import io
 from dataclasses import dataclass, field, replace
@@ -39,7 +39,7 @@ from hnet_lm.outputs import Output, OutputError, tried, write_all
 
 @dataclass(frozen=True)
 class Command:
-    """Show where a model cuts a text, stage by stage: in the terminal, or as asked for by --html, --png and so on."""
+    """Show where a model cuts a text, stage by stage: in the terminal, or as --html, --png and so on."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
@@ -47,21 +47,21 @@ class Command:
     """The text; without it --file or standard input."""
     options: tyro.conf.OmitArgPrefixes[TextOptions] = field(default_factory=TextOptions)
     probabilities: bool = False
-    """In the terminal: a row of bars with the boundary probability of every position as well."""
+    """In the terminal, also draw a row of bars with the boundary probability of every position."""
     html: str | None = None
-    """Write a page for the browser, with the probabilities under the pointer; - is standard output."""
+    """Write an HTML page that shows the probabilities under the pointer; - is standard output."""
     png: str | None = None
-    """Write a picture of the beginning, and of the chunk lengths; .pdf and .svg are written as such."""
+    """Write a picture of the beginning, with histograms of chunk lengths; .pdf and .svg work as well."""
     bedgraph: str | None = None
-    """Of DNA, write the boundary probability at every base as bedGraph for a genome browser (see --stage)."""
+    """For DNA, write the boundary probability at every base as bedGraph for a genome browser (see --stage)."""
     bed_output: str | None = None
-    """Of DNA, write the chunks of all stages as BED: the name is the stage, the score the probability of 0 to 1000."""
+    """For DNA, write the chunks of all stages as BED: the name is the stage, the score the probability times 1000."""
     stage: int = 0
-    """The stage of --bedgraph; a stage behind the first has a value only where it could cut."""
+    """The stage of --bedgraph; stages after the first have values only where they could cut."""
     track_lines: bool = False
     """Begin --bedgraph and --bed-output with a track line, which genome browsers read and bedtools do not."""
     statistics: bool = False
-    """Print chunk lengths, and how the boundaries agree with what fits the text and with what else is asked for."""
+    """Print chunk lengths, and the agreement of boundaries with references."""
     json: bool = False
     """Print all probabilities, chunk starts and figures as JSON."""
     device: str = "cpu"
@@ -92,7 +92,7 @@ class Command:
         elif not any(outputs):
             _draw(found, self.probabilities, text.place)
         if text.part:
-            say(f"{text.name}: {text.part} looked at; --max-bytes looks at more")
+            say(f"{text.name}: {text.part} read; --max-bytes reads more")
         try:
             write_all(self._pictures(found, text, *outputs))
         except OutputError:
@@ -101,7 +101,7 @@ class Command:
             raise
 
     def _placed(self, text: Text) -> Text:
-        """The text with what is known of its place in a genome: from its record, from the options, from --bed."""
+        """The text with its location in a genome, from its record, the options and --bed."""
         compare, own = self.compare, text.place
         sequence = compare.bed_sequence or (own.sequence if own else None)
         origin = compare.bed_origin if compare.bed_origin is not None else own.origin if own else 0
@@ -146,7 +146,7 @@ class Command:
 
 @dataclass(frozen=True)
 class _Report:
-    """The figures about the chunks of a text."""
+    """The statistics of the chunks of a text."""
 
     compare: References
     text: Text
@@ -222,12 +222,12 @@ def _intervals(found: Chunks) -> list[tuple[int, int, str, float]]:
 
 
 def _tokens(source: str, data: bytes) -> Chunks:
-    """What a model of tokens reads, drawn as the chunks of one stage."""
+    """The tokens that a model of tokens reads, drawn as the chunks of one stage."""
     tokenizer = Path(source) / TOKENIZER
     if not tokenizer.is_file():
-        raise UserError(f"{source}: the model reads tokens; put their {TOKENIZER} into its folder to see them")
+        raise UserError(f"{source}: the model reads tokens; put its {TOKENIZER} into its folder to see them")
     say(f"{source}: the model reads tokens and has no chunks; shown are its tokens, as stage 0")
-    starts = open_byte_pairs(str(tokenizer)).encode(data).starts  # several where tokens are parts of one character
+    starts = open_byte_pairs(str(tokenizer)).encode(data).starts  # several if tokens are parts of one character
     is_start = np.zeros(len(data), dtype=bool)
     is_start[starts[starts < len(data)]] = True
     return Chunks.from_positions(data, [(is_start.astype(np.float32), is_start)])

@@ -29,13 +29,13 @@ class Command:
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN ...")]
     """Folders of runs or saved models, or hf:owner/name."""
     text: str = "sample:english"
-    """What all of them are measured on; of a sample the held-out part."""
+    """Text to measure all models on; of a sample, the held-out part."""
     max_bytes: int | None = None
-    """Stop after the document with which the text has so many bytes."""
+    """Stop after the document that reaches this many bytes."""
     document_bytes: int | None = None
-    """Cut documents into pieces of so many bytes, each read by itself: for an interval where documents are few."""
+    """Cut documents into pieces of this many bytes, each read alone: gives an interval if documents are few."""
     sequence_length: int | None = None
-    """Bytes of the sequence of which FLOPs are counted; by default the longest that the run was trained on, or 8192."""
+    """Sequence length in bytes for counting FLOPs; by default the longest of the training, or 8192."""
     perturb: bool = False
     """Measure bits per byte under the five perturbations of the text as well."""
     questions: Path | None = None
@@ -71,7 +71,7 @@ class Command:
                     name, scorer, texts, lengths[run], records=records, perturb=self.perturb, questions=questions
                 )
                 rows.append(found)
-        finally:  # what was measured before a run that cannot be is not lost
+        finally:  # a run that cannot be measured does not lose what was measured before
             if rows and not is_table_taken:
                 self._print(rows)
         write_all(self._files(rows, markdown, png))

@@ -16,11 +16,11 @@ from hnet_lm.training.progress import waiting
 
 @dataclass(frozen=True)
 class Command:
-    """Make a saved directory of the reference code's config and weights. Nothing in a .pt file is run."""
+    """Convert the reference code's config and weights to a saved directory. No code in a .pt file is executed."""
 
     files: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="CONFIG WEIGHTS DIRECTORY")]
-    """The config (JSON, or a name such as hnet_1stage_L), the weights (.pt or .safetensors), and where to save, where a
-    saved model is replaced. In place of the first two hf:owner/name, such as hf:cartesia-ai/hnet_1stage_L."""
+    """The config (JSON, or a name such as hnet_1stage_L), the weights (.pt or .safetensors), and where to save; an
+    existing saved model is replaced. hf:owner/name, such as hf:cartesia-ai/hnet_1stage_L, replaces the first two."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights; residual projections stay in float32."""
 

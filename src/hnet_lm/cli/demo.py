@@ -1,4 +1,4 @@
-"""`hnet-lm demo`: train a small model on the bundled English in a few minutes, and show what came of it."""
+"""`hnet-lm demo`: train a small model on the bundled English in a few minutes, and show what it learned."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -43,26 +43,26 @@ PICTURE = "chunks.html"
 
 @dataclass(frozen=True)
 class Command:
-    """Train the demonstration (a stopped one goes on) and show its figures, a sample and the chunks it learned."""
+    """Train the demonstration (a stopped one is resumed) and show its figures, a sample and the chunks it learned."""
 
     run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")] = Path("demo")
-    """The run, a file or a name; any run with validation text will do."""
+    """The run, a file or a name; any run with validation text works."""
     output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = ""
-    """Where to write, instead of what the run file says."""
+    """Where to write, instead of the directory in the run file."""
 
     def run(self) -> None:
         keep_freed_memory()
         config = RunConfig.load(self.run_file)
         if self.output:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, directory=self.output))
-        console = Console(markup=False)  # texts and names have brackets of their own
+        console = Console(markup=False)  # texts and names may contain brackets
         _check(config)
         if train(config, TerminalReporter(console)).is_finished:
             show(config, console)
 
 
 def _check(config: RunConfig) -> None:
-    """What cannot be shown is said now, and not after minutes of training. Raises a UserError."""
+    """Raises UserError now, and not after minutes of training, if the run cannot be shown."""
     if not config.validation.is_on:
         raise ConfigError("validation.sources: is empty, and the demonstration shows what was learned on held-out text")
     if config.data.tokenizer:
@@ -71,7 +71,7 @@ def _check(config: RunConfig) -> None:
 
 
 def show(config: RunConfig, console: Console) -> None:
-    """What a finished run learned, measured and drawn; writes the figure and the picture of the chunks."""
+    """Measure and draw what a finished run learned; writes the figure and the picture of the chunks."""
     directory = directory_of(config)
     model = checkpoint.load(directory)
     data = b"".join(document.data for document in validation_documents(config.validation, config.data))
@@ -131,13 +131,13 @@ def _measure(model: HNetLM, data: bytes, report: BoundaryReport | None = None) -
 
 
 def _references(document: bytes) -> dict[str, np.ndarray]:
-    """What the cuts of text are compared with; of other data there may be none."""
+    """The references for the cuts of text; other data may have none."""
     spaces = space_offsets(document)
     return {"spaces": spaces, "after spaces": after_space_offsets(document)} if len(spaces) else {}
 
 
 def _judged(report: BoundaryReport, data: bytes) -> Iterator[str]:
-    """Whether the chunks of each stage mean something, beside chance."""
+    """Whether the chunks of each stage are meaningful, compared with chance."""
     anywhere = StageBoundaries()
     anywhere.add(data, np.arange(len(data)))
     for found in report.domains.values():
@@ -150,7 +150,7 @@ def _judged(report: BoundaryReport, data: bytes) -> Iterator[str]:
                 f"{anywhere.space_share + anywhere.word_share:.0%} of all bytes are such places."
             )
             yield (
-                f"stage {number}: the byte behind a chunk start takes {enriched.value:.2f} times the bits of the mean "
+                f"stage {number}: the byte after a chunk start takes {enriched.value:.2f} times the bits of the mean "
                 f"byte (boundary enrichment B; {enriched.null_low:.2f} to {enriched.null_high:.2f} by chance)."
             )
 

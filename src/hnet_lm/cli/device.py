@@ -1,4 +1,4 @@
-"""The device of a command: what `--device` may say, in one place."""
+"""The device of a command: the values of `--device`."""
 
 import torch
 
@@ -8,7 +8,7 @@ NAMES = {"cuda": "CUDA", "mps": "MPS", "xpu": "XPU"}
 
 
 def find_device(name: str) -> torch.device:
-    """The device of this name. Raises UserError, with those that there are, for one that this machine does not have."""
+    """The device of this name. Raises UserError that lists the devices of this machine if it does not have it."""
     present = _present()
     known = f"there {'is' if len(present) == 1 else 'are'} {', '.join(present)}"
     try:

@@ -32,25 +32,25 @@ class Command:
     without the teacher: --model.init-from the student."""
 
     run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")]
-    """The run, whose model is not looked at: a file, or a name that comes with hnet-lm."""
+    """The run: a file, or a name that comes with hnet-lm. Its model is ignored."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """Any key of the run file."""
     teacher: str = ""
     """A saved model of tokens, as `hnet-lm import` or a training makes it."""
     width: int | None = None
-    """Of encoder and decoder; the teacher's by default."""
+    """Width of encoder and decoder; the teacher's by default."""
     encoder: str = "m4"
     decoder: str = "m4"
     freeze: bool = False
     """Do not train the teacher's blocks."""
     boundary_weight: float = 1.0
-    """Of the cross entropy of boundaries to the first bytes of the teacher's tokens; 0 leaves it out."""
+    """Weight of the cross entropy between boundaries and the first bytes of the teacher's tokens; 0: off."""
     bytes_weight: float = 1.0
-    """Of the divergence from the teacher's probabilities of the next byte; 0 leaves it out."""
+    """Weight of the divergence from the teacher's next-byte probabilities; 0: off."""
     lessons: str = ""
-    """A folder in which what the teacher says of each batch is kept, for runs to come."""
+    """A folder that caches the teacher's outputs for each batch, for later runs."""
     allow_changes: bool = False
-    """Go on with a run though its configuration has changed."""
+    """Resume a run although its configuration has changed."""
     began: tyro.conf.Suppress[float | None] = None
     """When the command began, by the monotonic clock."""
 
@@ -61,7 +61,7 @@ class Command:
         train(self._of_student(), TerminalReporter(), allow_changes=self.allow_changes, began=self.began)
 
     def _of_student(self) -> RunConfig:
-        """The run with the student in the place of its model, which is described in a file beside the run's folder."""
+        """The run with the student as its model, which is described in a file beside the run's folder."""
         teacher = HNetConfig.load(local_directory(self.teacher, (CONFIG,)) / CONFIG)
         width = self.width or teacher.stages[-1].d_model
         student = student_config(teacher, d_model=width, encoder=self.encoder, decoder=self.decoder)

@@ -1,4 +1,4 @@
-"""`hnet-lm embed`: what a model makes of documents, or of regions of a genome, as arrays in an .npz file."""
+"""`hnet-lm embed`: vectors of documents, or of regions of a genome, as arrays in an .npz file."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from hnet_lm.outputs import Output
 
 
 class _Piece(NamedTuple):
-    """Bytes to read, of which those from `start` on are embedded; `facts` stand beside them in the file."""
+    """Bytes to read, of which those from `start` on are embedded; `facts` are written beside them."""
 
     data: bytes
     start: int
@@ -31,7 +31,7 @@ class _Piece(NamedTuple):
 @dataclass(frozen=True)
 class Command:
     """Write vectors of documents, or of the intervals of --bed, to an .npz file: of bytes, as the head reads them, and
-    of chunks, as the innermost network gives them out."""
+    of chunks, as the innermost network outputs them."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """A saved directory, a name of `hnet-lm models`, or hf:owner/name."""
@@ -42,11 +42,11 @@ class Command:
     bed: Path | None = None
     """Embed these intervals instead of whole documents; one on the - strand is read as its reverse complement."""
     flank: int = 0
-    """Bases in front of an interval (on its strand) that the model reads before it, and that no vector is made of."""
+    """Bases before an interval (on its strand) that the model reads as context, without vectors."""
     pool: Literal["mean", "last", "none"] = "mean"
-    """One row per document or interval, the mean of its vectors or its last; or all vectors, one after the other."""
+    """One row per document or interval, the mean of its vectors or the last one; or all vectors, concatenated."""
     max_bytes: int | None = None
-    """Without --bed: stop after the document with which so many bytes are read."""
+    """Without --bed: stop after the document that reaches this many bytes."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
     precision: PrecisionOption = None
@@ -92,7 +92,7 @@ class Command:
     def _intervals(self, bed: Path) -> Iterator[_Piece]:
         is_sample = self.file.startswith(SAMPLE_PREFIX)
         path = sample_path(self.file.removeprefix(SAMPLE_PREFIX), "validation") if is_sample else self.file
-        intervals = list(read_bed(bed))  # before the genome: a mistake in it is said at once
+        intervals = list(read_bed(bed))  # before the genome, so that a mistake is reported at once
         reference = Reference.read(path)
         report = self.sources.report()
         for interval in intervals:
@@ -122,7 +122,7 @@ def _bases(reference: Reference, interval: BedInterval, flank: int, where: str) 
 
 
 def _all_rows(embeddings: Embeddings, start: int) -> Sequence[np.ndarray]:
-    """The vectors of the bytes from `start` on, of the chunks that start there, and where those start."""
+    """The vectors of the bytes from `start` on and of the chunks that start there, and the starts of these."""
     is_inside = embeddings.chunk_starts >= start
     chunk_starts = embeddings.chunk_starts[is_inside].numpy() - start
     return embeddings.bytes[start:].float().numpy(), embeddings.chunks[is_inside].float().numpy(), chunk_starts

@@ -1,4 +1,4 @@
-"""`hnet-lm generate`: continue prompts from arguments, a file or standard input, or one after the other as you type."""
+"""`hnet-lm generate`: continue prompts from arguments, a file or standard input, or interactively."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from hnet_lm.errors import UserError
 from hnet_lm.generation import Engine, EngineLimits, Event, Request, SamplingParams
 from hnet_lm.inputs import STANDARD_INPUT, read_bytes
 
-# what a terminal would obey instead of showing it: control characters, except tab and line feed
+# control characters, which a terminal would interpret, except tab and line feed
 _SHOWN = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
 _SHOWN |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
 
@@ -33,13 +33,13 @@ class Command:
     lines: bool = False
     """Each line of the file or of standard input is a prompt of its own."""
     interactive: bool = False
-    """Read a prompt from the terminal, continue it, and again, until Ctrl-D; Ctrl-C ends a continuation."""
+    """Read prompts from the terminal and continue each, until Ctrl-D; Ctrl-C ends a continuation."""
     echo: bool = False
     """Print each prompt before its continuation."""
     json: bool = False
     """Print a JSON object per prompt: prompt, text, num_bytes, finish_reason, and the log-probabilities asked for."""
     raw: bool = False
-    """Write the bytes of the continuations, one behind the other, and nothing else."""
+    """Write the bytes of the continuations, concatenated, and nothing else."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1 and so on."""
     precision: PrecisionOption = None
@@ -81,7 +81,7 @@ class Command:
 
 
 def _in_order(engine: Engine, handles: Mapping[int, bytes]) -> Iterator[Event]:
-    """The events of the first request as they come, then those of the second, while all of them run."""
+    """The events of the first request as they arrive, then those of the second, while all of them run."""
     waiting: dict[int, list[Event]] = {handle: [] for handle in handles}
     for handle, events in waiting.items():
         finished = False
@@ -89,7 +89,7 @@ def _in_order(engine: Engine, handles: Mapping[int, bytes]) -> Iterator[Event]:
             for event in events:
                 if event.finish_reason == "error":
                     raise UserError(
-                        "the model's logits are not finite: its weights are damaged, or their type too narrow"
+                        "the model's logits are not finite: its weights are damaged, or their type is too narrow"
                     )
                 yield event
                 finished = event.finish_reason is not None

@@ -16,10 +16,10 @@ class Group:
     name: str
     members: Kind[Any]
     question: str
-    """What its first argument says."""
+    """What its first argument names."""
 
     def parse(self, arguments: Sequence[str], cli: Callable[..., Any]) -> Any:
-        """The named member, filled from the arguments behind its name. Raises UserError."""
+        """The named member, filled from the arguments after its name. Raises UserError."""
         match arguments:
             case ["-h" | "--help", *_]:
                 print(self._help())

@@ -14,12 +14,12 @@ from hnet_lm.training.progress import waiting
 
 @dataclass(frozen=True)
 class Command:
-    """Make a saved model of tokens of a transformers directory: Llama, Mistral, Qwen 2 and 3, OLMo 2 and 3, SmolLM."""
+    """Convert a transformers directory to a saved model: Llama, Mistral, Qwen 2 and 3, OLMo 2 and 3, SmolLM."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """The directory, with config.json, model.safetensors (or its shards) and tokenizer.json."""
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIRECTORY")]
-    """Where to save; a saved model that is there is replaced."""
+    """Where to save; an existing saved model is replaced."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights."""
 

@@ -1,4 +1,4 @@
-"""`hnet-lm info`: what a model is made of and what it costs, from its configuration alone."""
+"""`hnet-lm info`: the parts of a model and what they cost, from its configuration alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from hnet_lm.weights import meta_model
 
 PARTS = (
     "embedding",
+    "ngrams",
     "pad_vector",
     "encoder",
     "routing",
@@ -41,12 +42,12 @@ class Command:
     """A config (JSON or a name, such as hnet_2stage_L), a saved model or a run's folder, hf:owner/name, or a run file
     (TOML or a name, such as english): then its training too."""
     bytes_per_chunk: Annotated[tuple[float, ...], tyro.conf.arg(metavar="BYTES ...")] = ()
-    """Bytes of input per chunk of each chunking stage, outermost first. Default: what a run measured, or its file aims
-    at; else about what the published models make, 4.8 in one stage, 2.65 and 7.02 in two."""
+    """Bytes of input per chunk of each chunking stage, outermost first. Default: as measured by a run, or the
+    targets of its file; otherwise as in the published models, 4.8 with one stage, 2.65 and 7.02 with two."""
     sequence_length: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Bytes of a sequence (for a model of tokens, tokens); default: the longest of the run, or 8192."""
+    """Sequence length in bytes (for a model of tokens, in tokens); default: the longest of the run, or 8192."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights, and so of keys and values in the state."""
+    """Type of the weights, and of keys and values in the state."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -70,9 +71,9 @@ class Command:
 def describe(
     config: HNetConfig, bytes_per_chunk: Sequence[float], sequence_length: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """All figures, as `--json` prints them. Raises ConfigError for chunks that cannot be.
+    """All figures, as `--json` prints them. Raises ConfigError for impossible chunk lengths.
 
-    A model of tokens is described per token: nothing here says how many bytes a token has.
+    A model of tokens is described per token: the number of bytes per token is not known here.
     """
     unit = _unit(config)
     model = meta_model(config).to(dtype)
@@ -105,19 +106,22 @@ def describe(
 
 
 def _training(found: Architecture, facts: dict[str, Any]) -> dict[str, Any]:
-    """What the run will do on one rank, and at what rates. Bytes are counted with the ends of documents."""
+    """What the run will do on one rank, and at what learning rates. Ends of documents count as bytes."""
     run, config = found.run, found.config
     assert run is not None
     bytes_per_step = run.run.accumulation * run.data.tokens_per_batch
     multipliers = run.optimizer.lr_multipliers or lr_multipliers(config, run.loss.target_ratios)
     per_byte = None if config.reads_tokens else facts["total"]["training_flops_per_byte"]
-    num_bytes = None if run.run.num_steps is None else run.run.num_steps * bytes_per_step
+    num_steps, superposition = run.run.num_steps, run.superposition
+    num_positions = None if num_steps is None else num_steps * bytes_per_step
+    superposed = 0 if num_steps is None else superposition.num_updates(num_steps) * bytes_per_step
+    num_bytes = None if num_positions is None else num_positions + (superposition.bag_size - 1) * superposed
     return {
-        "num_steps": run.run.num_steps,
+        "num_steps": num_steps,
         "minutes": run.run.minutes,
         "bytes_per_step_and_rank": bytes_per_step,
         "bytes_per_rank": num_bytes,
-        "flops_per_rank": None if per_byte is None or num_bytes is None else per_byte * num_bytes,
+        "flops_per_rank": None if per_byte is None or num_positions is None else per_byte * num_positions,
         "learning_rates": [run.optimizer.lr * multiplier for multiplier in multipliers],
     }
 
@@ -151,7 +155,7 @@ def _print_tables(name: str, facts: dict[str, Any], origin: str) -> None:
 
 
 def _parts_in_words(config: HNetConfig) -> list[str]:
-    """Of each stage that chunks, what cuts it and how it is put together; none where all are the paper's."""
+    """For each stage that chunks, its chunker and how it is put together; none if all are the paper's."""
     if not config.chunkers and not config.chunking:
         return []
     lines = []

@@ -1,4 +1,4 @@
-"""The model of a command that lets its user choose the type of the weights, and its tokenizer."""
+"""Loads the model of a command with weights of the chosen type, and its tokenizer."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,12 +24,12 @@ PrecisionOption = Annotated[
 
 
 def load_model(source: str, device: str, precision: PrecisionOption = None) -> HNetLM:
-    """A saved or a hub model. Raises CheckpointError or ConfigError, and UserError for a device that is not there."""
+    """A saved or a hub model. Raises CheckpointError or ConfigError, and UserError for a missing device."""
     with waiting(f"loading {source}", say):
         model = load(source, device=find_device(device))
     return model if precision is None else with_weights(model, precision)
 
 
 def tokenizer_of(source: str, model: HNetLM) -> "BytePairs | None":
-    """That of a model of tokens, which lies beside it; None for a model of bytes. Raises DataError."""
+    """The tokenizer in the folder of a model of tokens; None for a model of bytes. Raises DataError."""
     return load_tokenizer(source) if model.config.reads_tokens else None

@@ -2,7 +2,7 @@
 
 A command is a file with a frozen dataclass `Command`: its docstring is the description, its fields are the arguments
 (tyro reads names, types, defaults and the docstrings below them), and `run()` does the work and may return an exit
-code. The table here has one line a command; neither its file nor torch is imported before the command runs.
+code. The table here has one line per command; neither its file nor torch is imported before the command runs.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from hnet_lm.registry import import_module_of_user
 COMMANDS = {
     "demo": "train a small model on bundled English in a few minutes and show what it learned",
     "new": "write a run file to edit, with a comment at every key",
-    "train": "train a model, or go on with a run that was stopped",
+    "train": "train a model, or resume a run that was stopped",
     "distill": "train a model of bytes with the blocks of a model of tokens inside",
     "plan": "what a run takes on each of so many GPUs: memory, network, FLOPs, hours",
-    "watch": "how a run goes, live: curves, figures, and the chunks that it cuts",
+    "watch": "watch a run: live curves, figures and chunks",
     "sweep": "train a run file once for every combination of values, and show a table",
     "serve": "serve models over HTTP, with a page to try them",
     "models": "the trained models that come with hnet-lm",
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
-    "import": "make a saved model of tokens of a transformers directory",
+    "import": "convert a transformers directory to a saved model of tokens",
     "export": "write a model for Hugging Face transformers, or as a page that needs no server",
-    "convert": "make a saved directory of the reference code's config and weights",
+    "convert": "convert the reference code's config and weights to a saved directory",
     "calibrate": "set the thresholds of a trained model for chunks of another length",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
@@ -54,7 +54,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code is 0, 2 for a user's mistake, 130 when interrupted."""
-    # Before torch is imported: its idle threads would keep a core from the compiled loops, and from everybody else.
+    # Before torch is imported: its idle threads would occupy cores that the compiled loops and other processes need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _open_standard_streams()
     try:
@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has left, as `| head` does
+    except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
         _give_up(sys.stdout)
         return READER_GONE
-    except Exception as error:  # of any kind: `explain` knows which are a user's, and the others go on
+    except Exception as error:  # of any kind: `explain` knows which are a user's mistake; others are raised again
         line = explain(error)
         if line is None:
             raise
@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Streams that are there, and show `?` for what their encoding does not have: nothing shown may end a training."""
+    """Make sure that streams exist, and print `?` for what they cannot encode: printing must never end a training."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by who started us, as by `>&-`
+        if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole process
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, io.TextIOWrapper):
@@ -89,7 +89,7 @@ def _open_standard_streams() -> None:
 
 
 def _is_of_standard_output(error: Exception) -> bool:
-    """Whether it was standard output that could not be written: such an error has no path, and a further line fails."""
+    """Whether standard output could not be written: then the error has no path, and writing to it fails again."""
     if not isinstance(error, OSError) or error.filename is not None or error.errno not in FULL:
         return False
     try:
@@ -100,7 +100,7 @@ def _is_of_standard_output(error: Exception) -> bool:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let what is still in the buffer go nowhere, or the interpreter would complain of it on the way out."""
+    """Discard what is still in the buffer: otherwise the interpreter would report an error at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -125,7 +125,7 @@ def _run(arguments: list[str], began: float) -> int:
             return 0
         case [name, *rest] if name in COMMANDS:
             command = parse_command(name, rest)
-            if hasattr(command, "began"):  # a command with a budget of time, which imports are a part of
+            if hasattr(command, "began"):  # a command with a time budget, which includes imports
                 command = dataclasses.replace(command, began=began)
             return command.run() or 0
         case [name, *_]:
@@ -136,7 +136,7 @@ def _run(arguments: list[str], began: float) -> int:
 
 
 def _let_be_found() -> None:
-    """Modules of this folder can be imported, as with `python -m`; last, so that they are taken for no other."""
+    """Make modules of the current folder importable, as `python -m` does; last, so that they shadow no other."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
@@ -165,7 +165,7 @@ def _help() -> str:
 
 
 def module_of(command: str) -> ModuleType:
-    """The file of a command; a name that Python keeps for itself has a `_` there."""
+    """The module of a command; if the name is a Python keyword, with a `_`."""
     file = f"{command}_" if keyword.iskeyword(command) else command.replace("-", "_")
     return importlib.import_module(f"hnet_lm.cli.{file}")
 
@@ -179,7 +179,7 @@ def parse_command(name: str, arguments: list[str]) -> Any:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            if hasattr(module, "parse"):  # a command whose defaults are in a file
+            if hasattr(module, "parse"):  # a command with defaults from a file
                 return module.parse(arguments, cli)
             return cli(module.Command, args=arguments)
     except SystemExit as exit:
@@ -189,8 +189,8 @@ def parse_command(name: str, arguments: list[str]) -> Any:
 
 
 def _one_line(box: str) -> str:
-    """What tyro says in a framed box of several lines, without the frame and what `--help` shows."""
+    """tyro's message, which is several lines in a box, as one line without the box and the help."""
     rows = [re.sub(r"[│╭╮╰╯]", "", row).strip() for row in box.splitlines()[1:]]
-    sections = re.split("[─-]{8,}", " ".join(rows))  # rules of hyphens where the output is not UTF-8
+    sections = re.split("[─-]{8,}", " ".join(rows))  # lines of hyphens if the output is not UTF-8
     said = [section.strip() for section in sections if not re.search("full helptext|Argument helptext", section)]
     return "; ".join(re.sub(r"\s+", " ", section).rstrip(".") for section in said if section)

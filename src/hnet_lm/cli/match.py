@@ -1,4 +1,4 @@
-"""`hnet-lm match`: configurations of the baseline families that cost as many FLOPs a byte as a given model."""
+"""`hnet-lm match`: configurations of the baseline families that cost as many FLOPs per byte as a given model."""
 
 import json
 import tempfile
@@ -47,13 +47,13 @@ BYTE_VOCABULARY = 256
 
 
 class Target(NamedTuple):
-    """What is matched: forward FLOPs per byte, and the lengths at which they are counted."""
+    """The cost to match: forward FLOPs per byte, and the lengths at which they are counted."""
 
     flops_per_byte: float
     sequence_length: int
     bytes_per_chunk: tuple[float, ...]
     lines: list[str]
-    """What to say about it; the first line has what was assumed, if anything was."""
+    """Lines to print about it; the first one names assumptions, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,22 @@ class Command:
     """The model: the folder of a run, a run file (TOML or a name, such as english), a saved model, a config (JSON or a
     name, such as hnet_2stage_L), or hf:owner/name."""
     family: tuple[str, ...] = ()
-    """llamabyte, llamabyte-windowed, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool, hnet-random,
-    hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe, or one of your own, MODULE:NAME. Default: all
-    built-in ones that need nothing more."""
+    """llamabyte, llamabyte-windowed, llamabyte-ngrams, mambabyte, spacebyte, spacebyte++, hnet-space, hnet-pool,
+    hnet-random, hnet-entropy (with --byte-model), hnet-1stage, hnet-2stage, bpe, or one of your own, MODULE:NAME.
+    Default: all built-in ones that need nothing more."""
     output: Annotated[str, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = "matched"
     """Folder of FAMILY.json, FAMILY.toml (a run of it) and the tokenizer."""
     bytes_per_chunk: tuple[float, ...] = ()
-    """Bytes of input per chunk that the model really makes, of each stage, outermost first (`evaluate bpb` prints
-    them). Default: the last that its run measured."""
+    """Actual bytes of input per chunk of each stage, outermost first (`evaluate bpb` prints them). Default: the last
+    that its run measured."""
     other_bytes_per_chunk: tuple[float, ...] = ()
-    """The same of the H-Net with another number of stages. Default: 4.8, or 2.65, 7.02, as published."""
+    """The same for the H-Net with another number of stages. Default: 4.8, or 2.65, 7.02, as published."""
     sequence_length: int | None = None
-    """Bytes of a sequence; default: the longest of its run, or 8192."""
+    """Sequence length in bytes; default: the longest of its run, or 8192."""
     text: str = "sample:english"
     """Text on which chunks cut at spaces, tokens and entropies are measured, and a tokenizer is trained."""
     max_bytes: int = 2_000_000
-    """Read no more than this many bytes of it."""
+    """Read at most this many bytes of it."""
     stride: int = 6
     """Bytes per chunk of hnet-pool, hnet-random and hnet-entropy."""
     byte_model: str | None = None
@@ -88,9 +88,9 @@ class Command:
     tokenizer: Path | None = None
     """A tokenizer.json for bpe; by default one is trained."""
     num_tokens: int = 4096
-    """Of the tokenizer that is trained."""
+    """Vocabulary size of the trained tokenizer."""
     tolerance: float = TOLERANCE
-    """How far the cost may be off."""
+    """Largest relative difference in cost."""
     sources: tyro.conf.OmitArgPrefixes[SourceOptions] = field(default_factory=SourceOptions)
 
     def run(self) -> int:
@@ -147,7 +147,7 @@ class Command:
         return MISTAKE if unmatched and self.family else 0
 
     def _target(self, model: Architecture) -> Target:
-        """What the model costs, and what was assumed to say so."""
+        """The cost of the model, and the assumptions behind it."""
         config, name = model.config, self.to
         length = self.sequence_length or model.max_length or PUBLISHED_LENGTH
         length_origin = "as given" if self.sequence_length else "its data.max_length"
@@ -203,7 +203,7 @@ class Command:
         return matched, notes
 
     def _cutting(self, family: Family, reference: HNetConfig) -> tuple[Cutting, float]:
-        """The rule that cuts, and how many bytes its chunks have: as asked for, or as measured on the text."""
+        """The rule that cuts, and its bytes per chunk: as given, or as measured on the text."""
         kind: type[ChunkerConfig] = CHUNKERS.find(family.cut, family.title)
         if kind is EntropyChunkerConfig:
             assert self.byte_model is not None  # `_families` asks for it
@@ -229,7 +229,7 @@ class Command:
 
     @cached_property
     def _tokenizer(self) -> "tuple[BytePairs, bytes]":
-        """The tokenizer that is given, or one trained on the text; with its tokenizer.json."""
+        """The given tokenizer, or one trained on the text; with its tokenizer.json."""
         if self.tokenizer is not None:
             return open_byte_pairs(str(self.tokenizer)), self.tokenizer.read_bytes()
         leaf = import_leaf("hnet_lm.data.byte_pairs", "eval", "the bpe family")
@@ -241,7 +241,7 @@ class Command:
 
     @cached_property
     def _documents(self) -> tuple[list[bytes], bool]:
-        """The text, up to `max_bytes`; and whether that is all of it. Raises UserError where there is no byte."""
+        """The text, up to `max_bytes`, and whether that is all of it. Raises UserError if it is empty."""
         texts: list[bytes] = []
         room = self.max_bytes
         for document in documents(DataConfig((self.sources.source(self.text, "train"),)), report=self.sources.report()):

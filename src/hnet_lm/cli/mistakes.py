@@ -1,7 +1,7 @@
-"""What a user's mistake looks like when a library or the system finds it first, as one line.
+"""Turns a user's mistake that a library or the system finds first into one line.
 
-numpy, torch, codecs, safetensors and the system say with errors of their own that a file is not there, a disk is full
-or memory is short. Whatever is not listed here is a defect of this package, and keeps its traceback.
+numpy, torch, codecs, safetensors and the system have their own errors for a missing file, a full disk or too little
+memory. Any other error is a bug of this package, and keeps its traceback.
 """
 
 import os
@@ -17,7 +17,7 @@ _TORCH_ALLOCATION = ("can't allocate memory", "not enough memory", "out of memor
 
 
 def explain(error: Exception) -> str | None:
-    """The line for an error that is a user's to mend; None for any other."""
+    """The line for an error that the user can fix; None for any other."""
     if isinstance(error, UserError):
         return str(error)
     line = _line(error)

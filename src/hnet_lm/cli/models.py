@@ -11,7 +11,7 @@ HEADINGS = ("model", "parameters", "trained on", "bits/byte", "measured on", "by
 
 @dataclass(frozen=True)
 class Command:
-    """List the trained models that come with hnet-lm; each name does wherever a model is named."""
+    """List the trained models that come with hnet-lm; each name works wherever a model is named."""
 
     json: bool = False
     """Print their cards as JSON instead of a table."""

@@ -18,12 +18,12 @@ ENDING = "toml"
 
 @dataclass(frozen=True)
 class Command:
-    """Write a run file to edit, with a comment at every key. A file that is there is never replaced."""
+    """Write a run file to edit, with a comment at every key. An existing file is never replaced."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE.toml")]
     """The file to write; - is standard output."""
     source: Annotated[str, tyro.conf.arg(name="from", metavar="NAME")] = "english"
-    """The run to begin with, one that comes with hnet-lm: demo, english, chinese, code, dna, large_1stage, ..."""
+    """The run to start from, one that comes with hnet-lm: demo, english, chinese, code, dna, large_1stage, ..."""
 
     def run(self) -> None:
         found = named(self.source, "runs")
@@ -34,7 +34,7 @@ class Command:
             output.write(read_text(found))
             return
         if output.path.exists():
-            raise UserError(f"{self.file}: is there already, and is not replaced; name another file")
+            raise UserError(f"{self.file}: exists already and is not replaced; name another file")
         output.write(own_run(read_text(found), found.stem, self.file))
         print(f"{self.file}: edit the path of its data, then: hnet-lm train {self.file}")
 

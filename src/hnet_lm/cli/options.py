@@ -1,12 +1,12 @@
 """Options that several commands have, their checks, and short names of runs."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from hnet_lm.checks import require_number, require_whole
 from hnet_lm.errors import UserError
 
 OutputPath = Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FILE")]
@@ -16,8 +16,11 @@ OutputPath = Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FILE"
 def require_at_least(least: float, **options: float | None) -> None:
     """Raises UserError for an option below the least value, or not finite; None is an option that was not given."""
     for name, value in options.items():
-        if value is not None and not least <= value < math.inf:
-            raise UserError(f"--{name.replace('_', '-')} must be {least:g} or more, got {value}")
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, int):
+            require_whole(option, value, int(least), error=UserError)
+        elif value is not None:
+            require_number(option, value, least, error=UserError)
 
 
 def names_of(runs: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`hnet-lm plan RUN.toml --gpus 16 --gpu h100`: what a run takes on each rank, before it is paid for."""
+"""`hnet-lm plan RUN.toml --gpus 16 --gpu h100`: what a run needs on each rank, before it is started."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,14 +19,14 @@ from hnet_lm.training.gpus import GPUS, Gpu
 
 USAGE = "name a run file, as in: hnet-lm plan large_1stage --gpus 16 --gpu h100"
 PAPER_POSITIONS = 256 * 8192
-"""Positions of an update in the paper."""
+"""Positions per update in the paper."""
 USABLE = 0.9
-"""Of a GPU's memory: the rest goes to the driver, libraries and fragments."""
+"""Usable share of a GPU's memory: the rest is for the driver, libraries and fragmentation."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a run takes on each rank: memory, bytes over the network, FLOPs and hours. Nothing is read or trained."""
+    """What a run needs on each rank: memory, network traffic, FLOPs and hours. Nothing is read or trained."""
 
     run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")]
     """The run: a file, or a name that comes with hnet-lm, such as large_1stage."""
@@ -37,7 +37,7 @@ class Command:
     gpu: Literal["a100-40", "a100", "h100-pcie", "h100", "h200", "b200", "l40s", "rtx4090", "mi300x"] = "h100"
     """What each of them is."""
     utilization: float = 0.4
-    """Share of the data sheet's peak that the hours are reckoned with."""
+    """Share of the data sheet's peak to assume for the hours."""
     json: bool = False
     """Print JSON instead of a table."""
 

@@ -18,7 +18,7 @@ TOKENS_PER_BATCH = 8192
 
 
 def plain_run(text: str, sequence_length: int) -> RunConfig:
-    """A run on a source of text, for a model that no run is known of."""
+    """A run on a source of text, for a model without a known run."""
     held_out = (SourceConfig(text, split="validation"),) if text.startswith(SAMPLE_PREFIX) else ()
     return RunConfig(
         LoopConfig(directory="runs/NAME", num_steps=NUM_STEPS),
@@ -40,7 +40,7 @@ def matched_run(
     tokenizer: str = "",
     byte_model: str = "",
 ) -> RunConfig:
-    """The run with another model in the place of its own. Paths are written as they are given."""
+    """The run with another model. Paths are written as they are given."""
     num_learned = sum(chunker.learns for chunker in config.all_chunkers)
     loss = run.loss
     if num_learned != len(loss.target_ratios):

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hnet_lm.checkpoint import CONFIG
 from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
@@ -14,6 +16,10 @@ from hnet_lm.generation import EngineLimits
 from hnet_lm.inputs import local
 from hnet_lm.serving.limits import RateLimits, RequestLimits
 from hnet_lm.training.followed_run import FollowedRun
+
+if TYPE_CHECKING:
+    from hnet_lm.data.byte_pairs import BytePairs
+    from hnet_lm.model import HNetLM
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,11 @@ class Command:
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL ...")]
     """Saved directories or hub models (hf:owner/name), named by their last part; NAME=MODEL gives another name."""
     host: str = "127.0.0.1"
-    """127.0.0.1 is reached from this machine alone; 0.0.0.0 from everywhere: then give API keys."""
+    """127.0.0.1 is reachable from this machine only; 0.0.0.0 from everywhere: then set API keys."""
     port: int = 8000
     """0 takes any free port."""
     api_key_file: str | None = None
-    """A file of API keys, one per line; - is standard input. Without it everybody who reaches the server may use it."""
+    """A file of API keys, one per line; - is standard input. Without it anybody who can reach the server may use it."""
     device: str = "cpu"
     """Where the models run: cpu, cuda, cuda:1."""
     precision: PrecisionOption = None
@@ -36,7 +42,7 @@ class Command:
     log_requests: bool = False
     """Write a line to standard error for every request: address, method, path, status, bytes, seconds."""
     drain_seconds: int = 30
-    """At SIGTERM, how long running answers may take to finish."""
+    """Time that running answers have to finish after SIGTERM."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     rates: RateLimits = field(default_factory=RateLimits)
     engine: EngineLimits = field(default_factory=EngineLimits)
@@ -49,18 +55,35 @@ class Command:
         auth = import_leaf("hnet_lm.serving.api_keys", "serve", "hnet-lm serve")
         keys = None if self.api_key_file is None else auth.ApiKeys.read(self.api_key_file)
         listener = server.listen(self.host, self.port)
-        models = {name: load_model(source, self.device, self.precision).eval() for name, source in sources.items()}
-        of_tokens = {name: tokenizer_of(sources[name], model) for name, model in models.items()}
-        tokenizers = {name: tokenizer for name, tokenizer in of_tokens.items() if tokenizer is not None}
         followed = {name: FollowedRun.of(Path(local(source))) for name, source in sources.items()}
         runs = {name: run.summary for name, run in followed.items() if run is not None}
-        app = create_app(models, self.limits, self.engine, keys, self.rates, origins, tokenizers, runs)
-        print(f"serving {', '.join(models)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
+        begun = {name for name in runs if not is_model(sources[name])}
+        loaded = {name: self.load(source) for name, source in sources.items() if name not in begun}
+        models = {name: model for name, (model, _) in loaded.items()}
+        tokenizers = {name: tokenizer for name, (_, tokenizer) in loaded.items() if tokenizer is not None}
+        awaited = {name: partial(self.load_if_there, sources[name]) for name in begun}
+        app = create_app(models, self.limits, self.engine, keys, self.rates, origins, tokenizers, runs, awaited)
+        for name in awaited:
+            print(f"{name}: its run has written no checkpoint yet; the first one is served when it is there")
+        print(f"serving {', '.join(sources)} at {server.url(listener)} (Ctrl-C ends)", flush=True)
         server.serve(app, listener, self.limits, self.drain_seconds, self.log_requests)
+
+    def load(self, source: str) -> "tuple[HNetLM, BytePairs | None]":
+        """The model, and the tokenizer of a model of tokens."""
+        model = load_model(source, self.device, self.precision).eval()
+        return model, tokenizer_of(source, model)
+
+    def load_if_there(self, source: str) -> "tuple[HNetLM, BytePairs | None] | None":
+        return self.load(source) if is_model(source) else None
+
+
+def is_model(directory: str) -> bool:
+    """Whether a run's folder has a model yet: the configuration is written last."""
+    return (Path(local(directory)) / CONFIG).exists()
 
 
 def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
-    """What to load under which name. Raises UserError for two of one name."""
+    """Sources by the names of the models. Raises UserError for two with one name."""
     if not arguments:
         raise UserError("serve: name at least one model")
     sources: dict[str, str] = {}
@@ -77,7 +100,7 @@ def named_sources(arguments: tuple[str, ...]) -> dict[str, str]:
 
 
 def checked_origin(origin: str) -> str:
-    """An origin as browsers send it. Raises UserError for what can be none."""
+    """An origin as browsers send it. Raises UserError for an invalid one."""
     if origin in ("*", "null") or re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin):
         return origin
     raise UserError(

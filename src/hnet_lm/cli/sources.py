@@ -22,8 +22,8 @@ class SourceOptions:
     separator: str = ""
     """Cut text files into documents at this string; without it a file is one document."""
     on_error: OnError | None = None
-    """raise stops at a damaged file or record, skip counts it and goes on. By default variants of DNA are skipped, and
-    all else is raised."""
+    """raise stops at a damaged file or record, skip counts it and continues. By default variants of DNA are skipped,
+    and all else is raised."""
 
     def source(
         self, path: str, split: str, *, default_format: str = "auto", fasta: FastaConfig | None = None
@@ -37,10 +37,10 @@ class SourceOptions:
         return replace(source, format=format_of(path, source, default_format))
 
     def report(self, default: OnError = "raise") -> ErrorReport:
-        """What is told of damaged files and records; it speaks on standard error."""
+        """The report of damaged files and records, which prints to standard error."""
         return ErrorReport(self.on_error or default, say)
 
 
 def say(line: str) -> None:
-    """What is worth knowing beside the results."""
+    """Print a message beside the results."""
     print(f"hnet-lm: {line}", file=sys.stderr)

@@ -30,7 +30,7 @@ HEADINGS = ("run", "steps", "held out", "training", "bytes/chunk", "state")
 
 @dataclass(frozen=True)
 class Command:
-    """Train a run file once for every combination of values of some of its keys. A stopped sweep goes on."""
+    """Train a run file once for every combination of values of some of its keys. A stopped sweep is resumed."""
 
     run_file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN.toml")]
     """The run that is varied: a file, or a name that comes with hnet-lm."""
@@ -38,11 +38,11 @@ class Command:
     """KEY=V1,V2,...: a key of the run file and its values, as in optimizer.lr=1e-3,2e-3. The values of a list are
     separated by spaces within one value: loss.target_ratios='3 3,6 6'."""
     output: Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FOLDER")] = None
-    """Where the folders of the runs are; by default the run file's own folder with -sweep behind it."""
+    """Where the folders of the runs are; by default the run file's own folder with -sweep appended."""
     slurm: bool = False
-    """Do not train: write an array job for Slurm, one task for a run."""
+    """Do not train: write an array job for Slurm, one task per run."""
     table: bool = False
-    """Do not train: show what has come of the runs so far."""
+    """Do not train: show the results of the runs so far."""
 
     def run(self) -> int:
         runs = combinations(self.run_file, self.set, self.output)
@@ -72,7 +72,7 @@ class SweptRun:
 
 
 def combinations(run_file: str, settings: Sequence[str], directory: str | None) -> list[SweptRun]:
-    """Every combination of the values, the last key's changing fastest; each is a valid run. Raises UserError."""
+    """Every combination of the values, the last key changing fastest; each is a valid run. Raises UserError."""
     values = dict(_setting(setting) for setting in settings)
     if len(values) < len(settings):
         raise UserError("--set names a key twice; give all its values at once, as in optimizer.lr=1e-3,2e-3")
@@ -91,7 +91,7 @@ def combinations(run_file: str, settings: Sequence[str], directory: str | None) 
 
 
 def train_all(runs: Sequence[SweptRun]) -> dict[str, str]:
-    """One after the other; those that are finished are done at once. What stopped those that failed, by name."""
+    """Train one after the other; finished runs take no time. Returns the errors of failed runs, by name."""
     failed = {}
     for number, run in enumerate(runs):
         reporter = TerminalReporter()
@@ -103,21 +103,21 @@ def train_all(runs: Sequence[SweptRun]) -> dict[str, str]:
             reporter.say(f"{run.name}: {error}", "red")
             continue
         if not state.is_finished:
-            reporter.say("the sweep is stopped; the same command goes on", "yellow")
+            reporter.say("the sweep is stopped; the same command resumes it", "yellow")
             break
     return failed
 
 
 def row_of(run: SweptRun, failed: Mapping[str, str]) -> list[str]:
-    """What has come of a run, as its metrics have it."""
+    """The result of a run, from its metrics."""
     records = read_metrics(run.directory / METRICS)
-    updates = [record for record in records if record.get("loss") is not None]
+    updates = [record for record in records if record.get("loss", record.get("superposition/loss")) is not None]
     held_out = [record[VALIDATION] for record in records if isinstance(record.get(VALIDATION), float)]
     if not updates:
         return [run.name, "", "", "", "", f"failed: {failed[run.name]}" if run.name in failed else "not begun"]
     last = updates[-1]
     sizes = [f"{value:.2f}" for key, value in last.items() if key.endswith("/bytes_per_chunk")]
-    figures = [rounded(min(held_out, default=None)), rounded(last["bits_per_byte"]), " > ".join(sizes)]
+    figures = [rounded(min(held_out, default=None)), rounded(last.get("bits_per_byte")), " > ".join(sizes)]
     state = "finished" if is_finished(run.directory) else "to go on"
     return [run.name, f"{last['step']:,}", *figures, f"failed: {failed[run.name]}" if run.name in failed else state]
 
@@ -131,7 +131,7 @@ def array_job(runs: Sequence[SweptRun], folder: Path) -> str:
         f"#SBATCH --output={folder / 'slurm-%A_%a.out'}",
         "#SBATCH --requeue",
         "#SBATCH --signal=TERM@120",
-        "# Partition, GPUs, cores and time are yours to add. Submitted again, every run goes on where it stopped.",
+        "# Partition, GPUs, cores and time are yours to add. Submitted again, every run resumes where it stopped.",
         "",
         'case "$SLURM_ARRAY_TASK_ID" in',
         *(f"  {number}) set -- {shlex.join(run.arguments)} ;;" for number, run in enumerate(runs)),
@@ -142,7 +142,7 @@ def array_job(runs: Sequence[SweptRun], folder: Path) -> str:
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table as it goes into a document."""
+    """The table in Markdown."""
     cells = [headings, ["---"] * len(headings), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in cells)
 

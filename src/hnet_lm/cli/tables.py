@@ -1,7 +1,7 @@
-"""Tables, of which no column and no digit is ever given up.
+"""Tables that never drop a column or truncate a value.
 
-Off a terminal a table is as wide as its cells. On a terminal too narrow for that, headings wrap, and so does a column
-of long texts; where even that does not fit, each row becomes a block of lines.
+Outside a terminal a table is as wide as its cells. On a terminal that is too narrow, headings and columns of long texts
+wrap; if even that does not fit, each row becomes a block of lines.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ MIN_FOLDED = 12
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: Sequence[int] = (0,)) -> None:
-    """The first column is of names. Those in `text_columns` are left-aligned, and behind the first they may wrap."""
+    """The first column is of names. Those in `text_columns` are left-aligned, and may wrap, except for the first."""
     rows = list(rows)
     console = Console(highlight=False)
     columns = list(zip(headings, *rows, strict=True))

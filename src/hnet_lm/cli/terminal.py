@@ -1,4 +1,4 @@
-"""What a terminal or a pipe gets: JSON that any encoding holds, and what a user typed as the bytes it was."""
+"""Input and output of a terminal or a pipe: JSON that any encoding can print, and arguments as their bytes."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# JSON allows them as they are, and many readers of lines end a line there.
+# JSON allows them unescaped, but many readers end a line there.
 _LINE_SEPARATORS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\x85\u2028\u2029"}
 
 
@@ -35,7 +35,7 @@ def typed_bytes(text: str) -> bytes:
 
 
 def printable(text: str) -> str:
-    """A name for a title: without what no font and no encoding has."""
+    """A name for a title, without characters that no font and no encoding has."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""`hnet-lm train RUN.toml`: train a model, or go on with a run that was stopped."""
+"""`hnet-lm train RUN.toml`: train a model, or resume a run that was stopped."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
@@ -19,7 +19,7 @@ from hnet_lm.training.sections import LoopConfig, ModelSource
 
 USAGE = "name a run file, as in: hnet-lm train english --optimizer.lr 1e-3"
 
-# What --help shows as defaults where no run file is named; a run file gives its own.
+# The defaults that --help shows if no run file is named.
 EXAMPLE = RunConfig(
     LoopConfig(directory="runs/NAME", num_steps=1000),
     ModelSource(config="MODEL.json"),
@@ -29,14 +29,14 @@ EXAMPLE = RunConfig(
 
 @dataclass(frozen=True)
 class Command:
-    """Train a model, or go on with a run that was stopped. Under torchrun, on many devices."""
+    """Train a model, or resume a run that was stopped. Under torchrun, on many devices."""
 
     run_file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN.toml")]
     """The run: a file (`hnet-lm new` writes one), or a name that comes with hnet-lm, such as demo or english."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """Any key of the run file."""
     allow_changes: bool = False
-    """Go on with a run though its configuration has changed."""
+    """Resume a run although its configuration has changed."""
     began: tyro.conf.Suppress[float | None] = None
     """When the command began, by the monotonic clock."""
 
@@ -69,7 +69,7 @@ def _keys(arguments: Sequence[str]) -> set[str]:
 
 
 def _fitted(config: RunConfig, given: Collection[str]) -> RunConfig:
-    """With another model than the file's: without what the file says of stages that this one does not have."""
+    """With another model than the file's: without the settings for stages that this one does not have."""
     if not {"model.config", "model.init_from"} & set(given):
         return config
     model = read_architecture(config.model.config or config.model.init_from).config

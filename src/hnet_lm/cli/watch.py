@@ -1,4 +1,4 @@
-"""`hnet-lm watch RUN`: how a run goes, live: curves, figures, and the chunks of a text as the newest weights cut it."""
+"""`hnet-lm watch RUN`: live curves and figures of a run, and the chunks of a text by the newest weights."""
 
 import sys
 import time
@@ -29,16 +29,16 @@ VALIDATION = "validation/bits_per_byte"
 
 @dataclass(frozen=True)
 class Command:
-    """Watch a run from another terminal, until it ends; over a pipe, a line for each new record."""
+    """Watch a run from another terminal until it ends; in a pipe, one line per new record."""
 
     directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The folder of the run."""
     text: str = "It was the best of times, it was the worst of times."
     """Show how the newest weights cut this text; empty: no chunks."""
     every: float = 2.0
-    """Seconds between two looks."""
+    """Seconds between two updates."""
     once: bool = False
-    """Look once, and do not wait for more."""
+    """Show the run once, without waiting for more."""
 
     def run(self) -> None:
         require_at_least(0.1, every=self.every)
@@ -86,7 +86,7 @@ def lines(records: Sequence[Record]) -> Iterator[str]:
             yield f"step {record['step']}  router health, {record['warning']}"
         elif isinstance(record.get(VALIDATION), float):
             yield f"step {record['step']}  {record[VALIDATION]:.3f} bits/byte on held-out text"
-        elif record.get("loss") is not None:
+        elif record.get("loss", record.get("superposition/loss")) is not None:
             yield f"step {record['step']}  {figures(record)}"
         elif record.get("skipped"):
             yield f"step {record['step']}  not finite, skipped"
@@ -95,7 +95,7 @@ def lines(records: Sequence[Record]) -> Iterator[str]:
 def screen(
     run: Path, records: Sequence[Record], chunk_lines: Sequence[Text], console: Console, has_ended: bool
 ) -> RenderableType:
-    """All that is known of the run, in a terminal's width."""
+    """A summary of the run, as wide as the terminal."""
     updates = [record for record in records if record.get("loss") is not None]
     held_out = [record for record in records if isinstance(record.get(VALIDATION), float)]
     last_lines = list(lines(records[-1:] if records else []))
@@ -127,7 +127,7 @@ def screen(
 
 
 class ChunkPicture:
-    """How the weights in the run's folder cut a text; drawn anew when they are others."""
+    """How the weights in the run's folder cut a text; drawn again when they change."""
 
     def __init__(self, run: Path, text: str) -> None:
         self._weights = run / checkpoint.WEIGHTS
@@ -136,7 +136,7 @@ class ChunkPicture:
         self._drawn: tuple[tuple[int, int], list[Text]] | None = None
 
     def lines(self, width: int) -> list[Text]:
-        """None of a model that reads tokens, or does not chunk, or before the first checkpoint."""
+        """None for a model that reads tokens or does not chunk, and before the first checkpoint."""
         if not self._text or not self._weights.exists():
             return []
         key = (self._weights.stat().st_mtime_ns, width)

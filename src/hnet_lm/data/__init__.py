@@ -5,7 +5,8 @@
         batch = next(loader)              # batch.input_ids, batch.targets (t,), batch.sequences
         state = loader.state_dict()       # later: loader.load_state_dict(state)
 
-What needs torch is imported on first use: worker processes and command lines that only read a configuration start fast.
+Modules that need torch are imported on first use, so that workers and commands that only read a configuration start
+fast.
 """
 
 import importlib
@@ -17,10 +18,11 @@ from hnet_lm.data.packed import ORIGIN_COLUMNS
 from hnet_lm.data.parts import Document, FileRequest, Part, Position
 
 if TYPE_CHECKING:
-    from hnet_lm.data.batch import IGNORE_INDEX, Batch
+    from hnet_lm.data.batch import Batch
     from hnet_lm.data.loader import DataLoader, whole_state
     from hnet_lm.data.tokenized import open_byte_pairs, open_loader
     from hnet_lm.data.validation import documents, one_pass
+    from hnet_lm.sequences import IGNORE_INDEX
 
 __all__ = [
     "DATA_FORMATS",

@@ -1,4 +1,4 @@
-"""`Batch`: what one optimizer step of one rank reads."""
+"""`Batch`: the input of one optimizer step of one rank."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,20 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hnet_lm.data.packed import PackedArrays
-from hnet_lm.sequences import Sequences
-
-IGNORE_INDEX = -100
+from hnet_lm.sequences import IGNORE_INDEX, Sequences
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Packed sequences with their next-byte targets.
 
-    A position whose target is `IGNORE_INDEX` has none: those of the bytes of a prompt. All others have one, since a
-    sequence's last target is the byte (or EOS) that follows it in its document.
+    The target `IGNORE_INDEX` marks positions without a target, the bytes of prompts. All others have one: the last
+    target of a sequence is the byte (or EOS) that follows it in its document.
 
     Attributes:
         num_bytes: Bytes of text among the targets (the others are EOS, or have none).
-        origin: For each sequence the columns of `ORIGIN_COLUMNS`: which source, epoch of the source, file (in sorted
-            order) and record it was cut from, and the number of targets of that record before its first one.
+        origin: For each sequence the columns of `ORIGIN_COLUMNS`: the source, its epoch, the file (in sorted order) and
+            the record that it was cut from, and the number of targets of that record before its first one.
     """
 
     input_ids: Int[Tensor, " t"]

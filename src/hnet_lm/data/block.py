@@ -1,9 +1,9 @@
-"""A block: as many positions as the shuffle buffer holds, cut into sequences, shuffled and packed into batches.
+"""A block: the positions in the shuffle buffer, cut into sequences, shuffled and packed into batches.
 
 A run of n + 1 tokens has n positions: inputs `tokens[:-1]`, targets `tokens[1:]`. It is cut into pieces of at most
-`max_length` positions, each a sequence of its own. A piece's last target is the byte that the next piece begins with,
-so each byte of a document, and its EOS, is a target exactly once; the first bytes of a later piece are predicted from
-that piece alone. The pieces are shuffled, laid end to end, and cut again where a batch is full.
+`max_length` positions, each of which becomes a sequence. The last target of a piece is the first byte of the next one,
+so each byte of a document, and its EOS, is a target exactly once; the first bytes of later pieces are predicted without
+what precedes the piece. The pieces are shuffled, concatenated, and cut again where a batch is full.
 """
 
 from array import array
@@ -15,7 +15,7 @@ from hnet_lm.data.runs import Run
 
 
 class Block:
-    """Collects runs up to `capacity` positions, held as bytes; BOS and EOS are flags until a batch is made."""
+    """Collects runs of up to `capacity` positions, stored as bytes; BOS and EOS are flags until a batch is made."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -32,7 +32,7 @@ class Block:
         return self.num_positions >= self.capacity
 
     def add(self, run: Run) -> int:
-        """Adds as much of the run as there is room for; returns the number of positions taken."""
+        """Adds as much of the run as fits; returns the number of positions taken."""
         taken = min(run.num_inputs, self.capacity - self.num_positions)
         is_whole = taken == run.num_inputs
         self.tokens += run.tokens if is_whole else run.tokens[: taken + 1]
@@ -46,7 +46,7 @@ class Block:
 
 
 class PackedBlock:
-    """The batches of a block. Each has `tokens_per_batch` positions, the last of an incomplete block fewer."""
+    """The batches of a block. Each has `tokens_per_batch` positions; the last one of an incomplete block has fewer."""
 
     def __init__(
         self,

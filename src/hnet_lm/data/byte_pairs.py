@@ -1,9 +1,9 @@
 """BPE tokenizers over bytes: those of a `tokenizer.json`, or trained here. A leaf: needs the package `tokenizers`.
 
-A tokenizer must be able to say every byte, by a byte-level alphabet (as GPT-2) or by byte fallback (as Llama), and must
-not change the text. Then any document has tokens, also one that is not UTF-8, and the probability of its tokens is a
-probability of its bytes. Two things that tokenizers do to a text are left out here, so that tokens say it as it is: a
-normalizer to composed characters (NFC, as Qwen's), and reading the name of a special token as that token.
+A tokenizer must be able to encode every byte, with a byte-level alphabet (like GPT-2) or byte fallback (like Llama),
+and must not change the text. Then any document has tokens, even if it is not UTF-8, and the probability of its tokens
+is a probability of its bytes. Two things that tokenizers do are switched off, so that tokens represent the text
+exactly: normalization to composed characters (NFC, as in Qwen's), and parsing names of special tokens as these tokens.
 """
 
 import json
@@ -20,21 +20,21 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from hnet_lm.errors import DataError
 from hnet_lm.inputs import local, read_text
 
-NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how Python's surrogateescape shows such bytes
+NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how Python's surrogateescape represents such bytes
 PROBE = "Zoë, e\u0301 ﬁ ＡＢ 1\u00a02\t\r\n你好 🤖 x"  # what a normalizer would change
-PROBES = ("", "x", " ", "\n", PROBE, f" {PROBE}", f"  {PROBE} ", f"\n{PROBE}\n")  # some add a space, or take one
-NUM_SPECIAL = 2  # BOS and EOS stand behind the tokens
+PROBES = ("", "x", " ", "\n", PROBE, f" {PROBE}", f"  {PROBE} ", f"\n{PROBE}\n")  # some add a space, or remove one
+NUM_SPECIAL = 2  # BOS and EOS follow the tokens
 
 
 class Tokens(NamedTuple):
-    """Ids of tokens, and the byte at which each starts (of its first whole character, where it starts inside one)."""
+    """Ids of tokens, and the first byte of each (if it starts inside a character, that of the character)."""
 
     ids: np.ndarray
     starts: np.ndarray
 
 
 class BytePairs:
-    """Text to tokens. Raises DataError for a file that is no tokenizer, or one that cannot say every text."""
+    """Encodes text. Raises DataError for a file that is not a tokenizer, or cannot encode every text exactly."""
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
@@ -45,14 +45,14 @@ class BytePairs:
             self._tokenizer = Tokenizer.from_str(_without_composition(text))
         except Exception as error:  # the library raises plain Exception
             raise DataError(f"{path}: not a tokenizer.json: {error}") from None
-        self._tokenizer.no_truncation()  # a file may ask for one, and would lose the rest of each text
+        self._tokenizer.no_truncation()  # which a file may ask for; it would lose the rest of each text
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
         self._byte_ids = self._ids_of_bytes(path)
         if any(self._changes(probe) for probe in PROBES):
             raise DataError(
-                f"{path}: the tokenizer changes the text (a normalizer, or a space in front?), so its tokens do not "
-                "say it"
+                f"{path}: the tokenizer changes the text (a normalizer, or a space in front?), so its tokens are not "
+                "the text"
             )
         for token in self._tokenizer.get_added_tokens_decoder().values():
             if token.lstrip or token.rstrip:
@@ -60,7 +60,7 @@ class BytePairs:
 
     @property
     def vocab_size(self) -> int:
-        """Of a model that reads these tokens: all ids, and BOS and EOS behind them."""
+        """Vocabulary size of a model that reads these tokens: all ids, followed by BOS and EOS."""
         return self.num_tokens + NUM_SPECIAL
 
     @property
@@ -70,12 +70,12 @@ class BytePairs:
 
     @property
     def token_bytes(self) -> tuple[bytes, ...]:
-        """What each id says; nothing where it is a special token, or no token's."""
+        """The bytes of each id; empty for special tokens and unused ids."""
         return self._said
 
     @property
     def prefix(self) -> bytes:
-        """What the tokens of a text say before it: of some tokenizers a space."""
+        """What the tokens of a text spell before it; some tokenizers add a space."""
         return self._said_before
 
     @cached_property
@@ -93,7 +93,7 @@ class BytePairs:
         return said.removesuffix(b"x")
 
     def encode(self, data: bytes) -> Tokens:
-        """The tokens of the text; of bytes that are not UTF-8 one each."""
+        """The tokens of the text; each byte that is not UTF-8 has a token."""
         found: list[Tokens] = []
         offset = 0
         for i, part in enumerate(NOT_UTF8.split(data.decode("utf-8", "surrogateescape"))):
@@ -118,7 +118,7 @@ class BytePairs:
 
     @cached_property
     def _has_visible_spaces(self) -> bool:
-        """Whether U+2581 in the name of a token says a space."""
+        """Whether U+2581 in the name of a token means a space."""
         return "\u2581" in json.dumps(json.loads(self._tokenizer.to_str())["decoder"], ensure_ascii=False)
 
     def _changes(self, text: str) -> bool:
@@ -145,7 +145,7 @@ class BytePairs:
 
 
 def train_byte_pairs(documents: Iterable[bytes], num_tokens: int, path: str | Path) -> None:
-    """Train a byte-level BPE tokenizer of so many tokens, 256 of them the bytes, and write its `tokenizer.json`."""
+    """Train a byte-level BPE tokenizer with so many tokens, 256 of them bytes, and write its `tokenizer.json`."""
     if num_tokens < 257:
         raise DataError(f"a BPE tokenizer has 257 tokens or more, 256 of them the bytes; got {num_tokens}")
     tokenizer: Any = Tokenizer(models.BPE())  # the library's stubs know neither its setters nor the trainer's options

@@ -1,14 +1,15 @@
-"""What a run reads: the `[data]` part of a run's TOML, as frozen dataclasses that are checked on construction.
+"""The data of a run: the `[data]` table of a run file, as frozen dataclasses that are checked on construction.
 
-A `DataConfig` names one or more sources with their weights and says how documents become batches. Everything here that
-decides *which* batch comes at which step (the sources, sizes, `seed`, `streams`) is part of the order of the data;
-`num_workers` is not, and may change between a stop and a resume.
+A `DataConfig` names one or more sources with their weights and says how documents become batches. Everything that
+determines *which* batch comes at which step (sources, sizes, `seed`, `streams`) is part of the order of the data;
+`num_workers` is not, and may change when a run is resumed.
 """
 
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from hnet_lm.checks import require_choice, require_number, require_whole
 from hnet_lm.errors import ConfigError
 from hnet_lm.registry import Kind
 
@@ -30,27 +31,16 @@ AmbiguousBases = Literal["keep", "drop", "split"]
 OnError = Literal["raise", "skip"]
 
 
-def _require_choice(owner: str, name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ConfigError(f"{owner}.{name} must be one of {', '.join(get_args(choices))}; got {value!r}")
-
-
-def _require_at_least(owner: str, config: object, **minima: int) -> None:
-    for name, least in minima.items():
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(f"{owner}.{name} must be a whole number, {least} or more; got {value!r}")
-
-
 @dataclass(frozen=True)
 class FastaConfig:
     """How FASTA records become documents.
 
     Attributes:
         fold_case: Lower-case (soft-masked) bases become upper case.
-        n_runs: What happens at a run of N: `keep` it, `drop` it and join both sides, or `split` the document there.
-        window: A record is cut into documents of at most this many bases, so that a chromosome is never held whole.
-        reverse_complement: Half of the documents, drawn anew in each epoch, are read from the other strand.
+        n_runs: What to do with runs of N: `keep` them, `drop` them and join both sides, or `split` the document there.
+        window: A record is cut into documents of at most this many bases, so that no chromosome is ever in memory as a
+            whole.
+        reverse_complement: Half of the documents, drawn anew in each epoch, are read from the reverse strand.
     """
 
     fold_case: bool = True
@@ -59,8 +49,8 @@ class FastaConfig:
     reverse_complement: bool = False
 
     def __post_init__(self) -> None:
-        _require_choice("data.sources.fasta", "n_runs", self.n_runs, AmbiguousBases)
-        _require_at_least("data.sources.fasta", self, window=1)
+        require_choice("data.sources.fasta.n_runs", self.n_runs, get_args(AmbiguousBases))
+        require_whole("data.sources.fasta.window", self.window, 1)
 
 
 @dataclass(frozen=True)
@@ -71,11 +61,11 @@ class SourceConfig:
         path: A file, a glob, a URL that fsspec knows (`s3://...`), `sample:english` (chinese, code, dna) for a bundled
             sample, or `hf:NAME` for a dataset of the Hugging Face hub or a local dataset directory.
         format: text, jsonl, parquet, fasta, bytes, or one of your own, `my_module:Csv`; `auto` goes by the file's
-            suffix, below one of a compression, and a file of another suffix is its bytes.
+            suffix (before that of a compression), and reads files with other suffixes as bytes.
         weight: This source's share of the bytes, relative to the other sources' weights.
         field: The JSONL field or the parquet or hub column that holds the text.
-        prompt_field: A JSONL field whose text stands before that of `field`: it is read, but no byte of it is a target,
-            and bits per byte do not count it. Empty: there is none.
+        prompt_field: A JSONL field whose text precedes that of `field`: it is read, but its bytes are not targets, and
+            bits per byte do not count them. Empty: none.
         separator: Text files are cut into documents at this string; empty: a file is one document.
         split: `train` or `validation` of a sample; any split of a hub dataset, or rows of one: `train[:95%]`.
         subset: The hub dataset's configuration name; empty: its default.
@@ -103,8 +93,7 @@ class SourceConfig:
             DATA_FORMATS.parse({"name": self.format, **self.options}, "data.sources.format")
         elif self.options:
             raise ConfigError(f"data.sources.options are those of a format; name that of {self.path!r} by format")
-        if not 0 < self.weight < float("inf"):
-            raise ConfigError(f"data.sources.weight must be above 0; {self.path!r} has {self.weight!r}")
+        require_number(f"data.sources.weight of {self.path!r}", self.weight, above=0)
         if not self.field:
             raise ConfigError(f"data.sources.field is empty; name the field of {self.path!r} that holds the text")
         if self.prompt_field == self.field:
@@ -118,11 +107,11 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """Other weights of the sources, from some place in the run on.
+    """Other weights of the sources, from some point of the run on.
 
     Attributes:
-        from_positions: The place: so many positions of all ranks together have been given.
-        weights: One for each source, in their order; 0 leaves a source out.
+        from_positions: The point, as a number of positions read by all ranks together.
+        weights: One per source, in their order; 0 leaves a source out.
     """
 
     from_positions: int
@@ -130,7 +119,7 @@ class CurriculumConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple(self.weights))
-        _require_at_least("data.curriculum", self, from_positions=1)
+        require_whole("data.curriculum.from_positions", self.from_positions, 1)
         if not all(0 <= weight < float("inf") for weight in self.weights) or not any(self.weights):
             raise ConfigError(f"data.curriculum.weights must be 0 or more, and one above 0; got {list(self.weights)}")
 
@@ -141,16 +130,16 @@ class DataConfig:
 
     Attributes:
         sources: At least one.
-        tokens_per_batch: Positions in one batch of one rank; every batch has exactly so many.
+        tokens_per_batch: Positions in one batch of one rank; every batch has exactly this many.
         max_length: Longest sequence, in positions; longer documents are cut.
         shuffle_bytes: Size of the shuffle buffer of one stream, in bytes; 0 keeps the order of the files.
         seed: Of the order of files, of the shuffle and of augmentation.
-        streams: Independent readers that take turns in giving batches; as many workers can work at once.
+        streams: Independent readers that take turns to produce batches; at most this many workers can work at once.
         num_workers: Background processes; 0 reads in the training process. Does not change the batches.
-        tokenizer: A `tokenizer.json`: the batches come as its tokens (the BPE baseline), cut where they would be as
+        tokenizer: A `tokenizer.json`: batches are its tokens (the BPE baseline), cut at the same places as batches of
             bytes; `tokens_per_batch` and `max_length` still count bytes. Empty: bytes.
         on_error: `raise` stops at a damaged file or record, `skip` counts it and goes on.
-        curriculum: Weights in place of those of the sources, each from some place on, in rising order.
+        curriculum: Weights that replace those of the sources, each from some point on, in rising order.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -171,10 +160,11 @@ class DataConfig:
             raise ConfigError("data.sources.prompt_field: goes with models of bytes, not with data.tokenizer")
         if not self.sources:
             raise ConfigError("data.sources is empty; name at least one source")
-        _require_choice("data", "on_error", self.on_error, OnError)
-        _require_at_least(
-            "data", self, tokens_per_batch=1, max_length=1, shuffle_bytes=0, seed=0, streams=1, num_workers=0
-        )
+        require_choice("data.on_error", self.on_error, get_args(OnError))
+        for name in ("tokens_per_batch", "max_length", "streams"):
+            require_whole(f"data.{name}", getattr(self, name), 1)
+        for name in ("shuffle_bytes", "seed", "num_workers"):
+            require_whole(f"data.{name}", getattr(self, name), 0)
         if self.max_length > self.tokens_per_batch:
             raise ConfigError(
                 f"data.max_length ({self.max_length}) is above data.tokens_per_batch ({self.tokens_per_batch}); "

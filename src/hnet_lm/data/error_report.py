@@ -1,4 +1,4 @@
-"""What happens to damaged files and records: `raise` or `skip`, as a configuration says."""
+"""How damaged files and records are handled: `raise` or `skip`, as a configuration says."""
 
 import logging
 from collections.abc import Callable
@@ -10,12 +10,12 @@ logger = logging.getLogger(__name__)
 
 
 def raise_error(error: DataError) -> None:
-    """The report of who says nothing else: every error is raised."""
+    """The default: every error is raised."""
     raise error
 
 
 class ErrorReport:
-    """Raises an error that is reported, or counts it; the first one counted is announced."""
+    """Raises a reported error, or counts it; the first one counted is printed."""
 
     def __init__(self, on_error: OnError, announce: Callable[[str], None] = logger.warning) -> None:
         self._on_error = on_error

@@ -1,4 +1,4 @@
-"""The files of a source, and what they are known by, so that a run never goes on with other data than it began with."""
+"""The files of a source and their fingerprints, so that a run is never resumed with other data."""
 
 import glob
 import os
@@ -11,13 +11,13 @@ from hnet_lm.errors import DataError
 from hnet_lm.inputs import READ_ERRORS, expand, fingerprint
 
 WHOLE_BYTES = 256 << 20
-"""Of a source, divided among its files: one within its share is known by all of its bytes, a larger one by samples."""
+"""Per source, divided among its files: a file within its share is hashed as a whole, larger ones in samples."""
 UNREADABLE = "unreadable"
 SHARDS = "shards"
 
 
 def paths_of(config: SourceConfig) -> list[str]:
-    """The files of a source, in the order in which their numbers count. Raises DataError."""
+    """The files of a source, in the order of their numbers. Raises DataError."""
     if config.path.startswith(SAMPLE_PREFIX):
         return [sample_path(config.path.removeprefix(SAMPLE_PREFIX), config.split)]
     if is_hub(config):
@@ -26,12 +26,12 @@ def paths_of(config: SourceConfig) -> list[str]:
 
 
 def is_hub(config: SourceConfig) -> bool:
-    """Whether the datasets library reads the source: its shards, one after the other, are what files are for others."""
+    """Whether the datasets library reads the source; then its shards take the place of files."""
     return config.path.startswith(HUB_PREFIX)
 
 
 def fingerprints(source: SourceConfig) -> list[str]:
-    """One for each file of a source, in order; of a dataset on the hub the number of its shards. Raises DataError for a
+    """One per file of a source, in order; for a dataset on the hub, the number of its shards. Raises DataError for a
     pipe."""
     paths = _known_paths(source)
     if not paths:
@@ -40,7 +40,7 @@ def fingerprints(source: SourceConfig) -> list[str]:
 
 
 def require_same_files(source: SourceConfig, saved: list[str], now: list[str]) -> None:
-    """Raises DataError, with the first file that changed, if a source is not what it was."""
+    """Raises DataError that names the first changed file, if a source has changed."""
     advice = "put back the files of the run, or begin a new run in another directory"
     if len(now) != len(saved):
         raise DataError(
@@ -54,7 +54,7 @@ def require_same_files(source: SourceConfig, saved: list[str], now: list[str]) -
 
 
 def _known_paths(source: SourceConfig) -> list[str]:
-    """The files that are here: of a local directory that the datasets library reads, all that it holds."""
+    """The files; for a local directory that the datasets library reads, all files in it."""
     if not is_hub(source):
         return paths_of(source)
     directory = source.path.removeprefix(HUB_PREFIX)
@@ -65,7 +65,7 @@ def _fingerprint(path: str, whole_bytes: int) -> str:
     try:
         return fingerprint(path, whole_bytes)
     except READ_ERRORS:
-        return UNREADABLE  # whoever reads the file says why, or skips it
+        return UNREADABLE  # reading the file reports why, or skips it
 
 
 def _difference(before: str, after: str) -> str:
@@ -75,4 +75,4 @@ def _difference(before: str, after: str) -> str:
     if old_size != new_size:
         unit = SHARDS if before.endswith(SHARDS) else "bytes"
         return f"it had {old_size} {unit} and has {new_size}"
-    return "it has as many bytes as before, but other ones"
+    return "it has the same size, but other contents"

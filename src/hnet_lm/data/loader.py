@@ -1,9 +1,9 @@
-"""`DataLoader`: the batches of one rank, for ever, and exactly resumable.
+"""`DataLoader`: an endless sequence of batches for one rank, exactly resumable.
 
 The order of the data is one sequence of batches, fixed by the `DataConfig` alone. A step takes the next R
-batches for its R ranks. `state_dict` describes the sequence after the last step that was *consumed*, never what was
-read ahead. A rank reads only the streams that it meets, and knows the state of no others: `whole_state` puts together
-those of all ranks after the same step, and any number of ranks and workers goes on from it.
+batches for its R ranks. `state_dict` describes the position after the last step that was *consumed*, not what was read
+ahead. A rank reads only the streams that its batches come from, and knows only their states: `whole_state` combines the
+states of all ranks after the same step, and any number of ranks and workers can resume from it.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ NOT_OF_THE_ORDER = ("num_workers", "on_error")
 HOLD_OUT = "hold_out"
 STATE_VERSION = 3
 OF_WHOLE_DATASETS = 2
-"""In states of this version a dataset of the hub is one file, and not one for each of its shards."""
+"""In states of this version a dataset of the hub is one file, not one per shard."""
 SHARE = "rank"
-"""In the state of one rank that does not know all streams: which rank it is, of how many."""
+"""In the state of a rank that does not know all streams: its rank, and the number of ranks."""
 
 
 class DataLoader:
@@ -32,7 +32,7 @@ class DataLoader:
     def __init__(
         self, config: DataConfig, *, vocab_size: int = 256, rank: int = 0, num_ranks: int = 1, hold_out: float = 0.0
     ) -> None:
-        """`hold_out` is the fraction of the documents, by a hash of each, that is left out."""
+        """`hold_out` is the fraction of the documents that is left out, chosen by a hash of each document."""
         if vocab_size < 256:
             raise ConfigError(f"vocab_size {vocab_size} is below 256, the number of bytes")
         if not 0 <= rank < num_ranks:
@@ -42,9 +42,9 @@ class DataLoader:
         self.rank = rank
         self.num_ranks = num_ranks
         self._split = Split(hold_out)
-        self._next_batch = 0  # of the sequence that all ranks share
+        self._next_batch = 0  # in the sequence that all ranks share
         self._states: list[dict[str, Any] | None] = [None] * config.streams
-        self._knows_all = True  # of streams as well that other ranks read
+        self._knows_all = True  # including streams that other ranks read
         self._reader: StreamReader | None = None
         self._files: list[list[str]] | None = None  # fingerprints, of each source
 
@@ -67,11 +67,11 @@ class DataLoader:
 
     @property
     def num_skipped(self) -> int:
-        """Damaged files and records passed over up to the current blocks, with `on_error = "skip"`."""
+        """Damaged files and records skipped up to the current blocks, with `on_error = "skip"`."""
         return sum(state["num_skipped"] for state in self._states if state is not None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Small and JSON-able. Of a rank that does not read all streams, a share: see `whole_state`."""
+        """Small and JSON-serializable. For a rank that does not read all streams, a part: see `whole_state`."""
         plan = self._plan()
         return {
             "version": STATE_VERSION,
@@ -83,9 +83,9 @@ class DataLoader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on after the saved loader's last step.
+        """Resumes after the last step of the saved loader.
 
-        Raises DataError if the configuration is of another order, or a file is not what it was.
+        Raises DataError if the configuration has another order of data, or a file has changed.
         """
         is_older = state.get("version") == OF_WHOLE_DATASETS and not any(map(is_hub, self.config.sources))
         if state.get("version") != STATE_VERSION and not is_older:
@@ -109,7 +109,7 @@ class DataLoader:
         self._knows_all = True
 
     def close(self) -> None:
-        """Ends the workers. The loader can still be used: the next batch starts new ones."""
+        """Stops the workers. The loader can still be used: the next batch starts new ones."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -145,7 +145,7 @@ class DataLoader:
         return ReadPlan(self.config, self.vocab_size, self.rank, self.num_ranks, self._next_batch, states, self._split)
 
     def _open(self) -> StreamReader:
-        self._known_files()  # as they are before anything is read from them
+        self._known_files()  # before anything is read from them
         plan = self._plan()
         self._states = [state if index in plan.own_streams else None for index, state in enumerate(self._states)]
         self._knows_all = False
@@ -154,7 +154,7 @@ class DataLoader:
 
 
 def whole_state(of_ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The state of the loaders of all ranks, from those of each after the same step. Raises ValueError."""
+    """The state of the loaders of all ranks, from the state of each after the same step. Raises ValueError."""
     first = {key: value for key, value in of_ranks[0].items() if key != SHARE}
     if any(state["next_batch"] != first["next_batch"] for state in of_ranks):
         raise ValueError("the states are of different steps")

@@ -1,4 +1,4 @@
-"""Sources read for ever, and mixed by their weights."""
+"""Endless sources, mixed by their weights."""
 
 import math
 from bisect import bisect_right
@@ -11,7 +11,7 @@ from hnet_lm.errors import DataError
 
 
 class Cursor:
-    """Reads a source for ever. `state` says where the next run begins; a cursor set to it gives the same runs."""
+    """Reads a source endlessly. `state` says where the next run begins; a cursor set to it yields the same runs."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -56,14 +56,14 @@ class Cursor:
 
 
 class Mixture:
-    """Gives the run of whichever source is furthest behind its weight's share of all positions given so far.
+    """Yields the run of the source that is furthest behind its share of all positions so far.
 
-    The shares are met exactly in the long run, whatever the lengths of documents; no random choice is needed, since the
-    shuffle comes afterwards. Where the weights change, the shares begin anew.
+    The shares are exact in the long run, whatever the lengths of documents. Nothing is random here, since the shuffle
+    comes afterwards. When the weights change, the shares are counted anew.
     """
 
     def __init__(self, sources: list[Source], changes: Sequence[tuple[float, Sequence[float]]] = ()) -> None:
-        """`changes` are numbers of positions of this mixture, in rising order, and the weights from there on."""
+        """`changes` are numbers of positions of this mixture, in rising order, with the weights from there on."""
         self._cursors = [Cursor(source) for source in sources]
         self._places = [place for place, _ in changes]
         self._weights = [[source.config.weight for source in sources], *(list(weights) for _, weights in changes)]
@@ -72,7 +72,7 @@ class Mixture:
 
     @property
     def weights(self) -> list[float]:
-        """Of the sources, as they are now."""
+        """The current weights of the sources."""
         return self._weights[bisect_right(self._places, self._before)]
 
     def peek(self) -> Run:

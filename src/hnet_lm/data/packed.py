@@ -1,4 +1,4 @@
-"""A batch as NumPy arrays: two bytes an id, so that it travels cheaply between processes."""
+"""A batch as NumPy arrays with two bytes per id, which are cheap to send between processes."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ ORIGIN_COLUMNS = ("source", "epoch", "file", "record", "offset")
 
 @dataclass(frozen=True, eq=False)
 class PackedArrays:
-    """What `Batch` holds, before it becomes tensors."""
+    """The contents of a `Batch` before they become tensors."""
 
     input_ids: np.ndarray  # uint16 (t,)
     targets: np.ndarray  # uint16 (t,)

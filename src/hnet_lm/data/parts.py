@@ -1,9 +1,9 @@
-"""What readers give: parts of documents, each with the place where reading goes on after it.
+"""The output of readers: parts of documents, each with the position at which reading resumes after it.
 
-A document is a string of bytes. A reader gives it whole if it is small and otherwise in parts of at most `PART_BYTES`,
-so that a document of any size passes through bounded memory. A part that does not start its document repeats the last
-byte of the part before: inputs are then `part[:-1]` and targets `part[1:]` in every part, and each byte of the document
-is a target exactly once.
+A document is a string of bytes. A reader yields it whole if it is small, and otherwise in parts of at most
+`PART_BYTES`, so that documents of any size need bounded memory. A part that does not start its document repeats the
+last byte of the part before: inputs are then `part[:-1]` and targets `part[1:]` in every part, and each byte of the
+document is a target exactly once.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,29 +15,29 @@ from hnet_lm.errors import DataError
 
 PART_BYTES = 1 << 20
 
-Position = Mapping[str, Any]  # small and JSON-able; only the reader that made it knows what is in it
+Position = Mapping[str, Any]  # small and JSON-serializable; only the reader that made it interprets it
 Report = Callable[[DataError], None]  # raises the error or counts it, as configured
 
 
 class Part(NamedTuple):
-    """A stretch of one document."""
+    """A part of one document."""
 
     data: bytes
     record: int  # number of the document's record in its file, from 0
     offset: int  # index of `data[0]` in its document
     starts: bool  # `data` begins the document
     ends: bool  # `data` ends the document
-    resume: Position  # where to go on after this part
-    num_prompt: int = 0  # so many of the first bytes of `data` are no targets, but context for the others
+    resume: Position  # where to resume after this part
+    num_prompt: int = 0  # number of the first bytes of `data` that are context, not targets
 
 
 class Document(NamedTuple):
-    """A whole document, and where it came from."""
+    """A whole document and its origin."""
 
     data: bytes
     path: str
     record: int
-    num_prompt: int = 0  # so many of its first bytes are context for the others
+    num_prompt: int = 0  # number of its first bytes that are context, not targets
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,5 @@ class FileRequest:
         return record % self.num_streams == self.stream
 
 
-# Reads the wanted records of a file, from its start or from where an earlier part said to go on.
+# Reads the wanted records of a file, from its start or from where an earlier part says to resume.
 Reader = Callable[[FileRequest, Position | None], Iterator[Part]]

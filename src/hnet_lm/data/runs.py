@@ -1,4 +1,4 @@
-"""Runs: a part of a document as tokens, with BOS before its beginning and EOS behind its end."""
+"""Runs: a part of a document as tokens, with BOS before its beginning and EOS after its end."""
 
 from typing import NamedTuple
 
@@ -8,21 +8,21 @@ from hnet_lm.data.parts import Part
 class Run(NamedTuple):
     """Consecutive tokens of one document: `tokens[:-1]` are inputs, `tokens[1:]` their targets.
 
-    Tokens are bytes; a zero stands for BOS in front of a document's beginning, and for EOS behind its end.
+    Tokens are bytes; a zero represents BOS before a document's beginning, and EOS after its end.
     """
 
     tokens: bytes
     starts: bool
     ends: bool
     origin: tuple[int, int, int, int, int]  # ORIGIN_COLUMNS
-    num_masked: int = 0  # so many of the first targets are a prompt's and do not count
+    num_masked: int = 0  # number of the first targets that belong to a prompt and do not count
 
     @property
     def num_inputs(self) -> int:
         return len(self.tokens) - 1
 
     def after(self, num_inputs: int) -> "Run":
-        """What is left once the first positions are taken."""
+        """The rest after the first positions."""
         origin = (*self.origin[:-1], self.origin[-1] + num_inputs)
         return Run(self.tokens[num_inputs:], False, self.ends, origin, max(0, self.num_masked - num_inputs))
 

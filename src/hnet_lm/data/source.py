@@ -1,4 +1,4 @@
-"""A source: its files, their order in an epoch, and the parts of documents that they give."""
+"""A source: its files, their order in an epoch, and the parts of documents in them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from hnet_lm.inputs import READ_ERRORS, reason_of
 
 
 class PlacedPart(NamedTuple):
-    """A part, and where its file stands: in this epoch's order, and among the source's sorted files."""
+    """A part, and the position of its file in this epoch's order and among the sorted files of the source."""
 
     part: Part
     rank: int
@@ -23,7 +23,7 @@ class PlacedPart(NamedTuple):
 
 
 class Source:
-    """The files of one `SourceConfig`, dealt out to `num_streams` streams without overlap.
+    """The files of one `SourceConfig`, divided among `num_streams` streams without overlap.
 
     With at least as many files as streams each stream reads its own files; with fewer, each reads all of them and takes
     its own records.
@@ -57,13 +57,13 @@ class Source:
 
     @property
     def share(self) -> str:
-        """Which share of the source this is, for messages; empty if it is all."""
+        """The part of the source that this is, for messages; empty if it is all of it."""
         if self._num_streams == 1:
             return ""
         return f" for stream {self._stream + 1} of {self._num_streams}; lower data.streams"
 
     def epoch(self, epoch: int, rank: int = 0, position: Position | None = None) -> Iterator[PlacedPart]:
-        """The parts of one epoch, from `position` in the file that stands at `rank` in the epoch's order."""
+        """The parts of one epoch, from `position` in the file at `rank` in the epoch's order."""
         order = self._order(epoch)
         for place in range(rank, len(order)):
             file = order[place]
@@ -86,7 +86,7 @@ class Source:
         request = FileRequest(path, self.config, self._report, stream, num_streams, key, file)
         read = reader_for(path, self.config)
         last_record = None
-        is_taken = True  # of a document in the middle of which reading goes on
+        is_taken = True  # of a document in which reading resumes
         two_strands = self.config.fasta.reverse_complement
         try:
             for part in read(request, position):

@@ -1,9 +1,9 @@
-"""A stream: batches for ever, in an order that the configuration alone decides.
+"""A stream: endless batches, in an order that depends on the configuration alone.
 
-A stream fills a block from the mixture, shuffles it, gives its batches, and fills the next one. A block begins exactly
-where the one before stopped, if need be inside a document, and is a whole number of batches; so the state is where the
-current block began in each source and how many of its batches are given. Going on from it reads that block again, no
-more than the shuffle buffer holds.
+A stream fills a block from the mixture, shuffles it, yields its batches, and fills the next one. A block begins exactly
+where the previous one ended, if necessary inside a document, and is a whole number of batches. So the state is where
+the current block began in each source, and how many of its batches have been yielded. Resuming reads that block again,
+which is no more than the shuffle buffer.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from hnet_lm.data.source import Source
 from hnet_lm.data.split import EVERYTHING, Split
 from hnet_lm.errors import DataError
 
-UNSHUFFLED_BLOCK_BYTES = 1 << 20  # without a shuffle a block only saves work
+UNSHUFFLED_BLOCK_BYTES = 1 << 20  # without a shuffle, blocks only save work
 
 
 class Stream:
@@ -54,7 +54,7 @@ class Stream:
         self._block_start = self._place()
 
     def next(self, wanted: bool = True) -> PackedArrays | None:
-        """The next batch; None, at little cost, where it is not `wanted`. Raises DataError."""
+        """The next batch; None, at little cost, if it is not `wanted`. Raises DataError."""
         if self._packed is None:
             self._packed = self._fill()
             if self._next_batch >= len(self._packed):
@@ -94,7 +94,7 @@ class Stream:
             if epoch > first_epoch.setdefault(source, epoch) and source not in turned:
                 turned.add(source)
                 if len(turned) >= sum(weight > 0 for weight in self._mixture.weights):
-                    # Every source has come round: more would only be shuffled in twice. Fill the last batch and stop.
+                    # Every source has been read in full: more would only repeat. Fill the last batch and stop.
                     block.capacity = -(-block.num_positions // config.tokens_per_batch) * config.tokens_per_batch
                     if block.is_full:
                         break

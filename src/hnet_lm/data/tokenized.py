@@ -1,8 +1,8 @@
-"""Batches of BPE tokens, made of batches of bytes: the same documents in the same order, cut at the same places.
+"""Batches of BPE tokens made from batches of bytes: the same documents in the same order, cut at the same places.
 
-The sequences of a byte batch become tokens one by one; so a model of tokens sees in each step the bytes that a byte
-model sees. `tokens_per_batch` and `max_length` still count bytes. A sequence that goes on in the middle of a document
-begins with its first byte as a token of its own, which is context only; every other byte is in a target exactly once.
+Each sequence of a byte batch is tokenized, so in each step a model of tokens sees the bytes that a byte model sees.
+`tokens_per_batch` and `max_length` still count bytes. A sequence that begins inside a document has its first byte as a
+token of its own, which is context only; every other byte is in a target exactly once.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from hnet_lm.data.byte_pairs import BytePairs
 
 TOKENIZER = "tokenizer.json"
-ANY_BYTES = 258  # the vocabulary in which BOS and EOS are no bytes
+ANY_BYTES = 258  # the vocabulary in which BOS and EOS are not bytes
 BOS, EOS = ANY_BYTES - 2, ANY_BYTES - 1
 
 
 class TokenizedLoader:
-    """A `DataLoader` of bytes whose batches come as tokens."""
+    """A `DataLoader` of bytes whose batches are converted to tokens."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class TokenizedLoader:
         num_ranks: int = 1,
         hold_out: float = 0.0,
     ) -> None:
-        """`special_ids` are BOS and EOS where they are not the last ids of the vocabulary.
+        """`special_ids` are BOS and EOS if they are not the last ids of the vocabulary.
 
-        Raises ConfigError where the model's vocabulary is not the tokenizer's.
+        Raises ConfigError if the model's vocabulary is not the tokenizer's.
         """
         self.pairs = open_byte_pairs(config.tokenizer)
         needed = self.pairs.vocab_size if special_ids is None else self.pairs.num_tokens
@@ -78,7 +78,7 @@ class TokenizedLoader:
 
     @property
     def num_skipped(self) -> int:
-        """Damaged files and records passed over, as the loader of bytes counts them."""
+        """Damaged files and records skipped by the loader of bytes."""
         return self._bytes.num_skipped
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,10 +102,10 @@ Loader = DataLoader | TokenizedLoader
 def open_loader(
     config: DataConfig, *, vocab_size: int, special_ids: tuple[int, int] | None = None, **options: Any
 ) -> Loader:
-    """The batches of one rank: of bytes, or of tokens where the configuration names a tokenizer.
+    """The batches of one rank: of bytes, or of tokens if the configuration names a tokenizer.
 
-    `special_ids` are BOS and EOS of a model of tokens that has them elsewhere than at the end. The other options are
-    those of the loaders: rank, num_ranks, and hold_out, the fraction of the documents that is left out (`documents`
+    `special_ids` are BOS and EOS of a model of tokens whose last ids they are not. The other options are those of the
+    loaders: rank, num_ranks, and hold_out, the fraction of the documents that is left out (`documents`
     gives these with the same fraction).
     """
     if config.tokenizer:

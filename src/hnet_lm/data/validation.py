@@ -1,4 +1,4 @@
-"""Each document once, in order: what held-out text is measured on."""
+"""Each document once and in order, for measurements on held-out text."""
 
 from collections.abc import Iterator
 
@@ -23,9 +23,9 @@ def documents(
 ) -> Iterator[Document]:
     """The whole documents of all sources, source by source and file by file. Weights and sizes do not matter here.
 
-    Below 258, `vocab_size` makes documents with the bytes of BOS or EOS errors. `report` is told of damaged files and
-    records instead of one made from `config.on_error`; a document of which a part is damaged is left out whole.
-    With `hold_out` only those that a loader with this fraction leaves out.
+    With a `vocab_size` below 258, documents with the bytes of BOS or EOS are errors. `report` handles damaged files and
+    records, by default as `config.on_error` says; a document with a damaged part is left out as a whole. With
+    `hold_out`, only the documents that a loader with this fraction leaves out.
     """
     split = EVERYTHING if hold_out is None else Split(hold_out, is_held_out=True)
     for source in _sources(config, vocab_size, report, split):

@@ -1,10 +1,10 @@
-"""Where the streams are read: in this process, or in background processes.
+"""Reads the streams, in this process or in background processes.
 
 Batches are numbered over all ranks and streams: batch g comes from stream g mod S, and the ranks take turns. So a rank
-of R meets only every gcd(R, S)-th stream, and reads no others. For each batch g of these streams a reader gives the
-batch (or None, where it is another rank's) and the state of its stream after it. Worker w of W owns the streams w,
-w + W, ... of them; each sends through a pipe of its own, which also holds it back: it works one batch ahead of what was
-received, a few where they are small. Since a batch's place is fixed by g, the number of workers changes nothing.
+of R needs only every gcd(R, S)-th stream, and reads no others. For each batch g of these streams a reader yields the
+batch (or None if it belongs to another rank) and the state of its stream after it. Worker w of W owns the streams w,
+w + W, ... of them. Each worker sends through its own pipe, whose capacity also limits it: it works one batch ahead of
+the consumer, or a few small ones. Since g determines the batch, the number of workers changes nothing.
 """
 
 import math
@@ -25,11 +25,11 @@ from hnet_lm.errors import DataError
 
 CLOSE_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""A signal to the whole process group is the training process's to answer: it may still want to finish its step."""
+"""Signals to the whole process group are for the training process, which may want to finish its step."""
 
 
 class ReadPlan(NamedTuple):
-    """What to read for one rank, from which batch on; `states` of the streams: None where one has not begun."""
+    """What to read for one rank, and from which batch on; in `states`, a stream that has not begun is None."""
 
     config: DataConfig
     vocab_size: int
@@ -62,7 +62,7 @@ class ReadPlan(NamedTuple):
         return list(range(self.first_batch % self.stride, self.config.streams, self.stride))
 
     def is_read(self, batch: int) -> bool:
-        """Whether the batch is of a stream that the rank reads."""
+        """Whether the batch comes from a stream that the rank reads."""
         return (batch - self.first_batch) % self.stride == 0
 
     def is_own(self, batch: int) -> bool:
@@ -70,7 +70,7 @@ class ReadPlan(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One batch's arrays, None for another rank's, and its stream's state after it."""
+    """The arrays of a batch, None if it belongs to another rank, and the state of its stream after it."""
 
     arrays: PackedArrays | None
     state: dict[str, Any]
@@ -79,7 +79,7 @@ class Item(NamedTuple):
 @runtime_checkable
 class StreamReader(Protocol):
     def receive(self, batch: int) -> Item:
-        """The item of a batch of a stream that the rank reads; to be asked for each of these in rising order."""
+        """The item of a batch of a stream that the rank reads; must be called for all of these in rising order."""
         ...
 
     def close(self) -> None: ...
@@ -104,7 +104,7 @@ class Workers:
     """Reads ahead in `num_workers` processes. They end when this object is closed or its process ends."""
 
     def __init__(self, plan: ReadPlan, num_workers: int) -> None:
-        # Spawned processes inherit neither locks nor the other workers' pipes: one that dies is seen at once.
+        # Spawned processes inherit neither locks nor other workers' pipes, so a dead worker is noticed at once.
         context = multiprocessing.get_context("spawn")
         self._num_streams = plan.config.streams
         self._worker_of = {stream: number % num_workers for number, stream in enumerate(plan.own_streams)}
@@ -113,7 +113,7 @@ class Workers:
         self._processes = []
         for worker in range(num_workers):
             receiver, sender = context.Pipe(duplex=False)
-            # A class is sent by its name: a process that receives it imports the module it is in.
+            # Classes are pickled by name: the receiving process imports their modules.
             arguments = (plan, worker, num_workers, sender, formats)
             process = context.Process(target=_work, args=arguments, daemon=True)
             with _signals_blocked():
@@ -136,7 +136,7 @@ class Workers:
 
     def close(self) -> None:
         for pipe in self._pipes:
-            pipe.close()  # a worker that sends finds its pipe closed, and ends
+            pipe.close()  # a worker that is sending finds its pipe closed and ends
         for process in self._processes:
             process.join(CLOSE_SECONDS)
             if process.is_alive():
@@ -146,11 +146,11 @@ class Workers:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process inherits what is blocked when it starts, so it is safe before it can ignore signals by itself."""
+    """A process inherits blocked signals, so it is protected until it can ignore them by itself."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # else it starts with the process, and unblocks these signals
+    resource_tracker.ensure_running()  # otherwise it would start with the process and unblock these signals
     blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -176,7 +176,7 @@ def _work(plan: ReadPlan, worker: int, num_workers: int, pipe: Connection, forma
         return
     except DataError as error:
         _send_last(pipe, error)
-    except Exception:  # whatever it is: the parent must hear of it, or it waits for ever
+    except Exception:  # whatever it is: the parent must be told, or it would wait forever
         _send_last(pipe, RuntimeError(f"data worker {worker} failed:\n{traceback.format_exc()}"))
 
 

@@ -1,7 +1,6 @@
 """Measures of a trained model: bits per byte, chunks, robustness, benchmarks, DNA, data efficiency.
 
-Whatever asks a model for log-probabilities goes through a `Scorer`, so that models of bytes and of tokens are measured
-by the same code.
+All log-probabilities come from a `Scorer`, so that models of bytes and of tokens are measured by the same code.
 """
 
 from hnet_lm.evaluation.bits_per_byte import BitsPerByte, DocumentResult, Interval, bits_per_byte

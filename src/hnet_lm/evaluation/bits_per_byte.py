@@ -1,11 +1,11 @@
-"""Bits per byte: how many bits a model needs for a byte of text, over whole documents.
+"""Bits per byte: how many bits a model needs per byte of text, over whole documents.
 
     bits per byte = - sum of log2 p(byte | all bytes before it) / number of bytes
 
-The sums run over all bytes of all documents, in nats and float64, so a long document weighs as much as its bytes. The
-first byte is predicted from BOS. That the document then ends (EOS) is a prediction too; it is no byte, so it is
-reported beside (`eos_nats`) and counted only where that is asked for. For a model of tokens the numerator sums over its
-tokens and the denominator stays the number of bytes of the text; so both kinds of model are compared on one scale.
+The sums run over all bytes of all documents, in nats and float64, so that documents are weighted by their length. The
+first byte is predicted from BOS. The end of the document (EOS) is predicted too; it is not a byte, so it is reported
+separately (`eos_nats`) and counted only on request. For a model of tokens the numerator sums over its tokens and the
+denominator is still the number of bytes of the text, so both kinds of model are on one scale.
 """
 
 import math
@@ -44,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class BitsPerByte:
-    """The results of all documents, and what follows from them."""
+    """The results of all documents, and the figures derived from them."""
 
     documents: tuple[DocumentResult, ...]
 
@@ -58,12 +58,12 @@ class BitsPerByte:
 
     @property
     def value(self) -> float:
-        """Bits per byte; the ends of documents are not counted."""
+        """Bits per byte, without the ends of documents."""
         return self.nats / math.log(2) / self.num_bytes
 
     @property
     def value_with_eos(self) -> float:
-        """The same with the bits of every document's end in the numerator."""
+        """The same, with the bits of every document's end in the numerator."""
         eos_nats = math.fsum(document.eos_nats for document in self.documents)
         return (self.nats + eos_nats) / math.log(2) / self.num_bytes
 
@@ -75,7 +75,7 @@ class BitsPerByte:
         return {domain: BitsPerByte(tuple(documents)) for domain, documents in domains.items()}
 
     def interval(self, confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0) -> Interval | None:
-        """Bootstrap over documents: each domain's are drawn anew with replacement. None where no domain has two."""
+        """Bootstrap over documents, resampled with replacement within each domain. None if no domain has two."""
         groups = [
             np.array([(d.nats, d.num_bytes) for d in results.documents], dtype=np.float64)
             for results in self.by_domain.values()
@@ -93,7 +93,7 @@ class BitsPerByte:
         return Interval(float(low), float(high), confidence)
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers of the whole; of each domain where there is more than one."""
+        """Figures of the whole, and of each domain if there are several."""
         interval = self.interval()
         own: dict[str, Any] = {
             "bits_per_byte": self.value,
@@ -110,10 +110,9 @@ class BitsPerByte:
 def bits_per_byte(
     scorer: Scorer, documents: Mapping[str, Iterable[bytes | Passage]], on_document: OnDocument | None = None
 ) -> BitsPerByte:
-    """Measure a model on the documents of each domain; `on_document(domain, data, score)` sees each as it is done.
+    """Measure a model on the documents of each domain; `on_document(domain, data, score)` is called after each.
 
-    Of a passage with a prompt the bytes of the prompt are not counted. Empty documents are left out. Raises DataError
-    if there is no byte at all.
+    The prompt of a passage is not counted. Empty documents are left out. Raises DataError if there is no byte at all.
     """
     in_work: deque[tuple[str, bytes]] = deque()
 

@@ -1,7 +1,7 @@
-"""Where a model cuts while it is measured: chunk lengths, and whether chunks start at words; by domain and stage.
+"""Statistics of the cuts of a model that is being measured: chunk lengths, and chunks that start at words.
 
 Pass `BoundaryStatistics().add` to `bits_per_byte` as `on_document`, with a scorer that reports unit starts. A model of
-tokens reports them as well, so tokens and chunks are counted alike. Words are what white space delimits.
+tokens reports them as well, so tokens are counted like chunks. Words are delimited by white space.
 """
 
 import math
@@ -19,7 +19,7 @@ WHITE_SPACE = b" \t\n\r\x0b\x0c"
 class StageBoundaries:
     """The chunks of one stage in the documents added so far; lengths are in bytes.
 
-    A document's first byte starts a chunk and a word without anybody's decision, so it is no part of the shares.
+    The first byte of a document always starts a chunk and a word, so the shares leave it out.
     """
 
     num_bytes: int = 0
@@ -60,12 +60,12 @@ class StageBoundaries:
 
     @property
     def space_share(self) -> float:
-        """Of the chunk starts, those at the first white space behind a word, as in the chunk ` word`."""
+        """Share of the chunk starts at the first white space after a word, as in the chunk ` word`."""
         return _ratio(self.num_at_space, self.num_cuts)
 
     @property
     def word_share(self) -> float:
-        """Of the chunk starts, those at the first byte of a word."""
+        """Share of the chunk starts at the first byte of a word."""
         return _ratio(self.num_at_word, self.num_cuts)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The figure of what cuts mean: enrichment, F1 beside chance, lengths, common chunks. A leaf: needs matplotlib."""
+"""The figure about cuts: enrichment, F1 compared with chance, lengths, common chunks. A leaf: needs matplotlib."""
 
 from pathlib import Path
 from typing import IO
@@ -13,8 +13,8 @@ NUM_CHUNKS = 12
 
 
 def save_figure(facts: Facts, file: str | Path | IO[bytes], kind: str = "png") -> str:
-    """Four panels: B of every domain and stage with the interval of its null; F1 against each reference beside chance;
-    bytes per chunk; and the strings that are chunks of the outermost stage most often, in the first domain.
+    """Four panels: B of every domain and stage with its interval by chance; F1 for each reference compared with chance;
+    bytes per chunk; and the most frequent chunks of the outermost stage in the first domain.
 
     Returns the characters that no font has, which are boxes.
     """
@@ -39,7 +39,7 @@ def save_figure(facts: Facts, file: str | Path | IO[bytes], kind: str = "png") -
     _named(references, [name for name, _ in agreements], "F1 of the cuts (bar: by chance)")
     texts = rows[0][1]["common_chunks"][:NUM_CHUNKS] if rows else []
     common.barh(range(len(texts)), [number for _, number in texts], color="C0")
-    _named(common, [visible(text) for text, _ in texts], f"chunks most often{f', {rows[0][0]}' if rows else ''}")
+    _named(common, [visible(text) for text, _ in texts], f"most frequent chunks{f', {rows[0][0]}' if rows else ''}")
     return write_figure(figure, file, kind=kind, dpi=120)
 
 

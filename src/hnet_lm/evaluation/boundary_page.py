@@ -1,6 +1,6 @@
-"""What the cuts of a model mean, as a part of the page that shows its chunks: figures, tables, and bars.
+"""What the cuts of a model mean, as a part of the page that shows its chunks: figures, tables and bars.
 
-It is made from what `hnet-lm evaluate boundaries --json` prints of each domain, and needs nothing from outside.
+It is made from what `hnet-lm evaluate boundaries --json` prints for each domain, and loads nothing.
 """
 
 import html
@@ -10,7 +10,7 @@ from typing import Any
 from hnet_lm.inspect.characters import characters
 
 Facts = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Of each domain its stages, outermost first, as JSON has them."""
+"""The stages of each domain, outermost first, as in the JSON."""
 
 NUM_CHUNKS = 15
 SPACE = "␣"
@@ -19,7 +19,7 @@ SCALE = (640, 46)
 
 
 def boundary_section(facts: Facts) -> str:
-    """HTML of the figures of all domains, with each stage in a card of its own. Empty where nothing was measured."""
+    """HTML of the figures of all domains, with one card per stage. Empty if nothing was measured."""
     cards = [_card(domain, number, stage) for domain, stages in facts.items() for number, stage in enumerate(stages)]
     if not cards:
         return ""
@@ -37,7 +37,7 @@ def _lengths(facts: Facts) -> str:
             rows.append([html.escape(domain), str(number), f"{stage['num_chunks']:,}", *lengths, *starts, *f1])
     headings = (
         *("domain", "stage", "chunks", "bytes per chunk", "sd", "at a space", "at a letter"),
-        *("F1 after a shift", "F1 behind a changed byte"),
+        *("F1 after a shift", "F1 after a changed byte"),
     )
     return f"<h2>Lengths and stability</h2>{_table(headings, rows)}"
 
@@ -50,7 +50,7 @@ def _card(domain: str, number: int, stage: Mapping[str, Any]) -> str:
 
 
 def _enrichment(found: Mapping[str, Any]) -> str:
-    """B on a line from 0, with the band in which it would be by chance."""
+    """B on a line from 0, with its interval by chance."""
     if found["value"] is None:
         return "<p>No cut, so no boundary enrichment.</p>"
     width, height = SCALE
@@ -59,7 +59,7 @@ def _enrichment(found: Mapping[str, Any]) -> str:
     interval = f"{found['null_low']:.2f} to {found['null_high']:.2f}"
     said = f"Boundary enrichment B = {found['value']:.2f}; {interval} by chance (mean {found['null_mean']:.2f})"
     return (
-        f"<p>{said}. The byte behind a chunk start takes {found['value']:.2f} times the bits of the mean byte.</p>"
+        f"<p>{said}. The byte after a chunk start takes {found['value']:.2f} times the bits of the mean byte.</p>"
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}">'
         f'<line class="axis" x1="0" y1="18" x2="{width}" y2="18"/>'
         f'<rect class="null" x="{low:.1f}" y="8" width="{max(high - low, 2):.1f}" height="20"/>'
@@ -82,7 +82,7 @@ def _agreements(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _beside_chance(value: float | None, chance: float | None) -> str:
-    """A bar with a mark where chance is."""
+    """A bar with a mark at chance level."""
     if value is None or chance is None:
         return ""
     shown = f"{100 * value:.1f} ({100 * chance:.1f})"
@@ -112,7 +112,7 @@ def _common(found: Sequence[tuple[str, int]], num_chunks: int) -> str:
 
 
 def visible(text: str) -> str:
-    """A chunk with marks for its spaces and for what is not printed."""
+    """A chunk with visible spaces and unprintable characters."""
     return "".join(characters(text.encode()).glyphs).replace(" ", SPACE)
 
 

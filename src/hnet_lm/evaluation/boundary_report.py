@@ -26,10 +26,10 @@ class StageReport:
     agreements: dict[str, Agreement] = field(default_factory=dict)
     strings: Counter[bytes] = field(default_factory=Counter)
     phases: dict[str, CodonPhases] = field(default_factory=dict)
-    """By strand, of DNA with genes."""
+    """By strand, for DNA with genes."""
 
     def common(self, number: int = NUM_COMMON) -> list[tuple[bytes, int]]:
-        """The strings that are chunks most often, with their counts."""
+        """The most frequent chunks, with their counts."""
         return self.strings.most_common(number)
 
 
@@ -60,7 +60,7 @@ class BoundaryReport:
         references: Mapping[str, np.ndarray],
         genes: Sequence[BedInterval] = (),
     ) -> None:
-        """`references` are the offsets that each reference marks in this document, `genes` intervals of it."""
+        """`references` are the offsets that each reference marks in this document, `genes` its intervals."""
         starts: Sequence[np.ndarray] = score.unit_starts or ()
         report = self.domains.setdefault(domain, DomainReport([StageReport() for _ in starts]))
         report.collector.add(score)

@@ -1,8 +1,8 @@
 """Scores of a byte model: passages of any length, many in one packed call, with the state carried between calls.
 
 A passage is read as BOS, its prompt, its data; at each position the model predicts the byte that follows, and after the
-last byte EOS. Each call takes the next piece of every passage in work and admits new ones while there is room, so that
-a corpus of short and long documents fills its calls and no byte of padding is computed.
+last byte EOS. Each call takes the next piece of every active passage and admits new ones while there is room, so that a
+corpus of short and long documents fills the calls without padding.
 """
 
 from collections import deque
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hnet_lm.checks import require_whole
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError, DataError
 from hnet_lm.evaluation.context import CarriedState, Context, Span
@@ -40,12 +41,11 @@ class ByteScorer:
     ) -> None:
         """At most `call_bytes` positions per call and `max_active` sequences at once.
 
-        `unit_starts` to report chunks, `byte_logprobs` the log-probability of each byte as well; `on_positions` is told
-        after each call how many positions it had.
+        `unit_starts` adds chunks to the results, `byte_logprobs` the log-probability of each byte; `on_positions` is
+        called after each call with its number of positions.
         """
-        for name, value in (("call_bytes", call_bytes), ("max_active", max_active)):
-            if value < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {value}")
+        require_whole("call_bytes", call_bytes, 1)
+        require_whole("max_active", max_active, 1)
         self.model = model
         self.context = CarriedState() if context is None else context
         self.call_bytes = call_bytes
@@ -56,7 +56,7 @@ class ByteScorer:
 
     def score(self, passages: Iterable[Passage]) -> Iterator[PassageScore]:
         """The score of each passage, in order. Raises DataError for a byte that the model reads as BOS or EOS."""
-        works: deque[_Work] = deque()  # passages begun and not yet given back, in order
+        works: deque[_Work] = deque()  # passages that have begun and are not yet returned, in order
         waiting = self._spans(passages, works)
         active: list[_SpanWork] = []
         state: State | None = None
@@ -72,7 +72,7 @@ class ByteScorer:
                 yield works.popleft().score(self.model.config.num_stages if self.unit_starts else None)
 
     def encode(self, passage: Passage, number: int) -> tuple[np.ndarray, int]:
-        """BOS, the prompt, the data, EOS as ids; and how many of them are the prompt's."""
+        """BOS, the prompt, the data and EOS as ids, and how many belong to the prompt."""
         if self.model.config.reads_tokens:
             raise ConfigError("the model reads tokens of a tokenizer, not bytes; it is scored by a TokenScorer")
         return _tokens(passage, number, self.model.config), len(passage.prompt)
@@ -88,7 +88,7 @@ class ByteScorer:
             yield from (_SpanWork(work, tokens, span) for span in spans)
 
     def _plan(self, active: "list[_SpanWork]", waiting: "Iterator[_SpanWork]") -> list[int]:
-        """How many positions of each span the next call reads; spans join `active` while there is room."""
+        """How many positions of each span the next call reads; adds spans to `active` while there is room."""
         room = self.call_bytes
         lengths: list[int] = []
         while len(lengths) < self.max_active and room:
@@ -102,7 +102,7 @@ class ByteScorer:
 
     @torch.no_grad()
     def _call(self, active: "list[_SpanWork]", lengths: list[int], state: State | None) -> State | None:
-        """Read the next `lengths` positions of the spans; the state after them, with one row a span."""
+        """Read the next `lengths` positions of the spans; returns the state after them, with one row per span."""
         device = self.model.device
         pieces = [span.tokens[span.position : span.position + n + 1] for span, n in zip(active, lengths, strict=True)]
         inputs, targets = (
@@ -123,7 +123,7 @@ class ByteScorer:
 
     def _state(self, active: "list[_SpanWork]", lengths: list[int], state: State | None) -> State | None:
         """The state of all active spans; None if all of them begin and end in this call, so that none is needed."""
-        num_new = sum(span.is_new for span in active)  # they stand behind the others
+        num_new = sum(span.is_new for span in active)  # they come after the others
         is_whole = all(span.num_left == n for span, n in zip(active, lengths, strict=True))
         if num_new == len(active):
             return None if is_whole else self.model.new_state(num_new)
@@ -133,7 +133,7 @@ class ByteScorer:
 
 @dataclass
 class _Work:
-    """What has been gathered of one passage."""
+    """The results for one passage so far."""
 
     num_prompt: int
     num_bytes: int
@@ -172,7 +172,7 @@ class _Work:
 
 
 class _SpanWork:
-    """A span on its way through the model."""
+    """A span that is being read."""
 
     def __init__(self, work: _Work, tokens: np.ndarray, span: Span) -> None:
         self.work = work
@@ -189,7 +189,7 @@ class _SpanWork:
         return self.span.end - self.position
 
     def take(self, logprobs: np.ndarray, is_likeliest: np.ndarray, rows: Sequence[np.ndarray]) -> None:
-        """What the model said of the next positions: pass on those that count."""
+        """Pass on the model's predictions at the positions that count."""
         first = max(self.span.counted, self.work.num_prompt)
         skipped = min(max(first - self.position, 0), len(logprobs))
         counted_rows = [r[r >= skipped] - skipped for r in rows]
@@ -213,7 +213,7 @@ def _tokens(passage: Passage, number: int, config: HNetConfig) -> np.ndarray:
 
 
 def _of_targets(logits: Float[Tensor, "t v"], targets: Int[Tensor, " t"]) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probability of each target, and whether it is the likeliest; on the host, to be summed in float64."""
+    """Log-probability of each target, and whether it is the likeliest; on the CPU, to be summed in float64."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     chosen = wide.gather(1, targets[:, None]).squeeze(1)
     logprobs = chosen - wide.logsumexp(1)

@@ -1,12 +1,12 @@
-"""Thresholds under which a trained model makes chunks of the length that is asked for, found on held-out text.
+"""Finds thresholds with which a trained model makes chunks of a given length, on held-out text.
 
-A router cuts where p > threshold, 1/2 in training. Its loss is a soft pull, so chunks come out shorter or longer than
-aimed at; another threshold mends that without training. Stage by stage, from the outermost inwards, it is put between
-the two probabilities of the text that leave the wanted fraction of positions above it. The decision stays one about p
-alone, so it is as causal as before; a rule that ranks the positions of a window would not be.
+A router cuts where p > threshold, 1/2 in training. The ratio loss is only a soft constraint, so chunks may be shorter
+or longer than the target; another threshold corrects that without training. From the outermost stage inwards, it is
+set between the two probabilities in the text that leave the right fraction of positions above it. The decision still
+depends on p alone, so it stays causal; a rule that ranks the positions of a window would not.
 
-Where p depends on earlier cuts (the `policy` chunker) the text is cut anew and the threshold moved until the fraction
-is right, or for a few rounds.
+If p depends on earlier cuts (the `policy` chunker), the text is cut again and the threshold moved until the fraction is
+right, for a few rounds at most.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from hnet_lm.checks import require_number
 from hnet_lm.chunker_config import LearnedChunkerConfig
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError, DataError
@@ -25,12 +26,12 @@ from hnet_lm.model import HNetLM
 
 MAX_ROUNDS = 8
 TOLERANCE = 0.005
-"""Of the fraction of boundaries, relative, at which the search for a threshold ends."""
+"""Relative error of the fraction of boundaries at which the search for a threshold ends."""
 
 
 @dataclass(frozen=True)
 class StageCalibration:
-    """What was done to one stage; lengths are in its positions per chunk, on the text."""
+    """The change to one stage; lengths are positions per chunk, on the text."""
 
     threshold_before: float
     length_before: float
@@ -43,7 +44,7 @@ def calibrated(
 ) -> tuple[HNetLM, list[StageCalibration]]:
     """A model that shares all weights with the given one, with thresholds for these positions per chunk of each stage.
 
-    Raises ConfigError for a stage that does not cut by a threshold, and DataError for a text too short.
+    Raises ConfigError for a stage without a threshold, and DataError for a text that is too short.
     """
     config = model.config
     if len(target_ratios) != config.num_stages:
@@ -52,8 +53,7 @@ def calibrated(
         )
     found = []
     for stage, target in enumerate(target_ratios):
-        if not 1 < target < float("inf"):
-            raise ConfigError(f"a target ratio must be above 1, got {target:g}")
+        require_number("target ratio", target, above=1)
         before, length_before = _thresholded(config, stage).threshold, _length(_decisions(model, texts, stage))
         model, length = _with_length(model, texts, stage, target)
         found.append(StageCalibration(before, length_before, _thresholded(model.config, stage).threshold, length))
@@ -61,7 +61,7 @@ def calibrated(
 
 
 def with_threshold(model: HNetLM, stage: int, threshold: float) -> HNetLM:
-    """The same weights, and another threshold in one stage."""
+    """The same weights with another threshold in one stage."""
     chunkers = list(model.config.all_chunkers)
     chunkers[stage] = dataclasses.replace(_thresholded(model.config, stage), threshold=threshold)
     with torch.device("meta"):
@@ -96,7 +96,7 @@ def _length(decisions: Decisions) -> float:
 
 
 def _with_length(model: HNetLM, texts: Sequence[bytes], stage: int, target: float) -> tuple[HNetLM, float]:
-    """The model whose chunks come closest to the target, and their length."""
+    """The model whose chunks are closest to the target, and their length."""
     decisions = _decisions(model, texts, stage)
     best = model, _length(decisions)
     for _ in range(MAX_ROUNDS):
@@ -114,9 +114,9 @@ def _with_length(model: HNetLM, texts: Sequence[bytes], stage: int, target: floa
 
 
 def between(prob: np.ndarray, num_above: float) -> float:
-    """A threshold that leaves about so many values above it: half-way between two different ones, as float32 has it.
+    """A threshold with about this many values above it: half-way between two different values, in float32.
 
-    Raises DataError where there are none such, since all values are the same.
+    Raises DataError if all values are the same.
     """
     values, counts = np.unique(prob.astype(np.float32), return_counts=True)
     above = len(prob) - np.cumsum(counts)  # how many are above each value
@@ -128,6 +128,6 @@ def between(prob: np.ndarray, num_above: float) -> float:
 
 
 def _middle(low: np.float32, high: np.float32) -> float:
-    """Not below `low` and below `high`, so that it divides them also where they are neighbours."""
+    """At least `low` and below `high`, so that it separates them even if they are neighbouring floats."""
     middle = np.float32((float(low) + float(high)) / 2)
     return float(low if middle >= high else middle)

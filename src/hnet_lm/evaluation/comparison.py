@@ -1,4 +1,4 @@
-"""Several models side by side: what each costs, how it cuts, how well it predicts, how robust and how fast it is."""
+"""Several models side by side: cost, chunks, bits per byte, robustness and speed."""
 
 import math
 import statistics
@@ -20,14 +20,14 @@ HEADINGS = ("model", "params", "MFLOPs/B", "B/chunk", "bits/B", "95 %", "perturb
 
 @dataclass(frozen=True)
 class Compared:
-    """What was measured of one model; None where it was not."""
+    """What was measured for one model; None if it was not."""
 
     name: str
     num_parameters: int
     flops_per_byte: float
     """Of a forward pass."""
     bytes_per_unit: tuple[float, ...]
-    """Bytes a chunk of every stage, outermost first; of a model of tokens bytes a token."""
+    """Bytes per chunk of every stage, outermost first; for a model of tokens, bytes per token."""
     result: BitsPerByte
     perturbed_bits: float | None = None
     """Bits for a clean byte, the mean over the five perturbations of the text."""
@@ -36,7 +36,7 @@ class Compared:
     """Median of the records of its training."""
 
     def row(self) -> list[str]:
-        """The figures in words, as `HEADINGS` names them."""
+        """The figures as text, in the order of `HEADINGS`."""
         interval = self.result.interval()
         return [
             self.name,
@@ -63,7 +63,7 @@ class Compared:
 
 
 def plain_number(value: float, digits: int) -> str:
-    """A number above 0 to so many significant digits, and never with an exponent."""
+    """A number above 0 with so many significant digits, never with an exponent."""
     return f"{value:,.{max(digits - 1 - math.floor(math.log10(value)), 0)}f}"
 
 
@@ -79,7 +79,7 @@ def compared(
 ) -> Compared:
     """Measure a model on the texts. The scorer must report unit starts; `records` are those of its training.
 
-    `sequence_length` (in bytes) is that of which the FLOPs are counted. Raises DataError for texts without a byte.
+    FLOPs are counted for `sequence_length` bytes. Raises DataError if the texts are empty.
     """
     model, chunks = scorer.model, BoundaryStatistics()
     result = bits_per_byte(scorer, {DOMAIN: texts}, chunks.add)
@@ -103,7 +103,7 @@ def compared(
 
 
 def table(rows: Sequence[Compared]) -> list[list[str]]:
-    """Headings and rows, the best model first, without the columns that nobody has a value in."""
+    """Headings and rows, the best model first, without empty columns."""
     cells = [list(HEADINGS), *(found.row() for found in sorted(rows, key=lambda found: found.result.value))]
     kept = [i for i in range(len(HEADINGS)) if any(row[i] for row in cells[1:])]
     return [[row[i] for i in kept] for row in cells]

@@ -1,4 +1,4 @@
-"""Bits per byte of general compressors at their strongest setting: a floor that every trained model should be below."""
+"""Bits per byte of general compressors at their strongest setting, which every trained model should beat."""
 
 import gzip
 import lzma
@@ -32,7 +32,7 @@ def _zstd(data: bytes) -> bytes:
 
 
 def installed_compressors() -> list[str]:
-    """Those that work here: without the package `zstandard`, zstd does not."""
+    """The compressors available here: zstd needs the package `zstandard`."""
     return [name for name in COMPRESSORS if name != "zstd" or is_installed("zstandard")]
 
 

@@ -1,9 +1,9 @@
-"""How much of the text before a byte the model sees when that byte is scored."""
+"""How much of the preceding text the model sees when a byte is scored."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hnet_lm.errors import ConfigError
+from hnet_lm.checks import require_whole
 
 
 class Span(NamedTuple):
@@ -24,7 +24,7 @@ class CarriedState:
     piece_bytes: int = 4096
 
     def __post_init__(self) -> None:
-        _at_least("piece_bytes", self.piece_bytes, 1)
+        require_whole("context.piece_bytes", self.piece_bytes, 1)
 
     def spans(self, num_positions: int) -> list[Span]:
         return [Span(0, 0, num_positions)]
@@ -34,7 +34,7 @@ class CarriedState:
 class SlidingWindow:
     """A window that moves on by `stride_bytes`, each time read from a fresh state.
 
-    A byte sees the positions from the window's start on: `window_bytes` at most, and behind the first window more than
+    A byte sees the positions from the start of the window: at most `window_bytes`, and after the first window more than
     `window_bytes - stride_bytes`. Only the first window begins with BOS. A stride of the whole window cuts the text
     into disjoint pieces.
     """
@@ -43,8 +43,8 @@ class SlidingWindow:
     stride_bytes: int
 
     def __post_init__(self) -> None:
-        _at_least("stride_bytes", self.stride_bytes, 1)
-        _at_least("window_bytes", self.window_bytes, self.stride_bytes)
+        require_whole("context.stride_bytes", self.stride_bytes, 1)
+        require_whole("context.window_bytes", self.window_bytes, self.stride_bytes)
 
     @property
     def piece_bytes(self) -> int:
@@ -59,8 +59,3 @@ class SlidingWindow:
 
 
 Context = CarriedState | SlidingWindow
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"context: {name} must be {least} or more, got {value}")

@@ -1,10 +1,10 @@
-"""Data efficiency: how many times less data one run needs to become as good as another.
+"""Data efficiency: how many times less data one run needs to reach the quality of another.
 
-Read from the `metrics.jsonl` of runs. At the bits per byte with which the worse of two runs ends, the factor is the
-bytes that the one needs to get there over those of the other. Before decay, as in the paper, a run ends with its last
-record at the peak learning rate, and both are read off their curves. After decay it ends with its last record; how long
-the better run would have had to be is an estimate: a shorter one is taken to decay over the same share of its length,
-and to gain as many bits by it, as this one did.
+Read from the `metrics.jsonl` of runs. The level is the final bits per byte of the worse of two runs, and the factor is
+the ratio of the bytes that the two need to reach it. Before decay, as in the paper, the last record at the peak
+learning rate counts as the end, and both numbers are read off the curves. After decay the last record is the end, and
+the length that the better run would have needed is an estimate: a shorter run is assumed to decay over the same share
+of its length, and to gain as many bits by it.
 """
 
 import json
@@ -23,17 +23,17 @@ PEAK_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Bits per byte of a run over the bytes of training text it had seen, in the order of time."""
+    """Bits per byte of a run over the bytes of training text seen, in chronological order."""
 
     name: str
     bytes_seen: np.ndarray
     bits_per_byte: np.ndarray
     bytes_before_decay: float
-    """How many it had seen when its learning rate began to fall."""
+    """The bytes seen when the learning rate began to fall."""
 
     @property
     def num_before_decay(self) -> int:
-        """So many of the first points lie before the decay."""
+        """The number of points before the decay."""
         return int(np.searchsorted(self.bytes_seen, self.bytes_before_decay, side="right"))
 
     @property
@@ -46,7 +46,7 @@ class Curve:
         return float(self.best[self.num_before_decay - 1] if before_decay else self.best[-1])
 
     def bytes_to_reach(self, level: float, *, before_decay: bool) -> float | None:
-        """Bytes after which a run like this is at the level; None where its points before decay do not show it.
+        """Bytes after which a run like this reaches the level; None if its points before decay do not show it.
 
         Between two points by the logarithm of the bytes. Not before decay: the whole length of a run with decay.
         """
@@ -79,7 +79,7 @@ class Efficiency:
 
 
 def read_curve(path: str | Path, key: str = VALIDATION) -> Curve:
-    """A run's curve, of its folder or its `metrics.jsonl`. Raises DataError if the file has no values of this key."""
+    """A run's curve, from its folder or its `metrics.jsonl`. Raises DataError if the file has no values of this key."""
     path = Path(path)
     name, file = (path.name, path / METRICS) if path.is_dir() else (path.parent.name, path)
     records = _records(file)
@@ -92,14 +92,14 @@ def read_curve(path: str | Path, key: str = VALIDATION) -> Curve:
     rates = np.array([r["lr"] for r in training])
     bytes_at_steps = np.array([r["bytes_seen"] for r in training], dtype=np.float64)
     last_at_peak = np.flatnonzero(rates >= rates.max() * (1 - PEAK_TOLERANCE))[-1]
-    # A validation stands in a record of its own, perhaps at a step without a record of training.
+    # Validations have records of their own, perhaps at steps without a training record.
     bytes_seen = np.interp([r["step"] for r in measured], steps, bytes_at_steps)
     values = np.array([r[key] for r in measured], dtype=np.float64)
     return Curve(name, bytes_seen, values, float(bytes_at_steps[last_at_peak]))
 
 
 def data_efficiency(run: Curve, baseline: Curve, *, before_decay: bool) -> Efficiency | None:
-    """How much less data `run` needs; None where the curves do not show when the better one was at the level."""
+    """How much less data `run` needs; None if the curves do not show when the better run reached the level."""
     if not run.num_before_decay or not baseline.num_before_decay:
         return None
     level = max(run.end(before_decay=before_decay), baseline.end(before_decay=before_decay))

@@ -39,5 +39,5 @@ def save_figure(
     axes.set_xlabel("bytes seen")
     axes.set_ylabel("bits per byte")
     for entry in axes.legend().get_texts():
-        entry.set_parse_math(False)  # a name may hold dollars
+        entry.set_parse_math(False)  # a name may contain dollar signs
     return write_figure(figure, file, kind=kind)

@@ -1,8 +1,8 @@
-"""What a model makes of a text, as vectors: one per byte, and one per chunk of the innermost stage.
+"""A text as vectors: one per byte, and one per chunk of the innermost stage.
 
-A byte's vector is what the head reads at its position; it knows the bytes up to and with that one. A chunk's vector
-is what the innermost main network gives out for it, which has seen the chunk's first byte and all before it. The text
-is read in pieces with the state carried, so it may be of any length.
+The vector of a byte is the input of the head at its position, which depends on all bytes up to and including it. The
+vector of a chunk is the output of the innermost main network, which has read the chunk's first byte and all before it.
+The text is read in pieces and the state is carried, so it may have any length.
 """
 
 from collections.abc import Iterator
@@ -31,13 +31,13 @@ class Embeddings:
     chunks: Float[Tensor, "c d_inner"]
     """One vector per chunk of the innermost stage, as wide as that; their mean is a vector of the text."""
     chunk_starts: Int[Tensor, " c"]
-    """The first byte of each chunk; 0 of the first, also where the model counts BOS to it."""
+    """The first byte of each chunk; 0 for the first one, even if the model includes BOS in it."""
 
     def pooled(self, start: int, end: int, how: Pooling) -> tuple[Float[Tensor, " d"], Float[Tensor, " d_inner"]]:
-        """A vector of bytes `start .. end - 1`, and one of the chunks that start there, or where none does of the one
-        that goes on into them. `mean` averages, `last` takes the last. Raises ValueError for no byte."""
+        """A vector for bytes `start .. end - 1`, and one for the chunks that start there, or if none does, for the one
+        that extends into them. `mean` averages, `last` takes the last. Raises ValueError for an empty range."""
         if not 0 <= start < end <= len(self.bytes):
-            raise ValueError(f"bytes {start} to {end} of {len(self.bytes)} are no stretch to pool")
+            raise ValueError(f"bytes {start} to {end} of {len(self.bytes)} are not a range to pool")
         first, stop = torch.searchsorted(self.chunk_starts, torch.tensor([start, end])).tolist()
         first = min(first, stop - 1)
         rows, chunks = self.bytes[start:end].float(), self.chunks[first:stop].float()
@@ -46,7 +46,7 @@ class Embeddings:
 
 @torch.no_grad()
 def embed(model: HNetLM, text: str | bytes, *, piece_bytes: int = PIECE_BYTES) -> Embeddings:
-    """Embed a text (BOS in front, which gets no vector)."""
+    """Embed a text (after BOS, which gets no vector)."""
     data = as_bytes(text, "text")
     ids = torch.tensor([model.config.bos_id, *data], device=model.device)
     state = model.new_state(1)

@@ -2,10 +2,10 @@
 
     B = mean of -log p(x_{t+1} | x_1 .. x_t) over the chunk starts t / mean of -log p over all bytes
 
-(SOMBRERO, arXiv 2601.22805.) The byte behind a chunk start is the first one that the new chunk helps to predict. The
-null is B of the same cuts moved along the text, all by the same distance and round its end: so lengths of chunks and
-what is common in the text do not count. A document's first byte starts a chunk without anybody's decision and is left
-out. Beside B stands the same of the first byte of each chunk itself, x_t.
+(SOMBRERO, arXiv 2601.22805.) The byte after a chunk start is the first one that the new chunk helps to predict. The
+null is B of the same cuts shifted along the text, all by the same distance and wrapping around its end, which removes
+the effect of chunk lengths and of the text itself. The first byte of a document always starts a chunk and is left out.
+The same is computed for the first byte of each chunk itself, x_t.
 """
 
 import math
@@ -54,7 +54,7 @@ class EnrichmentCollector:
         self.documents.append(_Document(-score.byte_logprobs, score.unit_starts))
 
     def enrichments(self, *, num_shifts: int = NUM_SHIFTS, seed: int = 0) -> list[Enrichment]:
-        """Of every stage, outermost first."""
+        """The enrichment of every stage, outermost first."""
         num_stages = len(self.documents[0].starts) if self.documents else 0
         return [self._of_stage(stage, num_shifts, seed) for stage in range(num_stages)]
 
@@ -64,7 +64,7 @@ class EnrichmentCollector:
             surprisal = document.surprisal
             marks = np.zeros(len(surprisal), dtype=bool)
             marks[document.starts[stage]] = True
-            following.append(surprisal[2:])  # of the bytes behind positions 1 .. n - 2
+            following.append(surprisal[2:])  # of the bytes after positions 1 .. n - 2
             own.append(surprisal[1:-1])
             is_cut.append(marks[1:-1])
         mean = float(np.mean(np.concatenate([document.surprisal for document in self.documents])))

@@ -1,11 +1,11 @@
-"""The model in the LM Evaluation Harness: the class that its tasks talk to, registered as `hnet-lm`.
+"""The model for the LM Evaluation Harness, registered as `hnet-lm`.
 
     import hnet_lm.evaluation.harness
     lm_eval.simple_evaluate("hnet-lm", {"path": "runs/demo"}, tasks=["hellaswag"])
 
-Importing this module registers the name. What differs from a model of tokens: BOS stands in front of every text; prompt
-and continuation are split exactly where the task splits them, since bytes do not merge across the split; nothing is
-truncated, because the state is carried through texts of any length; and a task's budget of tokens is turned into bytes.
+Importing this module registers the name. Differences from a model of tokens: BOS precedes every text; prompt and
+continuation are split exactly where the task splits them, since bytes do not merge across the split; nothing is
+truncated, because the state is carried through texts of any length; and a task's token budget is converted to bytes.
 A leaf: the only file that needs `lm_eval`.
 """
 
@@ -31,7 +31,7 @@ from hnet_lm.generation import Engine, EngineLimits, Request, SamplingParams
 from hnet_lm.model import HNetLM
 
 BATCH_SIZE = 16
-BYTES_PER_TOKEN = 5  # about what a byte-pair token of English holds, rounded up
+BYTES_PER_TOKEN = 5  # about the bytes per BPE token of English, rounded up
 BYTE_ACCURACY = "acc_bytes"
 
 NO_EFFECT: dict[str, tuple[Any, ...] | None] = {
@@ -55,7 +55,7 @@ NO_EFFECT: dict[str, tuple[Any, ...] | None] = {
     "min_tokens": (0,),
     "min_length": (0,),
 }
-"""Generation options of other back ends that change nothing here, with the values of which that is true; None: any."""
+"""Generation options of other backends without effect here, with the values for which that is true; None: any."""
 
 Write = Callable[[Sequence[tuple[bytes, SamplingParams]]], list[str]]
 """Continues prompts, each in its own way."""
@@ -121,7 +121,7 @@ class HarnessLM(LM):
             except UserError as error:
                 raise ConfigError(f"{task}: {error}") from error
             if passed_over := _without_effect(options):
-                self._say(f"{task}: {', '.join(passed_over)} changes nothing for this model and is passed over")
+                self._say(f"{task}: {', '.join(passed_over)} has no effect on this model and is ignored")
         return self._remember("generate_until", requests, self.write(prompts))
 
     def _say(self, line: str) -> None:
@@ -141,7 +141,7 @@ class HarnessLM(LM):
         num_tokens = given.pop("max_gen_toks")
         stops = given.pop("until", None) or []
         for name in NO_EFFECT.keys() & given.keys() - {"top_k"}:
-            raise ConfigError(f"the generation option {name}: {given[name]} cannot be done; bytes are drawn one by one")
+            raise ConfigError(f"the generation option {name}: {given[name]} is not possible: bytes are sampled singly")
         return SamplingParams.from_options(
             max_new_bytes=round(num_tokens * self.bytes_per_token),
             stop=tuple(stop for stop in stops if stop),
@@ -163,7 +163,7 @@ class ByteTaskManager(TaskManager):
     def load(self, *args: Any, **kwargs: Any) -> Any:
         try:
             loaded = super().load(*args, **kwargs)
-        except (ValueError, KeyError, TypeError) as error:  # a task's file that is none, or a task named twice
+        except (ValueError, KeyError, TypeError) as error:  # an invalid task file, or two tasks with one name
             raise ConfigError(f"tasks cannot be loaded: {' '.join(str(error).split())}") from error
         for task in loaded["tasks"].values():
             if task.OUTPUT_TYPE == "multiple_choice" and BYTE_ACCURACY not in task._metric_fn_list:
@@ -188,9 +188,9 @@ def run_tasks(
 
 
 def find_tasks(tasks: Iterable[str], manager: TaskManager) -> list[str]:
-    """The names that are meant, each once: `a,b` are two, `mmlu_*` all that match, `x.yaml` a task's file.
+    """The names, each once: `a,b` are two, `mmlu_*` all that match, `x.yaml` the file of a task.
 
-    Raises ConfigError for none, and for one that the harness does not know.
+    Raises ConfigError if there are none, or if the harness does not know one.
     """
     found: list[str] = []
     for name in [name for given in tasks for name in given.split(",") if name]:
@@ -206,7 +206,7 @@ def find_tasks(tasks: Iterable[str], manager: TaskManager) -> list[str]:
 
 
 def _without_effect(options: dict[str, Any]) -> list[str]:
-    """The options that are there and change nothing."""
+    """The given options that have no effect."""
     return [
         name
         for name, values in NO_EFFECT.items()

@@ -1,11 +1,11 @@
-"""Multiple-choice questions: the choice to which the model gives the highest log-probability, per byte or whole.
+"""Multiple-choice questions: the choice with the highest log-probability, per byte or in total.
 
-A file of questions is JSONL, plain or compressed, one question a line:
+A file of questions is JSONL, plain or compressed, with one question per line:
 
     {"prompt": "The sky is", "choices": [" blue.", " a fish."], "answer": 0}
 
-Prompt and choice are joined as they stand, so a space between them belongs to the one or the other; `answer` counts
-from 0. Other keys are left alone.
+Prompt and choice are concatenated, so one of them must contain the space between them; `answer` counts from 0. Other
+keys are ignored.
 """
 
 import json
@@ -37,16 +37,16 @@ class Accuracy:
     """Shares of questions answered rightly, 0 to 1."""
 
     by_byte: float
-    """Where the log-probability of each choice is divided by its bytes."""
+    """With the log-probability of each choice divided by its number of bytes."""
     by_sum: float
-    """Where it is not."""
+    """With the total log-probability of each choice."""
     chance: float
-    """What guessing gives: the mean of 1 / number of choices."""
+    """Expected accuracy of guessing: the mean of 1 / number of choices."""
     num_questions: int
 
 
 def read_questions(path: str | Path, report: Report = raise_error) -> list[Question]:
-    """All questions of a file; a line that is none is reported, with its number. Raises DataError if there is none."""
+    """All questions of a file; invalid lines are reported with their number. Raises DataError if there are none."""
     questions = []
     with opened(path) as stream:
         for number, line in enumerate(stream, start=1):
@@ -108,4 +108,4 @@ def _check_encodable(text: str, where: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         half = f"U+{ord(text[error.start]):04X}"
-        raise DataError(f"{where}: holds half of a surrogate pair ({half}), which no text in UTF-8 has") from None
+        raise DataError(f"{where}: has half of a surrogate pair ({half}), which UTF-8 cannot encode") from None

@@ -1,6 +1,6 @@
-"""Five ways to disturb a text without changing what it says to a reader, as in the paper (after BLT, section 6.1).
+"""Five perturbations of a text that keep its meaning for a reader, as in the paper (after BLT, section 6.1).
 
-Each is a function of a text and a random generator. Shares are probabilities of each character on its own.
+Each is a function of a text and a random generator. Shares are independent probabilities per character.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def ant_speak(text: str, random: np.random.Generator) -> str:
 
 
 def drop(text: str, random: np.random.Generator) -> str:
-    """A tenth of the characters is left out; of a text that has any, one stays at least."""
+    """Drops a tenth of the characters, but not the last remaining one."""
     stays = random.random(len(text)) >= DROP_SHARE
     if text and not stays.any():
         stays[random.integers(len(text))] = True
@@ -28,13 +28,13 @@ def drop(text: str, random: np.random.Generator) -> str:
 
 
 def random_case(text: str, random: np.random.Generator) -> str:
-    """Each character in upper or lower case, one as likely as the other."""
+    """Each character in upper or lower case with equal probability."""
     is_upper = random.random(len(text)) < 0.5
     return "".join(c.upper() if upper else c.lower() for c, upper in zip(text, is_upper, strict=True))
 
 
 def repeat(text: str, random: np.random.Generator) -> str:
-    """A fifth of the characters is repeated, 1 to 4 times more."""
+    """Repeats a fifth of the characters, 1 to 4 more times."""
     is_repeated = random.random(len(text)) < REPEAT_SHARE
     times = 1 + is_repeated * random.integers(1, MAX_REPEATS, size=len(text), endpoint=True)
     return "".join(character * int(n) for character, n in zip(text, times, strict=True))
@@ -55,6 +55,6 @@ PERTURBATIONS: dict[str, Perturbation] = {
 
 
 def perturbed(name: str, text: str, *key: int) -> str:
-    """The text under the named perturbation; the numbers of the key decide the draw, whatever else is drawn."""
+    """The text under the named perturbation; the numbers of the key seed it, whatever else is drawn."""
     index = list(PERTURBATIONS).index(name)
     return PERTURBATIONS[name](text, np.random.default_rng([index, *key]))

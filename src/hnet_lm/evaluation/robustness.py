@@ -1,9 +1,9 @@
-"""Robustness: what is left of a model's accuracy, and of its bits per byte, when the text is disturbed.
+"""Robustness: how a model's accuracy and bits per byte change when the text is perturbed.
 
     score = 100 (perturbed - chance) / max(clean - chance, 0)
 
-is the paper's (appendix D.1): the share of what the model knows beyond guessing that survives. It is a ratio, so a
-model that knows little can look robust; the plain accuracies stand beside it. A perturbation is applied to the prompt,
+is the paper's (appendix D.1): the share of the accuracy above chance that remains. It is a ratio, so a model that
+knows little can look robust; the plain accuracies are reported as well. A perturbation is applied to the prompt,
 to the completions, or to both; the averages run over all of these.
 """
 
@@ -67,7 +67,7 @@ def robustness(
 ) -> Robustness:
     """Ask all questions clean and under every perturbation of every target.
 
-    A seed fixes each question's draws, and the prompt drawn for "prompt" is that of "both".
+    The seed fixes the draws for each question; the targets "prompt" and "both" have the same prompt.
     """
     for target in targets:
         if target not in TARGETS:
@@ -81,7 +81,7 @@ def robustness(
 
 
 def perturb(question: Question, name: str, target: str, seed: int, number: int) -> Question:
-    """The question, which has this number in its file, with the target under the named perturbation."""
+    """The question with this number in its file, with the target under the named perturbation."""
     prompt, choices = question.prompt, question.choices
     if target != "completion":
         prompt = perturbed(name, prompt, seed, number, 0)
@@ -92,7 +92,7 @@ def perturb(question: Question, name: str, target: str, seed: int, number: int) 
 
 @dataclass(frozen=True)
 class PerturbedText:
-    """Bits for a byte of the text as it was read, and for a byte of the clean text."""
+    """Bits per byte of the text as it was read, and per byte of the clean text."""
 
     bits_per_byte: float
     bits_per_clean_byte: float
@@ -101,8 +101,8 @@ class PerturbedText:
 def perturbed_bits_per_byte(scorer: Scorer, documents: Iterable[str], *, seed: int = 0) -> dict[str, PerturbedText]:
     """Bits per byte of the documents, "clean" and under every perturbation.
 
-    Perturbations make a text longer or shorter, so the bits for a byte of it say little alone (the spaces of AntSpeak
-    cost nothing); bits for a clean byte are those of the whole disturbed text over the bytes that it had.
+    Perturbations change the length of a text, so bits per perturbed byte alone say little (the spaces of AntSpeak cost
+    nothing). Bits per clean byte are those of the whole perturbed text over the number of clean bytes.
     """
     texts = list(documents)
     versions = {"clean": texts}

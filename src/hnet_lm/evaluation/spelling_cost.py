@@ -1,4 +1,4 @@
-"""What it costs a model of tokens that only one spelling of a text is counted."""
+"""The cost to a model of tokens of counting only one spelling of a text."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ class SpellingCost:
 
     canonical: float
     all_spellings: float
-    """A bound from above where there are more spellings than `max_spellings`."""
+    """An upper bound if there are more spellings than `max_spellings`."""
     max_spellings: int | None
     num_bytes: int
 
@@ -32,7 +32,7 @@ def spelling_cost(scorer: TokenScorer, texts: Sequence[bytes], max_spellings: in
 
 
 def first_bytes(text: bytes, num_bytes: int) -> bytes:
-    """So many bytes of a text at most, without a part of a character at their end."""
+    """The first bytes of a text, at most so many, without an incomplete character at the end."""
     if len(text) <= num_bytes:
         return text
     end = num_bytes

@@ -1,19 +1,19 @@
 """Exact probabilities of bytes under a model of tokens: sums over all spellings of a text.
 
-A text has one canonical spelling, the tokenizer's, and many others, each with a probability. That a text begins with
-x_1 .. x_n has the probability
+A text has one canonical spelling, the tokenizer's, and many others, each with a probability. The probability that a
+text begins with x_1 .. x_n is
 
     P(x_1 .. x_n) = sum over covers t_1 .. t_k of prod_i p(t_i | t_1 .. t_{i-1})
 
-where a cover is a sequence of tokens whose bytes begin with x_1 .. x_n, and without its last token are fewer than n. So
-p(x_{n+1} | x_1 .. x_n) = P(x_1 .. x_{n+1}) / P(x_1 .. x_n) for each of the 256 bytes, and what is left is the
-probability that the text ends there. This is the sum over all spellings (Vieira et al., arXiv 2412.03719), not over
+where a cover is a sequence of tokens whose bytes begin with x_1 .. x_n, and which without its last token has fewer than
+n bytes. So p(x_{n+1} | x_1 .. x_n) = P(x_1 .. x_{n+1}) / P(x_1 .. x_n) for each of the 256 bytes, and the remainder is
+the probability that the text ends there. This is the sum over all spellings (Vieira et al., arXiv 2412.03719), not over
 canonical ones alone (as in Phan et al., arXiv 2410.09303).
 
-Covers that differ in their last token alone are summed over the tokenizer's prefix tree; what is left are the spellings
-of the text so far, each with a state of the model. Their number grows with the text, so they may be limited: then the
-least likely are left out, and what is reported is the sum over the others, which is too small, never too large.
-Ids that say nothing have no part in this: the model's probabilities are those of the other ids and of the end.
+Covers that differ only in their last token are summed over the tokenizer's prefix tree; what remains are the spellings
+of the text so far, each with a state of the model. Their number grows with the text, so it may be limited: then the
+least likely ones are left out, and the result is the sum over the others, a lower bound. Ids without bytes are left
+out: the model's probabilities are those of the other ids and of the end.
 """
 
 import math
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hnet_lm.errors import ConfigError
+from hnet_lm.checks import require_whole
 from hnet_lm.evaluation.scorer import Passage, PassageScore
 from hnet_lm.evaluation.token_tree import Node, TokenTree
 from hnet_lm.generation import vocabulary_of
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from hnet_lm.data.byte_pairs import BytePairs
 
 END = 256
-"""The entry of a distribution that is for the end of the text; those before it are for the bytes."""
+"""The entry of a distribution for the end of the text, after those of the bytes."""
 
 
 @dataclass
 class _Spelling:
-    """Tokens of a part of the text, up to some byte, and the node of the bytes behind them."""
+    """Tokens of a part of the text, up to some byte, and the node of the bytes after them."""
 
     logprob: float
     """Of its tokens."""
@@ -53,7 +53,7 @@ class _Spelling:
 
     @property
     def reached(self) -> float:
-        """The probability of the tokens that cover the bytes behind it, and go on beyond them (or follow)."""
+        """The probability of the tokens that cover the bytes after it, and extend beyond them (or follow)."""
         return float(self.probs[self.node.longer : self.node.end].sum()) + (self.end_prob if not self.node.depth else 0)
 
 
@@ -69,8 +69,8 @@ class SpellingScorer:
 
         Raises ConfigError where the tokenizer is not the model's.
         """
-        if max_spellings is not None and max_spellings < 1:
-            raise ConfigError(f"max_spellings must be 1 or more, got {max_spellings}")
+        if max_spellings is not None:
+            require_whole("max_spellings", max_spellings, 1)
         self.model = model
         self.vocabulary = vocabulary_of(model.config, pairs)
         self.max_spellings = max_spellings
@@ -112,13 +112,13 @@ class Reader:
         self._spellings = self._after([ids], self._model.new_state(1), [0.0])
         self.logprob = 0.0
         self.logprob_before = 0.0
-        """Of nothing: the tokens of a text may say something before it, which is counted with its first byte."""
+        """Begins with the empty text. Tokens may spell something before the text, which counts with its first byte."""
         for byte in vocabulary.prefix:
             self.read(byte)
 
     @property
     def num_spellings(self) -> int:
-        """How many are followed."""
+        """The number of spellings that are followed."""
         return len(self._spellings)
 
     def distribution(self) -> np.ndarray:
@@ -167,7 +167,7 @@ class Reader:
 
     @torch.no_grad()
     def _after(self, ids: Sequence[Sequence[int]], state: State, logprobs: Sequence[float]) -> list[_Spelling]:
-        """The spellings that end with these ids, which go on from the rows of the state."""
+        """The spellings that end with these ids, which continue from the rows of the state."""
         device = self._model.device
         seqs = Sequences.from_lengths([len(some) for some in ids], device=device)
         out = self._model(torch.tensor([id for some in ids for id in some], device=device), seqs, state)

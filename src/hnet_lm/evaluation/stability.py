@@ -1,9 +1,9 @@
-"""How far a model's cuts depend on what they should not depend on.
+"""How stable a model's cuts are under changes that should not affect them.
 
-Shift: the text without its first bytes, as another way to divide a corpus into documents would have it. Changed byte:
-one byte of the text replaced by another byte of it; the cuts at that byte and the one behind it are not counted, but
-the cuts of the following bytes are. Both give F1 of the cuts before and after: 1 where nothing moves. As in everything
-that counts cuts, the first byte of a text is left out.
+Shift: the text without its first bytes, as if the corpus had been divided into documents differently. Changed byte: one
+byte of the text replaced by another byte from it; the cuts at that byte and at the next one do not count, those at the
+following bytes do. Both give the F1 of cuts before and after, which is 1 if nothing moves. As everywhere, the first
+byte of a text is left out.
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ from hnet_lm.model import HNetLM
 
 SHIFTS = (1, 7, 64)
 HORIZON = 256
-"""Bytes behind a changed one in which cuts are compared."""
+"""Bytes after a changed one in which cuts are compared."""
 PIECE_BYTES = 2048
 NUM_CHANGES = 4
 
 
 @dataclass
 class Stability:
-    """Cuts of one stage before and after, and those that both have."""
+    """Cuts of one stage before and after, and those in both."""
 
     num_before: int = 0
     num_after: int = 0
@@ -42,7 +42,7 @@ class Stability:
 
 @dataclass
 class StageStability:
-    """Of a shift of the text, and of one changed byte."""
+    """Stability under a shift of the text, and under one changed byte."""
 
     shift: Stability = field(default_factory=Stability)
     changed_byte: Stability = field(default_factory=Stability)
@@ -53,7 +53,7 @@ class StageStability:
 
 
 def stability(model: HNetLM, texts: Iterable[bytes], *, seed: int = 0) -> list[StageStability]:
-    """Of every stage, on the first bytes of each text; texts too short for a shift and a changed byte are left out."""
+    """The stability of every stage, on the first bytes of each text; texts that are too short are left out."""
     found = [StageStability() for _ in range(model.config.num_stages)]
     random = np.random.default_rng(seed)
     for text in texts:

@@ -1,8 +1,8 @@
 """Scores of a model of BPE tokens: the log-probability of a text is the sum over the tokens of its canonical spelling.
 
-A passage is read as BOS, the tokens of its prompt, the tokens of its data, EOS; prompt and data are spelled apart. The
-number of bytes is the text's. Other spellings of the same text have a probability too, which is left out as the paper
-leaves it out: the bits per byte of a model of tokens are therefore an upper bound. `spellings` counts them all.
+A passage is read as BOS, the tokens of its prompt, the tokens of its data, EOS; prompt and data are tokenized
+separately. The number of bytes is that of the text. Other spellings of the text have a probability too, which is left
+out, as in the paper, so the bits per byte of a model of tokens are an upper bound. `spellings` counts all of them.
 """
 
 from collections import deque
@@ -26,7 +26,7 @@ class TokenScorer(ByteScorer):
     """A `Scorer` over a model's tokens: sizes of contexts and calls count tokens, results count bytes."""
 
     def __init__(self, model: HNetLM, pairs: "BytePairs", context: Context | None = None, **options: Any) -> None:
-        """`options` are those of `ByteScorer`. Raises ConfigError where the vocabularies differ."""
+        """`options` are those of `ByteScorer`. Raises ConfigError if the vocabularies differ."""
         super().__init__(model, context, **options)
         check_tokenizer(model.config, pairs)
         self.pairs = pairs

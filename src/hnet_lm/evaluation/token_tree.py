@@ -1,6 +1,6 @@
-"""The tokens of a vocabulary by what they say: a prefix tree, kept as one sorted table.
+"""The tokens of a vocabulary by their bytes: a prefix tree, stored as one sorted table.
 
-A node stands for some bytes, and is the range of rows of the tokens that begin with them. The probability that the next
+A node represents some bytes. It is the range of rows of the tokens that begin with them. The probability that the next
 token begins with these bytes is the sum over the range.
 """
 
@@ -22,7 +22,7 @@ class Node(NamedTuple):
 
 
 class Children(NamedTuple):
-    """The nodes one byte further, in the order of that byte."""
+    """The child nodes, one byte longer, ordered by that byte."""
 
     values: np.ndarray
     """The byte of each."""
@@ -31,10 +31,10 @@ class Children(NamedTuple):
 
 
 class TokenTree:
-    """`ids` are the tokens that say anything, in the order of the table."""
+    """`ids` are the tokens with bytes, in the order of the table."""
 
     def __init__(self, said: Sequence[bytes]) -> None:
-        """`said` is what each id says; nothing for ids that are no part of a text."""
+        """`said` are the bytes of each id, empty for ids that never occur in text."""
         self.ids = np.array(sorted((id for id, data in enumerate(said) if data), key=said.__getitem__), dtype=np.int64)
         self._lengths = np.array([len(said[id]) for id in self.ids])
         longest = int(self._lengths.max())
@@ -55,12 +55,12 @@ class TokenTree:
         return found
 
     def child(self, node: Node, byte: int) -> Node | None:
-        """The node one byte further; None if no token goes on so."""
+        """The child node for one more byte; None if no token continues that way."""
         values, starts = self.children(node)
         i = int(np.searchsorted(values, byte))
         if i == len(values) or values[i] != byte:
             return None
         start, end = int(starts[i]), int(starts[i + 1]) if i + 1 < len(starts) else node.end
         depth = node.depth + 1
-        longer = start + int((self._lengths[start:end] == depth).sum())  # equal spellings stand side by side, first
+        longer = start + int((self._lengths[start:end] == depth).sum())  # equal spellings are adjacent, and first
         return Node(start, longer, end, depth)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Self, get_args
 
+from hnet_lm.checks import require_choice, require_whole
 from hnet_lm.errors import UserError
 from hnet_lm.generation.stepper import KeysValues
 from hnet_lm.model import HNetLM
@@ -28,13 +29,10 @@ class EngineLimits:
 
     def __post_init__(self) -> None:
         for name in ("max_active", "prefill_bytes", "pool_bytes"):
-            value = getattr(self, name)
-            if name == "pool_bytes" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"{name} must be a whole number, 1 or more, got {value!r}")
-        if self.keys_values not in (None, *get_args(KeysValues)):
-            raise UserError(f"keys_values must be one of {', '.join(get_args(KeysValues))}, got {self.keys_values!r}")
+            if name != "pool_bytes" or self.pool_bytes is not None:
+                require_whole(name, getattr(self, name), 1, error=UserError)
+        if self.keys_values is not None:
+            require_choice("keys_values", self.keys_values, get_args(KeysValues), error=UserError)
 
     def for_requests(self, num_requests: int) -> Self:
         """The same limits with no more slots than there are requests, since each takes memory."""

@@ -1,10 +1,10 @@
 """How one request wants its bytes chosen, checked when it is made."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, Self
 
+from hnet_lm.checks import require_bool, require_number, require_whole
 from hnet_lm.errors import UserError, unknown_key
 
 MAX_LOGPROBS = 20
@@ -47,21 +47,18 @@ class SamplingParams:
     """The end of the text gets no probability: exactly `max_new_bytes` bytes, unless a stop string comes."""
 
     def __post_init__(self) -> None:
-        _whole("max_new_bytes", self.max_new_bytes, 0)
-        _number("temperature", self.temperature, 0.0)
-        _whole("top_k", self.top_k, 0)
-        _number("top_p", self.top_p, 0.0, 1.0)
-        _number("min_p", self.min_p, 0.0, 1.0)
-        _number("repetition_penalty", self.repetition_penalty, 0.0)
-        if self.repetition_penalty == 0:
-            raise RequestError("repetition_penalty must be above 0 (1 changes nothing), got 0")
+        require_whole("max_new_bytes", self.max_new_bytes, 0, error=RequestError)
+        require_number("temperature", self.temperature, 0, error=RequestError)
+        require_whole("top_k", self.top_k, 0, error=RequestError)
+        require_number("top_p", self.top_p, 0, 1, error=RequestError)
+        require_number("min_p", self.min_p, 0, 1, error=RequestError)
+        require_number("repetition_penalty", self.repetition_penalty, above=0, error=RequestError)
         if self.seed is not None:
-            _whole("seed", self.seed, -(2**63), 2**64 - 1)
+            require_whole("seed", self.seed, -(2**63), 2**64 - 1, error=RequestError)
         if self.logprobs is not None:
-            _whole("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+            require_whole("logprobs", self.logprobs, 0, MAX_LOGPROBS, error=RequestError)
         for name in ("valid_utf8", "ignore_eos"):
-            if not isinstance(getattr(self, name), bool):
-                raise RequestError(f"{name} must be true or false, got {getattr(self, name)!r}")
+            require_bool(name, getattr(self, name), error=RequestError)
         if b"" in self.stop_bytes:
             raise RequestError("a stop string must not be empty: it would stop before the first byte")
 
@@ -94,26 +91,3 @@ def as_bytes(text: str | bytes, where: str) -> bytes:
         raise RequestError(
             f"{where}: character {error.start} is the lone surrogate {bad}, which no UTF-8 holds; give bytes instead"
         ) from None
-
-
-def _whole(name: str, value: Any, low: int, high: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RequestError(f"{name} must be a whole number, got {value!r}")
-    if value < low or (high is not None and value > high):
-        raise RequestError(f"{name} must be {_range(low, high)}, got {value}")
-
-
-def _number(name: str, value: Any, low: float, high: float | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RequestError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value) or value < low or (high is not None and value > high):
-        raise RequestError(f"{name} must be {_range(low, high)}, got {value}")
-
-
-def _range(low: float, high: float | None) -> str:
-    return f"{_plain(low)} or more" if high is None else f"from {_plain(low)} to {_plain(high)}"
-
-
-def _plain(number: float) -> str:
-    """A whole number with all its digits."""
-    return str(int(number)) if float(number).is_integer() else f"{number:g}"

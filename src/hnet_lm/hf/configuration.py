@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
+from hnet_lm.checks import require_number
 from hnet_lm.config import TRANSFORMERS_TYPE, HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.training.config import paper_target_ratios
@@ -57,8 +58,8 @@ class HNetLMConfig(PreTrainedConfig):
             raise ConfigError(
                 f"target_ratios: the model learns where to cut in {num_learned} stages, but {len(ratios)} are given"
             )
-        if not all(1 < ratio < float("inf") for ratio in ratios):
-            raise ConfigError(f"target_ratios: must be above 1 and finite, got {ratios}")
+        for ratio in ratios:
+            require_number("target_ratios", ratio, above=1)
         return [float(ratio) for ratio in ratios]
 
     @property

@@ -21,7 +21,7 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError, ConfigError
 from hnet_lm.hf.cache import StateCache
 from hnet_lm.hf.configuration import REMOTE_FILE, HNetLMConfig
-from hnet_lm.losses import IGNORE, LossInputs, RatioLoss, next_byte_loss, term_values
+from hnet_lm.losses import IGNORE_INDEX, LossInputs, RatioLoss, next_byte_loss, term_values
 from hnet_lm.model import HNetLM
 from hnet_lm.model.dynamic_chunking import Routing
 from hnet_lm.model.padding import Padding
@@ -142,7 +142,7 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
             cross_entropy, ratio_loss = self._losses(inputs)
             loss = cross_entropy + self.config.ratio_loss_weight * ratio_loss
             if num_items_in_batch is not None:
-                loss = loss * ((inputs.targets != IGNORE).sum() / num_items_in_batch)
+                loss = loss * ((inputs.targets != IGNORE_INDEX).sum() / num_items_in_batch)
         with_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         result = HNetCausalLMOutput(
             loss=loss,
@@ -189,7 +189,7 @@ class HNetLMForCausalLM(PreTrainedModel, GenerationMixin):
             if chunker.needs_terms:
                 terms = ", ".join(chunker.needs_terms)
                 raise ConfigError(f"the chunker {chunker.name!r} learns by {terms}; train it with `hnet-lm train`")
-        num_targets = (inputs.targets != IGNORE).sum().clamp(min=1)
+        num_targets = (inputs.targets != IGNORE_INDEX).sum().clamp(min=1)
         cross_entropy = next_byte_loss(inputs.logits, inputs.targets, "sum") / num_targets
         ratio = RatioLoss(tuple(self.config.target_ratios or ()))
         found = [term.value for term in term_values([ratio], inputs)]
@@ -228,7 +228,7 @@ def _loss_inputs(out: Any, ids: Tensor, labels: Tensor, seqs: Sequences) -> Loss
     """Packed: the target of a position is the label of the next one of its sequence."""
     targets = torch.cat([labels[1:], labels[:1]])
     ends = seqs.cu_seqlens[1:][seqs.lengths > 0] - 1
-    targets = targets.index_fill(0, ends, IGNORE)
+    targets = targets.index_fill(0, ends, IGNORE_INDEX)
     return LossInputs(out.logits, targets, out.hidden, out.routings, seqs.with_input_ids(ids))
 
 

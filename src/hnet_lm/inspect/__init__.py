@@ -1,6 +1,6 @@
-"""Looking at what the chunker learned: segments and probabilities, pictures of them, and figures about them.
+"""Shows what the chunker learned: segments and probabilities, pictures and statistics.
 
-PNG pictures (`inspect.png`) and BPE boundaries (`inspect.bpe`) need packages of their own and are imported by name.
+PNG pictures (`inspect.png`) need a package of their own and are imported by name.
 """
 
 from hnet_lm.inspect.html import render_html

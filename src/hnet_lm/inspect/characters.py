@@ -1,8 +1,8 @@
 """Bytes as the characters that a picture shows, each with the bytes it covers.
 
 A character here is what stands alone on a screen: a code point with the combining marks, joiners and variation
-selectors behind it. Control characters are drawn as their control pictures, and a byte that is not UTF-8 as `\\xff`:
-every byte of a text is seen. A chunk boundary may fall inside a character; the character is then drawn whole.
+selectors that follow it. Control characters are drawn as control pictures, and bytes that are not UTF-8 as `\\xff`:
+every byte of a text is visible. A character is drawn whole, even if a chunk boundary falls inside it.
 """
 
 import unicodedata
@@ -14,8 +14,8 @@ import numpy as np
 from rich.cells import cell_len
 
 NEWLINE = "⏎"
-MAX_JOINED = 32  # code points in a character: a text of marks alone is not one character
-_JOINED_CATEGORIES = {"Mn", "Me", "Cf"}  # marks and format characters: no cell of their own
+MAX_JOINED = 32  # code points in a character: so that a text of combining marks is not one character
+_JOINED_CATEGORIES = {"Mn", "Me", "Cf"}  # marks and format characters, which have no cell of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def characters(data: bytes) -> Characters:
 
 
 def utf8_lengths(text: str) -> np.ndarray:
-    """The bytes of each code point; 1 for the surrogates that "surrogateescape" puts for a byte that is not UTF-8."""
+    """The bytes of each code point; 1 for the surrogates with which "surrogateescape" replaces invalid bytes."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     lengths = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)
     lengths[(codes >= 0xDC80) & (codes <= 0xDCFF)] = 1

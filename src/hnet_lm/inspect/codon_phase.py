@@ -1,10 +1,10 @@
-"""The codon phase of cuts: whether chunks start between codons, or inside one.
+"""The codon phase of cuts: whether chunks start between codons or inside them.
 
-A cut before base x of a coding part has phase 0 where codons meet, 1 after the first base of a codon, 2 after the
-second; on the other strand counted from the other end. Codons go on from one exon to the next. The first and last cut
-of a coding part are left out, as are genes without a strand. Beside each share stands that of all places of the same
-genes, and the probability of so uneven shares if cuts fell anywhere independently of each other (chi-square with two
-degrees of freedom).
+A cut in a coding part has phase 0 between codons, 1 after the first base of a codon and 2 after the second; on the
+reverse strand bases are counted from the other end. Codons continue from one exon to the next. The first and last cut
+of a coding part are left out, as are genes without a strand. Each share is shown beside that of all positions of the
+same genes, with the probability of shares at least as uneven if cuts were placed independently at random (chi-square
+with two degrees of freedom).
 """
 
 import math
@@ -19,7 +19,7 @@ from hnet_lm.genome import BedInterval
 
 @dataclass(frozen=True)
 class CodonPhases:
-    """Cuts of genes of a strand, `+`, `-` or `both`, by phase, and the places at which there could be one."""
+    """Cuts in genes of a strand, `+`, `-` or `both`, by phase, and the positions where a cut is possible."""
 
     strand: str
     num_genes: int
@@ -45,7 +45,7 @@ class CodonPhases:
         return math.exp(-chi_square / 2)
 
     def __add__(self, other: "CodonPhases") -> "CodonPhases":
-        """Both texts together, of one strand."""
+        """The sum of two texts, for one strand."""
         cuts = [a + b for a, b in zip(self.num_cuts, other.num_cuts, strict=True)]
         places = [a + b for a, b in zip(self.num_places, other.num_places, strict=True)]
         return CodonPhases(self.strand, self.num_genes + other.num_genes, _three(cuts), _three(places))
@@ -55,7 +55,7 @@ class CodonPhases:
 
 
 def codon_phases(starts: np.ndarray, genes: Iterable[BedInterval], num_bases: int) -> list[CodonPhases]:
-    """Of both strands together, then of each, those without a gene left out. Offsets into a text of `num_bases`."""
+    """For both strands together, then for each strand that has genes. Offsets are into a text of `num_bases`."""
     is_cut = np.zeros(num_bases, dtype=bool)
     is_cut[starts[starts > 0]] = True
     counts = {strand: np.zeros((2, 3), dtype=np.int64) for strand in "+-"}
@@ -77,7 +77,7 @@ def codon_phases(starts: np.ndarray, genes: Iterable[BedInterval], num_bases: in
 
 
 def _places(gene: BedInterval, num_bases: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each coding part the offsets inside it, as far as they are in the text, and their phases."""
+    """For each coding part, the offsets inside it that are in the text, and their phases."""
     num_coded = 0
     is_forward = gene.strand == "+"
     for start, end in gene.coding if is_forward else reversed(gene.coding):

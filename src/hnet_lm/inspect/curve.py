@@ -1,4 +1,4 @@
-"""A curve in a terminal: a line of figures over time, drawn with the dots of Braille characters, or with `*`."""
+"""A curve in a terminal: values over time, drawn with the dots of Braille characters, or with `*`."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a charact
 def draw_curve(
     x: Sequence[float], y: Sequence[float], width: int, height: int, *, encoding: str = "utf-8", digits: int = 3
 ) -> list[str]:
-    """`height` lines of `width` cells, with the scale of y at their left; each column of dots is a mean.
+    """`height` lines of `width` cells, with the y scale on the left; each column of dots is a mean.
 
-    x rises. Values that are not finite are left out. Without any there is one line that says so.
+    x must increase. Values that are not finite are left out; if none remain, there is one line that says so.
     """
     has_dots = encoding.lower().replace("-", "").startswith("utf")
     rows, columns = (4, 2) if has_dots else (1, 1)

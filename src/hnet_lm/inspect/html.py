@@ -1,8 +1,8 @@
 """Chunks as one self-contained HTML page: no external assets, light and dark, usable for a megabyte of text.
 
-The background alternates with the chunks of stage 0, a band below the text with those of each further stage. The page
-holds the text and the packed probabilities; its script (page.html) makes markup for what is in view only. DNA has rows
-of a hundred bases with their positions in front, a ruler above, and annotated intervals below.
+The background alternates with the chunks of stage 0, and a band below the text with those of each further stage. The
+page holds the text and the packed probabilities; its script (page.html) creates elements only for what is in view. DNA
+has rows of a hundred bases with positions on the left, a ruler above, and annotated intervals below.
 """
 
 import base64
@@ -19,13 +19,15 @@ from hnet_lm.inspect.place import Place, lanes
 from hnet_lm.inspect.statistics import StageSummary, summarize
 from hnet_lm.inspect.structure import Chunks
 
-# light and dark colour of the even and the odd chunks, by stage; further stages begin again
+# by stage, (light, dark) colours of the even and of the odd chunks; further stages start over
 _COLOURS = (
     (("#cfe1ff", "#27446f"), ("#ffe6c4", "#66491f")),
     (("#059669", "#34d399"), ("#db2777", "#f472b6")),
     (("#7c3aed", "#a78bfa"), ("#65a30d", "#a3e635")),
     (("#0891b2", "#22d3ee"), ("#dc2626", "#f87171")),
 )
+_BARS = ("#3d6fd0", "#7aa7ff")
+"""Bars of stage 0, whose own colours are a background for text and too pale for bars."""
 _BAND = 5
 _HISTOGRAM_BARS = 24
 _ROW_BASES = 100
@@ -37,12 +39,13 @@ _VIEWS = (
 
 
 def render_html(chunks: Chunks, title: str, place: Place | None = None, *, boundaries: str = "") -> str:
-    """The page, as a string; about three bytes for each byte of text and stage.
+    """The page as a string: about three bytes per byte of text and stage.
 
-    `boundaries` is HTML about what the cuts mean (`evaluation.boundary_page`), shown beside the text by a button.
+    `boundaries` is HTML about what the cuts mean (`evaluation.boundary_page`); a button shows it.
     """
     drawn = characters(chunks.data)
     num_torn = int(drawn.torn(chunks.stages[0].starts).sum()) if chunks.stages else 0
+    torn = "character" if num_torn == 1 else f"{num_torn:,} characters"
     shadows = [f"0 {stage * (_BAND + 1)}px 0 -1px var(--band{stage})" for stage in range(1, len(chunks.stages))]
     fields = {
         "title": html.escape(title),
@@ -51,7 +54,7 @@ def render_html(chunks: Chunks, title: str, place: Place | None = None, *, bound
         "band_shadow": ", ".join(shadows) or "none",
         "stage_css": "\n".join(_stage_css(stage) for stage in range(len(chunks.stages))),
         "cards": "".join(_card(stage, summary) for stage, summary in enumerate(summarize(chunks))),
-        "torn_note": f" A wavy line marks the {num_torn:,} characters inside which a chunk starts." if num_torn else "",
+        "torn_note": f" A wavy line marks the {torn} inside which a chunk starts." if num_torn else "",
         "data": _data(chunks, drawn, place),
         "views": _VIEWS if boundaries else "",
         "boundaries": f'<main id="boundaries" hidden>{boundaries}</main>' if boundaries else "",
@@ -78,11 +81,11 @@ def _data(chunks: Chunks, drawn: Characters, place: Place | None) -> str:
             for stage in chunks.stages
         ],
     }
-    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no "</script>" may end the data early
+    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # so that no "</script>" ends the data early
 
 
 def _place(place: Place) -> dict[str, Any]:
-    """`lanes` are rows of intervals that do not lie over each other, each as [start, end, name, strand]."""
+    """`lanes` are rows of intervals that do not overlap, each [start, end, name, strand]."""
     drawn = [[[a.start, a.end, a.name, a.strand] for a in lane] for lane in lanes(place.annotations)]
     return {"sequence": place.sequence, "origin": place.origin, "rowBases": _ROW_BASES, "lanes": drawn}
 
@@ -95,9 +98,8 @@ def _stage_css(stage: int) -> str:
     pairs = [f"light-dark({light}, {dark})" for light, dark in _COLOURS[stage % len(_COLOURS)]]
     what = "background" if stage == 0 else f"--band{stage}"
     rules = [f"#text .s{stage}-{parity} {{ {what}: {colour}; }}" for parity, colour in enumerate(pairs)]
-    rules += [
-        f".fill{stage}-{parity} {{ background: {colour}; fill: {colour}; }}" for parity, colour in enumerate(pairs)
-    ]
+    rules += [f".fill{stage}-{parity} {{ background: {colour}; }}" for parity, colour in enumerate(pairs)]
+    rules.append(f".bar{stage} {{ fill: {'light-dark({}, {})'.format(*_BARS) if stage == 0 else pairs[0]}; }}")
     return "\n".join(rules)
 
 
@@ -128,7 +130,7 @@ def _histogram(stage: int, summary: StageSummary) -> str:
         label = summary.length_label(index + 1, _HISTOGRAM_BARS)
         x = index * step
         bars.append(
-            f'<rect class="fill{stage}-0" x="{x:.1f}" y="{height - 12 - tall:.1f}" width="{step - 1:.1f}" '
+            f'<rect class="bar{stage}" x="{x:.1f}" y="{height - 12 - tall:.1f}" width="{step - 1:.1f}" '
             f'height="{tall:.1f}"><title>{label} bytes: {count:,} ({count / summary.num_chunks:.1%})</title></rect>'
         )
         if index == 0 or (index + 1) % 4 == 0:

@@ -1,8 +1,8 @@
-"""The chunks a model makes of a text.
+"""The chunks into which a model cuts a text.
 
-Only the encoders and routing modules run: no boundary depends on what comes after them, so neither the decoders nor the
-innermost network, which is most of the work, are needed. The text goes through in pieces with the state carried: a text
-of any length takes bounded memory and gets the boundaries that it would get in one call.
+Only the encoders and routing modules run. Boundaries depend on nothing after them, so the decoders and the innermost
+network, which is most of the work, are not needed. The text is read in pieces and the state is carried: memory is
+bounded for any length, and the boundaries are those of a single call.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from hnet_lm.checks import require_whole
 from hnet_lm.errors import DataError
 from hnet_lm.inspect.structure import Chunks
 from hnet_lm.model import HNetLM, Routing
@@ -19,17 +20,16 @@ PIECE_BYTES = 8192
 
 @torch.inference_mode()
 def chunks(model: HNetLM, text: str | bytes, piece_bytes: int = PIECE_BYTES) -> Chunks:
-    """Segments and boundary probabilities of every stage; the model sees BOS, then the text."""
+    """Segments and boundary probabilities of every stage; the model reads BOS, then the text."""
     data = _as_bytes(text)
-    if not isinstance(piece_bytes, int) or piece_bytes < 1:
-        raise DataError(f"piece_bytes must be a whole number, 1 or more, got {piece_bytes!r}")
+    require_whole("piece_bytes", piece_bytes, 1, error=DataError)
     ids = torch.tensor([model.config.bos_id, *data], dtype=torch.int64)
     stages: list[tuple[np.ndarray, np.ndarray]] = []
     bos_is_alone = True
     for routings in _routings(model, ids, piece_bytes):
         boundary_prob = torch.cat([r.boundary_prob for r in routings]).float().cpu().numpy()
         is_boundary = torch.cat([r.is_boundary for r in routings]).cpu().numpy()
-        # A first position that holds BOS and nothing else is left out; one that holds BOS and more stands for byte 0.
+        # A first position that holds BOS alone is left out; one that holds BOS and more represents byte 0.
         shown = slice(1 if bos_is_alone else 0, None)
         stages.append((boundary_prob[shown], is_boundary[shown]))
         bos_is_alone = bos_is_alone and bool(is_boundary[1:2].all())
@@ -56,4 +56,4 @@ def _as_bytes(text: str | bytes) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DataError(f"text: character {error.start} is a lone surrogate, which no UTF-8 holds") from None
+        raise DataError(f"text: character {error.start} is a lone surrogate, which UTF-8 cannot encode") from None

@@ -1,4 +1,4 @@
-"""Where a text stands in a genome, and what is annotated there."""
+"""The location of a text in a genome, and the annotations there."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from hnet_lm.genome import BedInterval, other_name, read_bed, region_name
 
 @dataclass(frozen=True)
 class Place:
-    """The text's first byte is position `origin`, counted from 0, of a sequence; "" is a sequence without a name."""
+    """The text's first byte is position `origin`, counted from 0, of a sequence; "" means that it has no name."""
 
     sequence: str
     origin: int
     annotations: tuple[BedInterval, ...] = ()
-    """Intervals that meet the text, as offsets into it; they may begin before it and end behind it."""
+    """Intervals that overlap the text, as offsets into it; they may begin before it and end after it."""
 
     def name(self, start: int, end: int) -> str:
-        """Bytes `start .. end - 1` of the text, as genome browsers name the place."""
+        """Bytes `start .. end - 1` of the text, as genome browsers write the location."""
         return region_name(self.sequence, self.origin + start, self.origin + end)
 
 
 def read_annotations(
     path: str | Path, sequence: str | None, num_bases: int, origin: int = 0
 ) -> tuple[BedInterval, ...]:
-    """The intervals of a BED file on `sequence` (None: every line) that meet the text, as offsets into it.
+    """The intervals of a BED file on `sequence` (None: every line) that overlap the text, as offsets into it.
 
-    Raises DataError for a line that is not BED, and where no interval meets the text.
+    Raises DataError for a line that is not BED, and if no interval overlaps the text.
     """
     intervals = list(read_bed(path))
     found = annotations_in(intervals, sequence, num_bases, origin)
@@ -40,26 +40,26 @@ def read_annotations(
         hint = (
             f"it has {other!r}, so rename one of them" if other in names else "check the sequence name and the origin"
         )
-        raise DataError(f"{path}: no interval of {where} meets positions {origin} to {origin + num_bases}; {hint}")
+        raise DataError(f"{path}: no interval of {where} overlaps positions {origin} to {origin + num_bases}; {hint}")
     return found
 
 
 def annotations_in(
     intervals: Iterable[BedInterval], sequence: str | None, num_bases: int, origin: int = 0
 ) -> tuple[BedInterval, ...]:
-    """Those that meet the text, as offsets into it."""
+    """Those that overlap the text, as offsets into it."""
     moved = (i.moved(-origin) for i in intervals if sequence is None or i.sequence == sequence)
     return tuple(interval for interval in moved if interval.end >= 0 and interval.start < num_bases)
 
 
 def edges(annotations: Iterable[BedInterval], num_bases: int) -> np.ndarray:
-    """The offsets where intervals start, and where they end: the first base behind."""
+    """The offsets where intervals start and end; an end is the first base after the interval."""
     marked = {offset for interval in annotations for offset in (interval.start, interval.end)}
     return np.array(sorted(offset for offset in marked if 0 <= offset < num_bases), dtype=np.int64)
 
 
 def lanes(annotations: Iterable[BedInterval]) -> list[list[BedInterval]]:
-    """The intervals in as few rows as they can be drawn in without lying over each other, from left to right."""
+    """The intervals in as few rows without overlaps as possible, from left to right."""
     found: list[list[BedInterval]] = []
     for interval in sorted(annotations, key=lambda interval: (interval.start, interval.end)):
         free = next((lane for lane in found if lane[-1].end <= interval.start), None)

@@ -1,8 +1,8 @@
-"""Chunks as a picture file: the first rows of the text with a band a stage, and the chunk lengths of the whole text.
+"""Chunks as a picture file: the first rows of the text with one band per stage, and histograms for the whole text.
 
-The number in front of a row is the offset of its first byte; of DNA its position in the sequence, counted from 1, with
-annotated intervals below. A dotted line through a character says that a chunk starts inside it. A character for which
-no font of the machine has a glyph is drawn as a box, and returned. Needs matplotlib.
+The number before a row is the offset of its first byte; for DNA its position in the sequence, counted from 1, with
+annotated intervals below. A dotted line through a character means that a chunk starts inside it. Characters that no
+installed font has are drawn as boxes, and returned. Needs matplotlib.
 """
 
 from itertools import groupby, islice
@@ -21,11 +21,11 @@ from hnet_lm.inspect.place import Place, lanes
 from hnet_lm.inspect.statistics import StageSummary, summarize
 from hnet_lm.inspect.structure import Chunks
 
-# In stage 0, where they lie behind the text, soft enough to read it; stages beyond the last begin again.
+# Stage 0 is behind the text, so its colours are pale; further stages start over.
 _COLOURS = (("#bfd7ff", "#ffe2b8"), ("#10b981", "#ec4899"), ("#8b5cf6", "#84cc16"), ("#06b6d4", "#ef4444"))
 _FONTS = ("DejaVu Sans Mono", "Noto Sans Mono CJK SC", *FONTS)
 _HISTOGRAM_BARS = 24
-_CELL = 0.115  # inches that a terminal cell is wide; heights below are in cells too
+_CELL = 0.115  # width of a terminal cell in inches; heights below are in cells too
 _TEXT_HEIGHT, _BAND_HEIGHT, _BAND_STEP, _ROW_GAP = 1.9, 0.4, 0.6, 0.7
 _RULER_HEIGHT, _RULER_STEP, _TRACK_HEIGHT, _TRACK_STEP = 1.8, 10, 0.9, 1.1
 _QUIET, _TRACK_COLOUR = "#5f6672", "#475569"
@@ -40,9 +40,9 @@ def save_png(
     kind: str = "png",
     place: Place | None = None,
 ) -> str:
-    """Write the picture, as png, pdf or svg; the characters that no font has, which are boxes.
+    """Write the picture as png, pdf or svg; returns the characters that no font has, which are drawn as boxes.
 
-    The histograms count the whole text, also what is beyond `max_rows`; the title says so.
+    The histograms count the whole text, including what is beyond `max_rows`; the title says so.
     """
     drawn = characters(chunks.data)
     rows = list(islice(drawn.rows(columns), max_rows))
@@ -76,7 +76,7 @@ def save_png(
 
 
 def _draw_ruler(axes: Axes, columns: int) -> None:
-    """Ten cells apart, what to add to the number in front of a row."""
+    """Every ten cells, the number to add to the one before a row."""
     for column in range(0, columns, _RULER_STEP):
         axes.vlines(column + 0.5, -0.5, -0.1, _QUIET, linewidth=0.8)
         axes.text(column + 0.5, -0.7, f"+{column}", fontsize=6, color=_QUIET, ha="center", family="monospace")

@@ -1,4 +1,4 @@
-"""Where the tokens of Python source start, by the language's own tokenizer; and whether a text is Python at all."""
+"""Where the tokens of Python source start, by Python's own tokenizer; and whether a text is Python at all."""
 
 import ast
 import tokenize
@@ -12,15 +12,15 @@ from hnet_lm.inspect.characters import utf8_lengths
 
 _UNSEEN = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING}
 _SAYING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.Call)
-_NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # all that the parser raises, as its docs say
+_NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)  # as documented
 MAX_TRIES = 20
 
 
 def python_offsets(data: bytes, is_whole: bool = True) -> np.ndarray:
     """The first byte of every name, number, string, operator and comment.
 
-    Raises DataError, with the line, for text that is no Python. Of the beginning of a text (`is_whole` false): the
-    tokens before the place where it is cut off.
+    Raises DataError, with the line, for text that is not Python. For the beginning of a text (`is_whole` false), the
+    tokens before the cut.
     """
     text = data.decode("utf-8", "surrogateescape")
     lines = text.splitlines(keepends=True) if "\r" in text else text.split("\n")
@@ -36,14 +36,14 @@ def python_offsets(data: bytes, is_whole: bool = True) -> np.ndarray:
                 starts.append(int(line_starts[token.start[0] - 1]) + token.start[1])
     except (tokenize.TokenError, SyntaxError, StopIteration) as error:
         if is_whole:
-            raise DataError(f"the text is no Python that can be divided into tokens: {_reason(error)}") from None
+            raise DataError(f"the text cannot be tokenized as Python: {_reason(error)}") from None
     return byte_of_character[np.array(starts, dtype=np.int64)]
 
 
 def is_python(data: bytes, is_whole: bool = True) -> bool:
-    """Whether the text, or all of its beginning up to an unfinished statement, is Python that does or defines a thing.
+    """Whether the text, up to an unfinished statement at its end, is Python that does or defines something.
 
-    So a word or a sentence that happens to parse (`yes`, `"quoted"`) is not.
+    So a word or a sentence that happens to parse (`yes`, `"quoted"`) is not Python.
     """
     try:
         text = data.decode("utf-8")
@@ -66,7 +66,7 @@ def _candidates(text: str, is_whole: bool) -> Iterator[str]:
 
 def _does_something(text: str) -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes in its strings
+        warnings.simplefilter("ignore")  # about escapes in strings
         try:
             tree = ast.parse(text)
         except _NOT_PYTHON:

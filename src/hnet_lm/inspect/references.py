@@ -1,4 +1,4 @@
-"""Boundaries to compare a chunker's with: each function gives the byte offsets where a reference starts a piece."""
+"""Reference boundaries for comparison with a chunker's: each function gives the byte offsets where pieces start."""
 
 import re
 from collections.abc import Iterable
@@ -22,16 +22,15 @@ def after_space_offsets(data: bytes) -> np.ndarray:
 
 
 def character_offsets(data: bytes) -> np.ndarray:
-    """The first byte of every character; a byte that is not UTF-8 is one by itself."""
+    """The first byte of every character; a byte that is not UTF-8 counts as a character."""
     lengths = utf8_lengths(data.decode("utf-8", "surrogateescape"))
     return np.cumsum(lengths) - lengths
 
 
 def word_offsets(data: bytes, words: Iterable[str]) -> np.ndarray:
-    """Where the given words start: words in the order in which the text has them, as a segmenter writes them.
+    """Where the given words start. They must be in the order of the text, as a segmenter writes them.
 
-    Text between two words (spaces, punctuation left out) is passed over. Raises DataError for a word that does not
-    follow.
+    Text between two words (spaces, omitted punctuation) is skipped. Raises DataError for a word that does not follow.
     """
     starts, position = [], 0
     for index, word in enumerate(words):

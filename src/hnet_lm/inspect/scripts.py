@@ -9,7 +9,7 @@ MIN_SHARE = 0.5
 
 
 def is_chinese(data: bytes) -> bool:
-    """Whether half of the letters are Chinese characters, with next to none of Japanese or Korean among them."""
+    """Whether at least half of the letters are Chinese characters, and almost none are Japanese or Korean."""
     codes = np.frombuffer(data.decode("utf-8", "ignore").encode("utf-32-le"), dtype=np.uint32)
     distinct, counts = np.unique(codes, return_counts=True)
     is_letter = np.array([chr(code).isalpha() for code in distinct.tolist()], dtype=bool)

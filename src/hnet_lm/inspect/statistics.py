@@ -1,4 +1,4 @@
-"""Figures about the chunks of a text: how long they are, and where their boundaries agree with others."""
+"""Statistics of the chunks of a text: their lengths, and their agreement with reference boundaries."""
 
 import math
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class StageSummary:
     histogram: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Every field; None for a mean of nothing."""
+        """Every field; a mean without values is None."""
         return {name: _or_none(value) for name, value in vars(self).items()}
 
     def capped_histogram(self, max_bars: int) -> list[int]:
@@ -30,16 +30,16 @@ class StageSummary:
         return [*counts[: max_bars - 1], *([sum(counts[max_bars - 1 :])] if len(counts) >= max_bars else [])]
 
     def length_label(self, length: int, max_bars: int) -> str:
-        """What stands below the bar of this length: "24+" where it counts longer chunks too."""
+        """The label of the bar of this length: "24+" if it counts longer chunks too."""
         return f"{length}+" if length == max_bars and self.max_length > max_bars else str(length)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the chunk starts of a stage and a reference's boundaries coincide, to `tolerance` bytes.
+    """How well the chunk starts of a stage and a reference's boundaries agree, within `tolerance` bytes.
 
-    The text's first byte is not counted. By chance is what the same boundaries would reach if they were moved along the
-    text, all by the same distance and round its end, on average over all distances.
+    The first byte of the text does not count. The values by chance are those of the same boundaries shifted along the
+    text, all by the same distance and wrapping around its end, on average over all distances.
     """
 
     reference: str
@@ -48,17 +48,17 @@ class Agreement:
     num_shared: int
     """Chunk starts at a boundary of the reference."""
     num_found: int
-    """Boundaries of the reference at a chunk start; with no tolerance as many."""
+    """Boundaries of the reference at a chunk start; the same number if the tolerance is 0."""
     num_at_reference: int
-    """Places at which a chunk start would count as shared."""
+    """Positions at which a chunk start would count as shared."""
     num_at_boundaries: int
-    """Places at which a boundary of the reference would count as found."""
+    """Positions at which a boundary of the reference would count as found."""
     num_places: int
     tolerance: int = 0
 
     @property
     def precision(self) -> float:
-        """Share of the chunk starts that are the reference's too; NaN without any."""
+        """Share of the chunk starts that are boundaries of the reference; NaN without any."""
         return _ratio(self.num_shared, self.num_boundaries)
 
     @property
@@ -90,7 +90,7 @@ class Agreement:
         return replace(self, **counts)
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and figures; None for a share of nothing."""
+        """Counts and shares; a share without values is None."""
         figures = ("precision", "recall", "f1", "chance_precision", "chance_recall", "chance_f1")
         counts = ("reference", "tolerance", "num_reference", "num_boundaries", "num_shared", "num_found")
         return {name: getattr(self, name) for name in counts} | {
@@ -99,7 +99,7 @@ class Agreement:
 
 
 def summarize(chunks: Chunks) -> list[StageSummary]:
-    """The lengths of every stage's chunks. A stage of an empty text has no chunk, and NaN for its means."""
+    """The chunk lengths of every stage. For an empty text there are no chunks, and means are NaN."""
     return [_summarize(stage) for stage in chunks.stages]
 
 
@@ -111,7 +111,7 @@ def agreement(stage: StageChunks, reference: str, offsets: np.ndarray, tolerance
 def agreement_of_starts(
     starts: np.ndarray, num_bytes: int, reference: str, offsets: np.ndarray, tolerance: int = 0
 ) -> Agreement:
-    """The same of the chunk starts alone, sorted and with byte 0 first, in a text of `num_bytes`."""
+    """The same from the chunk starts alone, sorted and beginning with byte 0, in a text of `num_bytes`."""
     marked = np.unique(offsets)
     marked = marked[(marked > 0) & (marked < num_bytes)]
     cuts = starts[1:]
@@ -133,7 +133,7 @@ def _is_near(places: np.ndarray, marks: np.ndarray, tolerance: int) -> np.ndarra
 
 
 def _num_near(marks: np.ndarray, tolerance: int, num_bytes: int) -> int:
-    """How many of the offsets 1 .. `num_bytes` - 1 are at most so far from one of the marks."""
+    """How many of the offsets 1 .. `num_bytes` - 1 are within the tolerance of one of the marks."""
     first, last = np.maximum(marks - tolerance, 1), np.minimum(marks + tolerance, num_bytes - 1)
     free_from = np.maximum(first, np.append(0, last[:-1] + 1)[: len(first)])
     return int(np.maximum(last - free_from + 1, 0).sum())

@@ -1,8 +1,8 @@
-"""What the chunker made of a text: for each stage the probability at every position, and the chunks.
+"""Where the chunker cut a text: for each stage the probability at every position, and the chunks.
 
-A position of stage 0 is a byte; a position of stage s + 1 is a chunk of stage s, and stands for the byte that starts
-it. BOS, which the model sees before the text, is no part of the picture: the first chunk of a stage starts at byte 0,
-also where the model counts BOS and the first bytes as one chunk.
+A position of stage 0 is a byte; a position of stage s + 1 is a chunk of stage s, represented by its first byte. BOS,
+which the model reads before the text, is left out: the first chunk of a stage starts at byte 0, even if the model puts
+BOS and the first bytes into one chunk.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class StageChunks:
     """One stage, which has n positions."""
 
     offsets: np.ndarray
-    """(n,) the byte that each position stands for."""
+    """(n,) the byte that represents each position."""
     boundary_prob: np.ndarray
     """(n,) the probability that a chunk starts there."""
     is_boundary: np.ndarray
@@ -28,7 +28,7 @@ class StageChunks:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """The first byte of each chunk. Byte 0 is always one, whatever `is_boundary` says there."""
+        """The first byte of each chunk. Byte 0 is always included, whatever `is_boundary` is there."""
         begins = self.is_boundary.copy()
         begins[:1] = True
         return self.offsets[begins]

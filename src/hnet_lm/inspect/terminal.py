@@ -1,14 +1,14 @@
-"""Chunks drawn in a terminal: the text in rows, and under each row one band a stage.
+"""Chunks drawn in a terminal: the text in rows, and under each row one band per stage.
 
-    The cat sat      the text; with colour, the chunks of stage 0 have two shades in turn
+    The cat sat      the text; with colour, the chunks of stage 0 alternate between two shades
     ┗━━━┗━━━┗━━━     a chunk starts at each ┗, and at ╋ inside the character above
     ┗━━━━━━━┗━━━     the next stage
 
-Without colour the bands say the same. A wide character has two cells, a combining mark none; a line break of the text
-is drawn as ⏎ and starts a new row. Where the output's encoding does not have these signs, the bands are drawn with
-`|`, `+` and `-`, and each character that it does not have as question marks of the same width. The number in front of
-a row is the offset of its first byte; of DNA its position in the sequence, counted from 1, and annotated intervals have
-rows of their own: `name>>>>` on the forward strand, `name<<<<` on the other, `name====` without one.
+The bands show the same without colour. A wide character takes two cells, a combining mark none; a line break of the
+text is drawn as ⏎ and starts a new row. If the output's encoding lacks these signs, the bands are drawn with `|`, `+`
+and `-`, and characters that it lacks as question marks of the same width. The number before a row is the offset of its
+first byte; for DNA its position in the sequence, counted from 1, and annotated intervals have rows of their own:
+`name>>>>` on the forward strand, `name<<<<` on the reverse strand, `name====` without a strand.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ STRANDS = {"+": ">", "-": "<", ".": "="}
 
 @dataclass(frozen=True)
 class Signs:
-    """What bands and bars are drawn with."""
+    """The characters of bands and bars."""
 
     start: str
     """A chunk starts with the character above."""
@@ -52,9 +52,9 @@ ASCII_SIGNS = Signs("|", "+", "-", " .:-=+*%#", "#", "$")
 def render(
     chunks: Chunks, width: int, probabilities: bool = False, encoding: str = "utf-8", place: Place | None = None
 ) -> Iterator[Text]:
-    """The lines of the picture, `width` cells at most; `probabilities` adds a row of bars (1/8 steps) to each stage.
+    """The lines of the picture, at most `width` cells wide; `probabilities` adds a row of bars (1/8 steps) per stage.
 
-    `encoding` is that of the output, for which the signs are chosen.
+    The signs are chosen for `encoding`, that of the output.
     """
     signs = _signs(encoding)
     drawn = characters(chunks.data)
@@ -80,7 +80,7 @@ def render(
 
 
 def histogram(summary: StageSummary, width: int, max_bars: int = 24, encoding: str = "utf-8") -> Iterator[Text]:
-    """One bar for each chunk length in bytes; the longest ones share the last."""
+    """One bar per chunk length in bytes; the longest chunks share the last bar."""
     counts = summary.capped_histogram(max_bars)
     greatest = max(counts, default=0)
     for length, count in enumerate(counts, start=1):
@@ -108,7 +108,7 @@ def _shown(glyph: str, cells: int, encoding: str, signs: Signs) -> str:
 
 
 class _Band:
-    """What one stage shows of every character."""
+    """What one stage shows for every character."""
 
     def __init__(self, chunks: Chunks, stage: int, drawn: Characters, signs: Signs, probabilities: bool) -> None:
         found = chunks.stages[stage]
@@ -145,13 +145,13 @@ def _levels(probs: np.ndarray, drawn: Characters, num_levels: int) -> np.ndarray
 
 
 def _runs(chunk_ids: np.ndarray, row: range) -> Iterator[tuple[int, list[int]]]:
-    """Neighbours of one chunk, with the chunk's parity: what gets one style."""
+    """Consecutive characters of one chunk, with the chunk's parity, which get one style."""
     for chunk, run in groupby(row, key=chunk_ids.__getitem__):
         yield int(chunk) % 2, list(run)
 
 
 def _track_cells(track: Sequence[BedInterval], drawn: Characters, row: range) -> list[str]:
-    """For each cell of the row a sign of the interval over it; empty where there is none."""
+    """For each cell of the row the sign of the interval there; empty if there is none."""
     begins, ends = drawn.starts[row.start : row.stop], drawn.ends[row.start : row.stop]
     widths = drawn.widths[row.start : row.stop]
     left = widths.cumsum() - widths

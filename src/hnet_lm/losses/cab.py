@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from hnet_lm.config import HNetConfig
-from hnet_lm.losses.next_byte import IGNORE
 from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
+from hnet_lm.sequences import IGNORE_INDEX
 
 MIN_PROB = 1e-6
 
@@ -32,7 +32,7 @@ class ConfidenceAlignment(LossTerm):
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         p = inputs.routing(0).boundary_prob
-        has_target = inputs.targets != IGNORE
+        has_target = inputs.targets != IGNORE_INDEX
         targets = torch.where(has_target, inputs.targets, 0)
         with torch.no_grad():
             wide = inputs.logits.to(torch.promote_types(inputs.logits.dtype, torch.float32))

@@ -12,8 +12,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from hnet_lm.config import HNetConfig
-from hnet_lm.losses.next_byte import IGNORE, next_byte_loss
+from hnet_lm.losses.next_byte import next_byte_loss
 from hnet_lm.losses.term import LossInputs, LossTerm, require_given, require_needed_by_chunker
+from hnet_lm.sequences import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -28,5 +29,5 @@ class EarlyExit(LossTerm):
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         logits = require_given(inputs.routing(0).early_exit, "early_exit")
-        num_targets = (inputs.targets != IGNORE).sum()
+        num_targets = (inputs.targets != IGNORE_INDEX).sum()
         return {"loss/early_exit": next_byte_loss(logits, inputs.targets, "sum") / num_targets.clamp(min=1)}

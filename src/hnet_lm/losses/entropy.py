@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from hnet_lm.checks import require_number
 from hnet_lm.config import HNetConfig
-from hnet_lm.errors import ConfigError
-from hnet_lm.losses.next_byte import IGNORE
 from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
+from hnet_lm.sequences import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,15 @@ class EntropyBoundaries(LossTerm):
     """How fast r follows: an update that cuts twice too often changes log r by so much."""
 
     def __post_init__(self) -> None:
-        if not 1 < self.target_ratio < float("inf"):
-            raise ConfigError(f"loss.terms: the target_ratio of 'entropy' must be above 1, got {self.target_ratio}")
-        if not 0 < self.gain <= 1:
-            raise ConfigError(f"loss.terms: the gain of 'entropy' must lie in 0 .. 1, got {self.gain}")
+        require_number("loss.terms.entropy.target_ratio", self.target_ratio, above=1)
+        require_number("loss.terms.entropy.gain", self.gain, above=0, most=1)
 
     def check(self, model: HNetConfig) -> None:
         require_learned(model, 0, "entropy")
 
     def values(self, inputs: LossInputs) -> dict[str, Tensor]:
         p = inputs.routing(0).boundary_prob
-        has_target = inputs.targets != IGNORE
+        has_target = inputs.targets != IGNORE_INDEX
         is_unsure = most_unsure(inputs.logits.detach(), has_target, inputs.memory["fraction"])
         errors = torch.where(has_target, (is_unsure.to(p.dtype) - p).square(), 0.0)
         return {"stage0/entropy": errors.sum() / has_target.sum().clamp(min=1)}

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from hnet_lm.checks import require_number
 from hnet_lm.config import HNetConfig
-from hnet_lm.errors import ConfigError
 from hnet_lm.losses.term import LossInputs, LossTerm, require_learned
 
 
@@ -27,8 +27,7 @@ class Hinge(LossTerm):
     stage: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 < self.target_ratio < float("inf"):
-            raise ConfigError(f"loss.terms: the target_ratio of 'hinge' must be above 1, got {self.target_ratio}")
+        require_number("loss.terms.hinge.target_ratio", self.target_ratio, above=1)
 
     def check(self, model: HNetConfig) -> None:
         require_learned(model, self.stage, "hinge")

@@ -6,8 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hnet_lm.ops.checks import WHOLE_NUMBERS, require_floating, require_plain
-
-IGNORE = -100
+from hnet_lm.sequences import IGNORE_INDEX
 
 
 def next_byte_loss(
@@ -25,7 +24,17 @@ def next_byte_loss(
         shapes = f"{tuple(targets.shape)}, but logits {tuple(logits.shape)}"
         raise ValueError(f"next_byte_loss: targets are {shapes}; there must be one per position")
     targets = targets.to(torch.int64)
-    if targets.device.type == "cpu" and ((targets != IGNORE) & ((targets < 0) | (targets >= logits.shape[-1]))).any():
-        raise ValueError(f"next_byte_loss: targets must be {IGNORE} or 0 to {logits.shape[-1] - 1}")
+    if (
+        targets.device.type == "cpu"
+        and ((targets != IGNORE_INDEX) & ((targets < 0) | (targets >= logits.shape[-1]))).any()
+    ):
+        raise ValueError(f"next_byte_loss: targets must be {IGNORE_INDEX} or 0 to {logits.shape[-1] - 1}")
     wide = torch.promote_types(logits.dtype, torch.float32)
-    return cross_entropy(logits.flatten(0, -2).to(wide), targets.flatten(), ignore_index=IGNORE, reduction=reduction)
+    return cross_entropy(
+        logits.flatten(0, -2).to(wide), targets.flatten(), ignore_index=IGNORE_INDEX, reduction=reduction
+    )
+
+
+def _are_ids(targets: Tensor, vocab_size: int) -> bool:
+    """Whether each is an id or `IGNORE_INDEX`."""
+    return bool(((targets == IGNORE_INDEX) | (targets >= 0) & (targets < vocab_size)).all())

@@ -18,12 +18,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from hnet_lm.checks import require_choice, require_number
 from hnet_lm.config import HNetConfig
-from hnet_lm.errors import ConfigError
-from hnet_lm.losses.next_byte import IGNORE
 from hnet_lm.losses.term import LossInputs, LossTerm, require_given, require_needed_by_chunker
 from hnet_lm.ops.ema_scan import ema_scan
-from hnet_lm.sequences import Sequences
+from hnet_lm.sequences import IGNORE_INDEX, Sequences
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,8 @@ class PolicyGradient(LossTerm):
     sequences have few."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma < 1:
-            raise ConfigError(f"loss.terms: the gamma of 'policy' must lie in 0 .. 1, below 1, got {self.gamma}")
-        if self.centred not in ("batch", "position"):
-            raise ConfigError(f"loss.terms: centred of 'policy' must be 'batch' or 'position', got {self.centred!r}")
+        require_number("loss.terms.policy.gamma", self.gamma, 0, below=1)
+        require_choice("loss.terms.policy.centred", self.centred, ("batch", "position"))
 
     def check(self, model: HNetConfig) -> None:
         require_needed_by_chunker(model, "policy")
@@ -66,7 +63,7 @@ class PolicyGradient(LossTerm):
 
 def log_prob(logits: Float[Tensor, "t v"], targets: Int[Tensor, " t"]) -> Float[Tensor, " t"]:
     """log p of each target; 0 where there is none."""
-    has_target = targets != IGNORE
+    has_target = targets != IGNORE_INDEX
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     found = wide.log_softmax(-1).gather(1, torch.where(has_target, targets, 0)[:, None])[:, 0]
     return torch.where(has_target, found, 0.0)

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from hnet_lm.checks import require_number
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.losses.ratio import ratio_loss
@@ -37,15 +38,11 @@ class RateControl(LossTerm):
     most: float = 3.0
 
     def __post_init__(self) -> None:
-        if not 1 < self.target_ratio < float("inf"):
-            raise ConfigError(
-                f"loss.terms: the target_ratio of 'rate_control' must be above 1, got {self.target_ratio}"
-            )
+        require_number("loss.terms.rate_control.target_ratio", self.target_ratio, above=1)
         if not 0 < self.least <= self.start <= self.most < float("inf"):
             bounds = f"{self.least} .. {self.most}"
             raise ConfigError(f"loss.terms: 'rate_control' must start within its bounds {bounds}, got {self.start}")
-        if not 0 < self.gain <= 1:
-            raise ConfigError(f"loss.terms: the gain of 'rate_control' must lie in 0 .. 1, got {self.gain}")
+        require_number("loss.terms.rate_control.gain", self.gain, above=0, most=1)
 
     def check(self, model: HNetConfig) -> None:
         require_learned(model, self.stage, "rate_control")

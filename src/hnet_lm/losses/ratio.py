@@ -43,7 +43,7 @@ class RatioLoss(LossTerm):
 def ratio_loss(routing: Routing, target_ratio: float) -> Float[Tensor, ""]:
     """N/(N-1) ((N-1) F G + (1-F)(1-G)): F the fraction of boundaries (without gradient), G the mean probability.
 
-    Equal to 1 where both are 1/N. `target_ratio` N > 1 is the positions a chunk that are aimed at.
+    Equal to 1 where both are 1/N. `target_ratio` N > 1 is the target number of positions per chunk.
     """
     boundary_prob, is_boundary = routing.boundary_prob, routing.is_boundary
     if routing.valid is not None:

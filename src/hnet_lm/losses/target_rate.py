@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from hnet_lm.checks import require_number
 from hnet_lm.config import HNetConfig
-from hnet_lm.errors import ConfigError
 from hnet_lm.losses.term import LossInputs, LossTerm, require_given, require_learned
 
 
@@ -29,8 +29,7 @@ class TargetRate(LossTerm):
     """N: bytes per chunk."""
 
     def __post_init__(self) -> None:
-        if not 1 < self.target_ratio < float("inf"):
-            raise ConfigError(f"loss.terms: the target_ratio of 'target_rate' must be above 1, got {self.target_ratio}")
+        require_number("loss.terms.target_rate.target_ratio", self.target_ratio, above=1)
 
     def check(self, model: HNetConfig) -> None:
         require_learned(model, 0, "target_rate")

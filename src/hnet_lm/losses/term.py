@@ -29,7 +29,7 @@ class LossInputs:
 
     logits: Float[Tensor, "t v"]
     targets: Int[Tensor, " t"]
-    """The byte after each position; `IGNORE` where there is none to be guessed."""
+    """The byte after each position; `IGNORE_INDEX` where there is none to be guessed."""
     hidden: Float[Tensor, "t d"]
     """What the head reads."""
     routings: tuple[Routing, ...]

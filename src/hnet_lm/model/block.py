@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.config import Mamba2Config, StageConfig
 from hnet_lm.layout import BlockKind
 from hnet_lm.model.layers import GatedMLP, RMSNorm
 from hnet_lm.model.mixers import Attention, Mamba2
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import Mamba2Config, StageConfig
 from hnet_lm.state import State
 
 

@@ -3,6 +3,7 @@
 | part           | FLOPs of one forward pass                                                                           |
 |----------------|-----------------------------------------------------------------------------------------------------|
 | embedding      | 2 L V d                                                                                             |
+| n-grams        | L d for each size: a row is looked up and added, and no product with one-hot vectors is counted     |
 | attention      | qkv 2 L d (h + 2 g) p, g = h or the shared heads of keys and values, logits 2 L K (h p), softmax    |
 |                | 3 h L K, values 2 L K (h p), output 2 L (h p) d;                                                    |
 |                | K = L, or window + 1 where that is smaller: the full square, no causal discount                     |
@@ -19,9 +20,10 @@ backward pass costs twice the forward one.
 
 from collections.abc import Sequence
 
-from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, Mamba2Config, StageConfig
+from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.layout import BlockKind, parse_layout
+from hnet_lm.stage_config import Mamba2Config, StageConfig
 
 FORWARD_AND_BACKWARD = 3
 
@@ -33,6 +35,8 @@ def forward_flops_per_byte(
     lengths = stage_lengths(config, bytes_per_chunk, sequence_length)
     embedding = 2 * sequence_length * config.vocab_size * config.stages[0].d_model
     flops: dict[tuple[int, str], float] = {(0, "embedding"): embedding}
+    if config.ngrams is not None:
+        flops[0, "ngrams"] = len(config.ngrams.sizes) * sequence_length * config.stages[0].d_model
     for s, (stage, length) in enumerate(zip(config.stages, lengths, strict=True)):
         for part, layout in stage.layouts.items():
             blocks = parse_layout(layout)

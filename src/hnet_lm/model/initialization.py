@@ -3,6 +3,7 @@
 | weight                                     | start                                                             |
 |--------------------------------------------|-------------------------------------------------------------------|
 | embedding                                  | N(0, 1); N(0, 0.02^2) where it is the head as well (our choice)   |
+| n-gram tables                              | 0 (`ngrams`)                                                      |
 | head, every other linear map               | N(0, 0.02^2)                                                      |
 | out_proj, fc2 (they add to the residual)   | N(0, 0.02^2) / sqrt(residual additions so far, see below)         |
 | routing q_proj, k_proj                     | identity                                                          |

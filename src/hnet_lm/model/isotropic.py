@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hnet_lm.config import Mamba2Config, StageConfig
 from hnet_lm.layout import parse_layout
 from hnet_lm.model.block import Block, build_block
 from hnet_lm.model.layers import RMSNorm
 from hnet_lm.ops.checks import require_floating, require_rows
 from hnet_lm.ops.dispatch import remember_backends
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import Mamba2Config, StageConfig
 from hnet_lm.state import State, consumed
 
 

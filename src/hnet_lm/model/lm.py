@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -15,12 +15,13 @@ from hnet_lm.model.dynamic_chunking import Routing
 from hnet_lm.model.hnet import HNet, HNetState, build_network, run_network
 from hnet_lm.model.initialization import initialize
 from hnet_lm.model.isotropic import Isotropic
+from hnet_lm.model.ngrams import HashedNgrams, NgramState
 from hnet_lm.model.padding import Padding
 from hnet_lm.model.rounding import num_copies, with_copies
 from hnet_lm.ops.checks import WHOLE_NUMBERS, require_plain
 from hnet_lm.ops.dispatch import load_preferred
 from hnet_lm.sequences import Sequences
-from hnet_lm.state import Sizes, State
+from hnet_lm.state import Sizes, State, consumed
 
 
 class HNetOutput(NamedTuple):
@@ -50,8 +51,16 @@ class Encoding:
     """What to pass in to encode on; None if no state was passed."""
 
 
+@dataclass
+class HNetLMState(State):
+    """What a model with n-grams carries: their last bytes, and the network's state, which is all of other models'."""
+
+    ngrams: NgramState
+    network: State
+
+
 class HNetLM(nn.Module):
-    """logits = head(H-Net(embedding(bytes))). State: the network's."""
+    """logits = head(H-Net(embedding(bytes))). State: the network's; with n-grams an `HNetLMState`."""
 
     def __init__(self, config: HNetConfig):
         """Weights are drawn from torch's global generator; on the meta device there are none to draw."""
@@ -59,6 +68,7 @@ class HNetLM(nn.Module):
         self.config = config
         vocab_size, d_model = config.vocab_size, config.stages[0].d_model
         self.embedding = nn.Embedding.from_pretrained(torch.empty(vocab_size, d_model), freeze=False)
+        self.ngrams = None if config.ngrams is None else HashedNgrams(config.ngrams, d_model)
         byte_model = None if config.byte_model is None else HNetLM(config.byte_model)
         self.network = build_network(config, byte_model=byte_model)
         self.lm_head = None if config.tie_embeddings else nn.Linear(d_model, vocab_size, bias=False)
@@ -85,7 +95,13 @@ class HNetLM(nn.Module):
         if input_ids.dim() != 1 or attention_mask is not None:
             shape = tuple(input_ids.shape)
             raise ValueError(f"input_ids must be (t,) or (b, l), with an attention_mask only for (b, l); got {shape}")
-        x, seqs = self._embed(input_ids, seqs, state)
+        seqs = self._checked(input_ids, seqs, state)
+        x, ngrams, state = self._embed(seqs, state)
+        out = self.from_vectors(x, seqs, state)
+        return out._replace(state=_with_ngrams(ngrams, out.state))
+
+    def from_vectors(self, x: Float[Tensor, "t d"], seqs: Sequences, state: State | None = None) -> HNetOutput:
+        """From packed vectors in the place of embedded ids; the state is the network's."""
         # A batch has a fixed number of bytes, but not of tokens.
         num = num_copies(x) if state is None and isinstance(self.network, Isotropic) else 0
         y, state, routings = run_network(self.network, with_copies(x, num), seqs.lengthened(num), state)
@@ -101,16 +117,33 @@ class HNetLM(nn.Module):
 
         The state is that of the whole model, of which encoders and routing are continued and the rest stays.
         """
-        x, seqs = self._embed(input_ids, seqs, state)
+        seqs = self._checked(input_ids, seqs, state)
+        x, ngrams, state = self._embed(seqs, state)
         if isinstance(self.network, HNet):
             chunks, inner_seqs, state, routings = self.network.encode(x, seqs, cast(HNetState | None, state))
-            return Encoding(chunks, inner_seqs, routings, state)
-        return Encoding(x, seqs, (), state)
+            return Encoding(chunks, inner_seqs, routings, _with_ngrams(ngrams, state))
+        return Encoding(x, seqs, (), _with_ngrams(ngrams, state))
+
+    def embed(
+        self, input_ids: Int[Tensor, " t"], seqs: Sequences | None = None
+    ) -> tuple[Float[Tensor, "t d"], Sequences]:
+        """The vectors of packed ids that enter the network, and their sequences, which know their bytes."""
+        seqs = self._checked(input_ids, seqs, None)
+        return self._embed(seqs, None)[0], seqs
 
     def _embed(
-        self, input_ids: Int[Tensor, " t"], seqs: Sequences | None, state: State | None
-    ) -> tuple[Float[Tensor, "t d"], Sequences]:
-        """The embedding of packed ids and their sequences, with everything checked that a caller may get wrong."""
+        self, seqs: Sequences, state: State | None
+    ) -> tuple[Float[Tensor, "t d"], NgramState | None, State | None]:
+        """What enters the network, and the states of n-grams and network."""
+        x = self.embedding(seqs.require_input_ids("HNetLM"))
+        if self.ngrams is None:
+            return x, None, state
+        state = consumed(state, HNetLMState)
+        x, ngrams = self.ngrams(x, seqs, state and state.ngrams)
+        return x, ngrams, state and state.network
+
+    def _checked(self, input_ids: Int[Tensor, " t"], seqs: Sequences | None, state: State | None) -> Sequences:
+        """The sequences of packed ids, which know them, with everything checked that a caller may get wrong."""
         require_plain("HNetLM", "input_ids", input_ids)
         if input_ids.dim() != 1 or input_ids.dtype not in WHOLE_NUMBERS:
             shape = tuple(input_ids.shape)
@@ -134,8 +167,7 @@ class HNetLM(nn.Module):
                 raise TypeError(f"the state must be one of this model, not {type(state).__name__}")
             state.require_sizes(self._state_sizes)
             seqs.require_slots(state.num_sequences)
-        seqs = seqs.with_input_ids(input_ids)
-        return self.embedding(seqs.require_input_ids("HNetLM")), seqs
+        return seqs.with_input_ids(input_ids)
 
     @property
     def innermost(self) -> Isotropic:
@@ -151,7 +183,8 @@ class HNetLM(nn.Module):
 
     def new_state(self, num_sequences: int) -> State:
         """The state of sequences of which nothing has been seen yet."""
-        return self.network.new_state(num_sequences)
+        network = self.network.new_state(num_sequences)
+        return _with_ngrams(self.ngrams and self.ngrams.new_state(num_sequences), network)
 
     @cached_property
     def _state_sizes(self) -> Sizes:
@@ -183,3 +216,8 @@ class HNetLM(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
+
+
+def _with_ngrams(ngrams: NgramState | None, network: State | None) -> Any:
+    """The state of a whole model."""
+    return network if ngrams is None or network is None else HNetLMState(ngrams, network)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hnet_lm.layout import parse_layout
 from hnet_lm.model.flops import stage_lengths, visible_positions
 from hnet_lm.model.hnet import HNetState
-from hnet_lm.model.lm import HNetLM
+from hnet_lm.model.lm import HNetLM, HNetLMState
 
 
 def parameters_by_part(model: HNetLM) -> dict[tuple[int, str], int]:
@@ -28,6 +28,8 @@ def state_bytes_by_part(
     lengths = stage_lengths(model.config, bytes_per_chunk, sequence_length)
     sizes: dict[tuple[int, str], int] = {}
     state, stage = model.new_state(1), 0
+    if isinstance(state, HNetLMState):
+        sizes[0, "ngrams"], state = state.ngrams.num_bytes, state.network
     while isinstance(state, HNetState):
         for part in ("encoder", "routing", "smoothing", "upsampler", "decoder"):
             sizes[stage, part] = getattr(state, part).num_bytes

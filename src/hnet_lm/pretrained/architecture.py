@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hnet_lm.checks import require_number, require_whole
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.pretrained.families import DEFAULTS, FAMILIES, ONLY, Family
@@ -66,8 +67,7 @@ def _count(values: Mapping[str, Any], key: str) -> int:
     value = values.get(key)
     if value is None:
         raise ConfigError(f"{key!r} is missing")
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{key}: must be a whole number, 1 or more, got {value!r}")
+    require_whole(key, value, 1)
     return value
 
 
@@ -112,8 +112,7 @@ def _rotary(family: Family, values: Mapping[str, Any]) -> tuple[float, dict[str,
     elif family.windows != "three of four" and values["use_sliding_window"] and _is_scaled(found):
         raise ConfigError("rope_parameters: a scaling of blocks with and without a window cannot be imported")
     base = found.get("rope_theta", values["rope_theta"])
-    if not isinstance(base, int | float):
-        raise ConfigError(f"rope_theta: must be a number, got {base!r}")
+    require_number("rope_theta", base)
     if found.get("partial_rotary_factor") not in ONLY["partial_rotary_factor"]:
         raise ConfigError(f"partial_rotary_factor: only 1 can be imported, got {found['partial_rotary_factor']!r}")
     if not _is_scaled(found):

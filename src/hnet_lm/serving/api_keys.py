@@ -14,14 +14,14 @@ from hnet_lm.serving.errors import ApiError
 
 
 class ApiKeys:
-    """The keys that open the server, compared in constant time. Keeps digests only."""
+    """The valid keys, compared in constant time. Only digests are kept."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._names = {digest: name for key in keys for digest, name in _digests(key)}
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """From a file, one per line; empty lines and lines that begin with # are left out. Raises UserError."""
+        """From a file, one per line; empty lines and lines that begin with # are skipped. Raises UserError."""
         lines = [line.strip() for line in read_lines(path, UserError)]
         keys = [line for line in lines if line and not line.startswith("#")]
         if not keys:
@@ -29,23 +29,23 @@ class ApiKeys:
         return cls(keys)
 
     def __contains__(self, key: object) -> bool:
-        """Whether this key opens the server: a string, or the bytes that a header has."""
+        """Whether this key is valid: a string, or the bytes of a header."""
         if isinstance(key, str):
             return any(self._name_of(digest) is not None for digest, _ in _digests(key))
         return isinstance(key, bytes) and self.find(key) is not None
 
     def find(self, key: bytes) -> str | None:
-        """A name for a key as a header has it, which tells nothing of it; None for one that is not known."""
+        """An opaque name for the key in a header; None for an unknown key."""
         return self._name_of(hashlib.sha256(key).digest())
 
     def _name_of(self, digest: bytes) -> str | None:
-        # Digests have one length, and all are compared: the time tells neither how long a key is nor which was near.
+        # All digests are compared, and have one length: the time reveals neither the length of a key nor a near match.
         matches = [name for known, name in self._names.items() if hmac.compare_digest(known, digest)]
         return matches[0] if matches else None
 
 
 def _digests(key: str) -> Iterator[tuple[bytes, str]]:
-    """Of the bytes that a client may send for a key: UTF-8, as most do, or Latin-1, which HTTP began with."""
+    """Digests of the bytes that a client may send for a key: UTF-8, as most do, or Latin-1, HTTP's first encoding."""
     name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
     for encoding in ("utf-8", "latin-1"):
         try:
@@ -55,9 +55,9 @@ def _digests(key: str) -> Iterator[tuple[bytes, str]]:
 
 
 class RequireKey:
-    """Refuses requests without a known key with 401, before anything of their body is read.
+    """Refuses requests without a known key with 401, before any of the body is read.
 
-    Paths that `is_open` says yes to need none.
+    Paths for which `is_open` is true need no key.
     """
 
     def __init__(self, app: ASGIApp, keys: ApiKeys, is_open: Callable[[str], bool]) -> None:
@@ -81,7 +81,7 @@ class RequireKey:
 
 
 def _key(scope: Scope) -> bytes:
-    """What follows Bearer, as bytes: the header says nothing of its encoding."""
+    """What follows Bearer, as bytes: the encoding of the header is unknown."""
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, key = value.partition(b" ")

@@ -1,6 +1,6 @@
 """A request's body as one of the protocol's classes, or an error that names what the client sent.
 
-A field that is null is as if it were not there: clients send null for an argument that was given as None.
+A field that is null counts as missing: clients send null for an argument that was given as None.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from hnet_lm.serving.protocol import Body
 
 B = TypeVar("B", bound=Body)
 
-# A body beyond this is read on another thread: the event loop would stand still for too long.
+# A larger body is parsed on another thread, so that the event loop is not blocked.
 _INLINE_BYTES = 8192
 
 
@@ -35,12 +35,12 @@ def body_of(kind: type[B]) -> Callable[[Request], Awaitable[B]]:
 
 
 def parse(data: bytes, kind: type[B]) -> B:
-    """Raises ApiError for the first thing that does not fit."""
+    """Raises ApiError for the first field that does not fit."""
     try:
         value = json.loads(data)
     except RecursionError:
         raise _not_json("the body is nested too deeply") from None
-    except ValueError as error:  # also what is no UTF-8, and an integer of thousands of digits
+    except ValueError as error:  # also for bytes that are not UTF-8, and for integers of thousands of digits
         raise _not_json(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise _not_json("the body must be a JSON object")
@@ -64,7 +64,7 @@ def _unknown(name: str, known: list[str], where: str = "") -> ApiError:
 
 
 def _misfit(error: ValidationError) -> ApiError:
-    """The first thing that does not fit, by the path that the client wrote."""
+    """The first field that does not fit, by the path that the client wrote."""
     first = error.errors(include_url=False, include_input=False)[0]
     path = [shown(str(part)) for part in first["loc"]]
     match first["type"]:

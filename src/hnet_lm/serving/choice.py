@@ -1,8 +1,8 @@
 """One completion on its way to the client: engine events as the fields of an OpenAI choice.
 
 A stream sends each delta; an answer in one piece is the same deltas joined, so both say the same. With logprobs, an end
-that the model chose has an entry too, named <eos>: `echo` with `max_tokens` 1 always gives one more than the prompt has
-bytes, as harnesses that score texts take for granted.
+that the model chose has an entry too, named <eos>: `echo` with `max_tokens` 1 always gives one entry more than the
+prompt has bytes, which evaluation harnesses rely on.
 """
 
 import codecs
@@ -17,7 +17,7 @@ _FINISH_REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 
 
 class Choice:
-    """Turns the events of one request into deltas. State: how many characters of text there are."""
+    """Turns the events of one request into deltas. State: the number of characters so far."""
 
     def __init__(self, index: int, request: Request, body: CompletionBody, vocabulary: Vocabulary) -> None:
         self.index = index
@@ -32,7 +32,7 @@ class Choice:
         self._text_to_come = prompt_text
 
     def delta(self, event: Event) -> dict[str, Any] | None:
-        """What is new; None if that is nothing the client asked for."""
+        """What is new; None if the client asked for none of it."""
         self.num_new_bytes += len(event.data)
         text, self._text_to_come = self._text_to_come + event.text, ""
         delta: dict[str, Any] = {
@@ -70,7 +70,7 @@ class Choice:
 
 
 class WholeChoice:
-    """All deltas of one choice as one, encoded as they come: numbers take far less room as JSON than as objects."""
+    """All deltas of one choice joined, encoded as they arrive: numbers take far less memory as JSON than as objects."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -97,7 +97,7 @@ class WholeChoice:
 
 
 def _object_of_lists(lists: dict[str, bytearray]) -> list[bytes | bytearray]:
-    """A JSON object of lists whose items are encoded already; null if there is none."""
+    """A JSON object of lists whose items are already encoded; null if there are none."""
     if not lists:
         return [b"null"]
     parts = [part for key, items in lists.items() for part in (b",", to_json(key), b":[", items, b"]")]
@@ -105,7 +105,7 @@ def _object_of_lists(lists: dict[str, bytearray]) -> list[bytes | bytearray]:
 
 
 class CharacterOffsets:
-    """For each byte (or token) of a text the index of the character that it (or its first byte) belongs to."""
+    """For each byte (or token) of a text, the index of the character that it (or its first byte) belongs to."""
 
     def __init__(self, num_characters: int = 0) -> None:
         self._num_characters = num_characters
@@ -113,7 +113,7 @@ class CharacterOffsets:
 
     @property
     def end(self) -> int:
-        """The number of characters that are complete."""
+        """The number of complete characters."""
         return self._num_characters
 
     def of(self, parts: Iterable[bytes]) -> list[int]:

@@ -1,9 +1,9 @@
 """Connections: how many may be open, and how long one may be idle, slow or stalled.
 
-uvicorn bounds none of that but the time between two requests. Here a connection is closed when the head of a request,
-or the rest of a body that was refused, does not arrive in time, or when the client takes nothing of its answer for too
-long. Where as many are open as may be, one that has no request running makes room for a newcomer, the one that has
-waited longest; where all are busy the newcomer is refused with 503.
+uvicorn limits only the time between two requests. Here a connection is also closed when the head of a request, or the
+rest of a body that was refused, does not arrive in time, or when the client reads nothing of its answer for too long.
+At the limit of open connections, the one that has been idle longest is closed to make room for a new one; if all are
+busy, the new one is refused with 503.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ if sys.platform != "win32":
 logger = logging.getLogger(__name__)
 
 ACCEPTED_AT_ONCE = 16
-"""Connections that the event loop accepts in one turn; they count only in the next but one."""
+"""Connections that the event loop accepts in one iteration; they are counted two iterations later."""
 
 _RESERVED_FILES = 5 * ACCEPTED_AT_ONCE
 _LOG_SECONDS = 60.0
 
 
 class Connections:
-    """All connections of a server. State: those without a running request, the one that has waited longest first."""
+    """All connections of a server. State: those without a running request, the longest idle first."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
@@ -50,7 +50,7 @@ class Connections:
         return Connection(self, **uvicorn_arguments)
 
     def admit(self, connection: "Connection") -> bool:
-        """Whether there is room for one more, now perhaps."""
+        """Whether there is room for one more; an idle connection may be closed for it."""
         if len(self.open) >= self.max_open:
             self._log()
             if not self._idle:
@@ -75,14 +75,14 @@ class Connections:
         if now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
             logger.warning(
-                "%d connections are open, as many as may be (--limits.max-connections, ulimit -n); idle ones are "
-                "closed, and new ones refused where none is idle. Said at most once a minute.",
+                "%d connections are open, which is the limit (--limits.max-connections, ulimit -n); idle ones are "
+                "closed, and new ones are refused when none is idle. Logged at most once per minute.",
                 self.max_open,
             )
 
 
 class Connection(H11Protocol):
-    """One connection: uvicorn's, with deadlines."""
+    """uvicorn's connection, with deadlines."""
 
     def __init__(self, connections: Connections, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
@@ -90,7 +90,7 @@ class Connection(H11Protocol):
         self._limits = connections.limits
         self._application = self.app
         self.app = self._run  # pyright: ignore[reportAttributeAccessIssue]: uvicorn's types of messages are narrower
-        self._expected: object = None  # what is not at its end: a head, a refused body, a request's cycle
+        self._expected: object = None  # what has not arrived in full: a head, a refused body, a request's cycle
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._has_sent_anything = False
@@ -98,7 +98,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that whatever the client leaves lying is noticed
+        transport.set_write_buffer_limits(high=0)  # so that a client that reads nothing is noticed
         if self._connections.admit(self):
             self._expect("head", self._limits.max_head_seconds)
         else:
@@ -112,7 +112,7 @@ class Connection(H11Protocol):
         self._unset_keepalive_if_required()
         self.resume_writing()
         super().connection_lost(exc)
-        self.app = self._application  # no cycle of references keeps what the connection held
+        self.app = self._application  # breaks a reference cycle
 
     def data_received(self, data: bytes) -> None:
         self._has_sent_anything = True
@@ -135,11 +135,11 @@ class Connection(H11Protocol):
             self._stall = None
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP."""
+        """For what is not HTTP."""
         self._refuse(ApiError(400, "the request is not HTTP", code="invalid_request"))
 
     def abandon(self) -> None:
-        """Close, for another's sake, a connection on which no request runs."""
+        """Close a connection on which no request runs, to make room for another."""
         self._connections.forget(self)
         self.transport.abort()
 
@@ -148,13 +148,13 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _look(self) -> None:
-        """What is expected of the client now?"""
+        """Set the deadline for what the client must do next."""
         if self.transport.is_closing():
             return
         self._connections.mark(self, is_busy=self._is_busy)
         limits = self._limits
         if self._is_busy:
-            # The body and the completion have deadlines of their own; this is for who takes an answer drop by drop.
+            # The body and the completion have deadlines of their own; this is for clients that read an answer slowly.
             self._expect(self.cycle, limits.max_body_seconds + limits.max_request_seconds + limits.max_stall_seconds)
         elif self.conn.their_state is h11.SEND_BODY:
             self._expect("rest of a body", limits.max_body_seconds)
@@ -164,7 +164,7 @@ class Connection(H11Protocol):
             self._expect(None)
 
     def _expect(self, what: object, seconds: float = 0.0) -> None:
-        """The end of something within so many seconds; what is expected already keeps its deadline."""
+        """`what` must be complete within so many seconds; if it is already expected, its deadline stays."""
         if what == self._expected:
             return
         if self._deadline is not None:
@@ -179,7 +179,7 @@ class Connection(H11Protocol):
             self._refuse(ApiError(408, "the head of the request did not arrive in time", code="timeout"))
 
     def _refuse(self, error: ApiError) -> None:
-        """Tell the client, unless it is being told something already, and close."""
+        """Send the error, unless an answer is being sent, and close."""
         if self._is_busy or self.transport.is_closing():
             self.transport.abort()
             return
@@ -190,7 +190,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def _watch_writing(self, left_before: int | None = None) -> None:
-        """Again and again while the answer waits for the client; ends the connection when it takes nothing of it."""
+        """Check regularly while the answer waits for the client; close the connection if the client reads nothing."""
         left = self.transport.get_write_buffer_size()
         if left_before is not None and left >= left_before:
             self._stall = None
@@ -199,7 +199,7 @@ class Connection(H11Protocol):
             self._stall = self.loop.call_later(self._limits.max_stall_seconds, self._watch_writing, left)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application. Where the connection is gone already, uvicorn would write into it until it is told so."""
+        """The application. uvicorn would write into a connection that is gone until it is told."""
         cycle = self.cycle
 
         async def send_while_open(message: Message) -> None:
@@ -211,9 +211,9 @@ class Connection(H11Protocol):
 
 
 def _max_files() -> int:
-    """How many connections the limit of open files allows beside what is open. Raises UserError where that is none.
+    """How many more connections the limit on open files allows. Raises UserError if that is none.
 
-    Windows has no such limit: sockets are no files there.
+    Windows has no such limit: sockets are not files there.
     """
     if sys.platform == "win32":
         return 2**31

@@ -1,6 +1,6 @@
 """A text as one vector: the innermost main network's outputs, one per chunk, pooled.
 
-Decoders do not run. The chunk that holds BOS and nothing else is left out where the text has others.
+Decoders do not run. A chunk that holds BOS alone is left out if the text has others.
 """
 
 from typing import Literal
@@ -24,7 +24,7 @@ def embed(model: HNetLM, text: bytes, pooling: Pooling = "mean") -> list[float]:
 
 
 def innermost_outputs(model: HNetLM, text: bytes) -> Float[Tensor, "c d"]:
-    """The innermost main network's output of every chunk of the text, BOS in front."""
+    """The innermost main network's output for every chunk of the text, which follows BOS."""
     encoding = model.encode(torch.tensor([model.config.bos_id, *text], device=model.device))
     y, _ = model.innermost(encoding.chunks, encoding.seqs)
     bos_is_alone = all(bool(routing.is_boundary[1:2].all()) for routing in encoding.routings)

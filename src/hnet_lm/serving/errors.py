@@ -19,7 +19,7 @@ _SHOWN_CHARACTERS = 100
 
 
 class ApiError(Exception):
-    """What a client is told. `param` names the field at fault, `code` is for programs."""
+    """An error that a client is sent. `param` names the field at fault, `code` is for programs."""
 
     def __init__(
         self,
@@ -48,25 +48,25 @@ class ApiError(Exception):
 
 
 def shown(name: str) -> str:
-    """What a client sent, as an error may repeat it: cut, and escaped where it would end a line or is no character."""
+    """What a client sent, safe to repeat in an error: truncated, and escaped where it is not printable."""
     cut = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…"
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
 
 
 def overloaded(what: str, seconds: float = 1) -> ApiError:
-    """429: the same request may be served `seconds` later."""
+    """429: the same request may succeed `seconds` later."""
     seconds = max(1, math.ceil(seconds))
     when = "in a moment" if seconds == 1 else f"in {seconds} seconds"
     return ApiError(429, f"{what}; try again {when}", code="rate_limit_exceeded", headers={"Retry-After": str(seconds)})
 
 
 def internal_error() -> ApiError:
-    """Says nothing of the cause, which is in the server's log."""
+    """Does not tell the cause, which is in the server's log."""
     return ApiError(500, "the server failed on this request", code="internal_error")
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """What a client is told of any error; a mistake in the code is logged."""
+    """What a client is told about any error; one that nobody expected is logged."""
     match error:
         case ApiError():
             return error

@@ -1,7 +1,7 @@
-"""What a route holds of the completions it asked for: their events as they come, and the right to drop them.
+"""The completions that a route asked for: their events as they arrive, and the means to cancel them.
 
-Each event that is sent costs the event loop a fraction of a millisecond. So where it cannot keep up with the model,
-what has come for a completion meanwhile is handed over as one event: a busy server sends more at a time, not later.
+Each event that is sent costs the event loop a fraction of a millisecond. If the loop cannot keep up with the model, the
+events that have arrived for a completion are handed over as one: a busy server sends more at a time, not later.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from typing import Self
 from hnet_lm.generation import Event
 from hnet_lm.serving.errors import internal_error
 
-# Then it is the others' turn, also where many wait: of an answer that its client did not take for a while.
+# After so many events other tasks run, even if more are waiting because the client was slow to read.
 _EVENTS_AT_ONCE = 16
 
-# Numbers that events handed over as one may report: encoding them must not take long.
+# Numbers that joined events may report in all: encoding them must not take long.
 _NUMBERS_AT_ONCE = 256
 
 
 class GenerationHandle:
-    """The completions of one HTTP request. A context manager: whatever still runs at its end is dropped.
+    """The completions of one HTTP request. A context manager: completions still running at its end are cancelled.
 
-    Each completion counts among those that run or wait until `finished` is called for it, or `close` for what is left.
-    `num_numbers` is what the answer reports at most, and keeps in memory until then.
+    Each completion counts as running or waiting until `finished` is called for it, or `close` for all that are left.
+    `num_numbers` is the most that the answer reports, and holds in memory until then.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class GenerationHandle:
         self._deadline = deadline  # on the event loop's clock
         self._finished = finished
         self._close = close
-        self._events: dict[int, deque[Event]] = {}  # by request, none without any
+        self._events: dict[int, deque[Event]] = {}  # by request; requests without events are absent
         self._error: Exception | None = None
         self._has_come = asyncio.Event()
 
     def deliver(self, index: int, event: Event) -> None:
-        """Called on the event loop: what has come for the request of this index."""
+        """Called on the event loop: an event for the request with this index."""
         self._events.setdefault(index, deque()).append(event)
         self._has_come.set()
 
@@ -79,7 +79,7 @@ class GenerationHandle:
             yield index, event
 
     def _next(self) -> tuple[int, Event]:
-        """What has come for one request, as one event; the next time it is another's turn."""
+        """The waiting events of one request, joined; requests take turns."""
         index, waiting = next(iter(self._events.items()))
         del self._events[index]
         taken = [waiting.popleft()]

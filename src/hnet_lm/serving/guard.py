@@ -1,4 +1,4 @@
-"""The door: a request's body is read here, within limits, and its handler ends when the client goes away."""
+"""Reads the body of each request within limits, and cancels the handler of a client that has disconnected."""
 
 import asyncio
 from contextlib import ExitStack
@@ -9,21 +9,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hnet_lm.serving.errors import ApiError
 from hnet_lm.serving.limits import RequestLimits
 
-# A client still sending does not read our refusal; so much of a body that is too large is read and thrown away.
+# A client that is still sending does not read a refusal. Of a body that is too large, this multiple of the limit is
+# read and discarded.
 _DISCARDED_BODIES = 8
 
 
 class _ClientGone(Exception):
-    """The connection was closed before the whole request was here."""
+    """The connection was closed before the whole request had arrived."""
 
 
 def held(scope: Scope) -> ExitStack:
-    """What a request holds until it is over, however it ends."""
+    """Resources that a request holds until it is over, however it ends."""
     return scope["state"]["held"]
 
 
 class Guard:
-    """Refuses bodies that are too large (413) or too slow (408); cancels the handler of a client that left."""
+    """Refuses bodies that are too large (413) or too slow (408); cancels the handler of a client that disconnects."""
 
     def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self._app = app
@@ -82,14 +83,14 @@ class Guard:
             await asyncio.wait({handler, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
-            handler.cancel()  # nothing happens to one that is done
+            handler.cancel()  # no effect on one that is done
             await asyncio.wait({handler})
         if not handler.cancelled():
             handler.result()
 
 
 class HeadIsGet:
-    """The middleware for HEAD: routes see a GET, and the server below, which knows better, sends no body."""
+    """The middleware for HEAD: routes see a GET, and the server below sends no body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -106,5 +107,5 @@ async def _until_gone(receive: Receive) -> None:
 
 
 def _refusal(status: int, message: str, code: str) -> ApiError:
-    """The rest of the body may still be on its way, so the connection cannot be used again."""
+    """The rest of the body may still be in transit, so the connection cannot be used again."""
     return ApiError(status, message, code=code, headers={"Connection": "close"})

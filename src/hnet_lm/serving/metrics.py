@@ -1,4 +1,4 @@
-"""Figures for Prometheus, in a registry of their own: several servers in one process do not meet."""
+"""Metrics for Prometheus, in a registry of their own, so that several servers in one process do not collide."""
 
 from collections.abc import Iterable
 
@@ -22,16 +22,16 @@ class Metrics:
             "first_byte_seconds", "From arrival to a completion's first byte", "model", _REQUEST_SECONDS
         )
         self.step_seconds = self._histogram("step_seconds", "One step of the engine", "model", _STEP_SECONDS)
-        self.prompt_bytes = self._counter("prompt_bytes", "Prompt bytes taken on", ("model",))
+        self.prompt_bytes = self._counter("prompt_bytes", "Prompt bytes accepted", ("model",))
         self.new_bytes = self._counter("new_bytes", "Bytes generated", ("model",))
-        self.cancelled = self._counter("cancelled", "Completions dropped before their end", ("model",))
+        self.cancelled = self._counter("cancelled", "Completions cancelled before their end", ("model",))
         self.active = self._gauge("active", "Completions that run")
         self.queued = self._gauge("queued", "Completions that wait for a slot")
-        self.calls = self._gauge("calls", "Texts that are or wait to be chunked or embedded")
+        self.calls = self._gauge("calls", "Texts being chunked or embedded, or waiting for it")
         self.state_bytes = self._gauge("state_bytes", "Bytes of state that the running completions hold")
 
     def count_request(self, exchange: Exchange) -> None:
-        """Count and time a request, by its path or as "other"."""
+        """Count and time a request under its path, or under "other"."""
         path = exchange.path if exchange.path in _PATHS else "other"
         self.requests.labels(path, exchange.status).inc()
         self.request_seconds.labels(path).observe(exchange.seconds)

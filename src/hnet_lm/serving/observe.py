@@ -1,4 +1,4 @@
-"""The middleware that watches every request, for the figures and for the log of requests."""
+"""The middleware that observes every request, for the metrics and the request log."""
 
 import logging
 import time
@@ -14,16 +14,16 @@ CLIENT_GONE = "none"
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request that has been answered, or whose client has left."""
+    """A request that has been answered, or whose client has disconnected."""
 
     address: str
     method: str
     path: str
     """Decoded, without the query."""
     raw_path: str
-    """As it came, so that it is one word of ASCII."""
+    """As it was sent: one word of ASCII."""
     status: str
-    """The status code, or CLIENT_GONE where the client went away before it was told anything."""
+    """The status code, or CLIENT_GONE if the client disconnected before the answer began."""
     num_bytes: int
     """Bytes of the answer's body."""
     seconds: float
@@ -53,7 +53,7 @@ class Observe:
         try:
             await self._app(scope, receive, watch)
         except Exception:
-            status = "500"  # which is sent further out
+            status = "500"  # sent by an outer layer
             raise
         finally:
             exchange = Exchange(
@@ -70,7 +70,7 @@ class Observe:
 
 
 def log_request(exchange: Exchange) -> None:
-    """One line a request. Neither the query nor the headers: keys may be in them."""
+    """One line per request, without the query and the headers, which may hold keys."""
     logger.info(
         "%s %s %s %s %d bytes %.3f s",
         exchange.address,

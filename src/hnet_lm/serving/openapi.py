@@ -1,6 +1,6 @@
 """The OpenAPI description at /openapi.json: the bodies of requests within this server's limits, and the answers.
 
-The answers' classes are for the description alone; the routes encode what they send themselves.
+The classes of the answers are only for the description; the routes encode what they send themselves.
 """
 
 from collections.abc import Iterable
@@ -77,10 +77,10 @@ class CompletionAnswer(BaseModel):
 
 
 class ChunksOfStage(BaseModel):
-    offsets: list[int]
-    boundary_prob: list[float]
-    starts: list[int]
-    segments: list[str]
+    offsets: list[int] = []
+    boundary_prob: list[float] | str
+    starts: list[int] | str
+    segments: list[str] = []
 
 
 class ChunksOfText(BaseModel):
@@ -126,6 +126,7 @@ class Model(BaseModel):
 class ModelsAnswer(BaseModel):
     object: Literal["list"]
     data: list[Model]
+    awaited: list[str]
 
 
 class Curve(BaseModel):
@@ -211,7 +212,7 @@ def _describe(app: FastAPI, runners: Runners, limits: RequestLimits, needs_key: 
 
 
 def _allow_nulls(schema: dict[str, Any]) -> None:
-    """A field that need not be there may be null as well."""
+    """Optional fields may also be null."""
     for name, field in schema["properties"].items():
         field.pop("default", None)
         if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
@@ -220,8 +221,11 @@ def _allow_nulls(schema: dict[str, Any]) -> None:
 
 
 def _narrow(fields: dict[str, Any], runners: Runners, limits: RequestLimits) -> None:
-    """What this server's limits and models leave of each field."""
-    fields["model"]["anyOf"][0]["enum"] = [runner.name for runner in runners]
+    """Narrow each field to what the limits and models of this server allow."""
+    names = [runner.name for runner in runners]
+    if not names:  # none is there yet
+        return
+    fields["model"]["anyOf"][0]["enum"] = names
     if "n" in fields:
         fields["n"]["anyOf"][0]["maximum"] = limits.max_texts
         fields["max_tokens"]["anyOf"][0]["maximum"] = limits.max_new_bytes
@@ -241,7 +245,7 @@ def _narrow(fields: dict[str, Any], runners: Runners, limits: RequestLimits) -> 
 
 
 def _parts(schema: Any) -> Iterable[dict[str, Any]]:
-    """A schema and all inside it."""
+    """A schema and all schemas inside it."""
     if isinstance(schema, dict):
         yield schema
         schema = list(schema.values())

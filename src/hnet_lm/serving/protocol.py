@@ -1,8 +1,8 @@
 """The bodies of requests. Fields that OpenAI's interface does not have are marked "ours"; counts are of bytes.
 
-Unknown fields are errors. What OpenAI's interface has and this server cannot do is refused only where it is asked for:
-an empty `logit_bias` asks for nothing. Ranges of sampling parameters are checked by `SamplingParams`, in one place for
-all callers; the ranges here are what the OpenAPI description says of them.
+Unknown fields are errors. Features of OpenAI's interface that this server lacks are refused only when they are used: an
+empty `logit_bias` is accepted. `SamplingParams` checks the ranges of sampling parameters, for all callers; the ranges
+here are for the OpenAPI description.
 """
 
 from typing import Annotated, Any, Literal
@@ -47,7 +47,7 @@ def _as_byte_list(value: Any) -> bytes | None:
 
 
 def as_stops(value: Any) -> tuple[str, ...]:
-    """A string or a few. Raises ValueError."""
+    """One string, or a list of them. Raises ValueError."""
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(isinstance(stop, str) for stop in stops):
         raise ValueError(f"must be a string or a list of at most {MAX_STOPS} strings")
@@ -66,14 +66,14 @@ def without_nulls(value: Any) -> Any:
 
 
 def nothing(value: Any) -> Any:
-    """Raises ValueError for a wish that cannot be met."""
+    """Raises ValueError for anything but an empty value."""
     if value:
-        raise ValueError("this server has no such thing; leave it out")
+        raise ValueError("is not supported by this server; leave it out")
     return value
 
 
 def in_schema(**keywords: float) -> Any:
-    """For the description alone."""
+    """Keywords for the OpenAPI description only."""
     return Field(json_schema_extra={**keywords})
 
 
@@ -109,7 +109,7 @@ class Body(BaseModel):
     model: str | None = None
     """The name of a model; the first that is served if it is not given."""
     user: str | None = None
-    """Taken and not used."""
+    """Accepted and ignored."""
 
 
 class StreamOptions(BaseModel):
@@ -118,7 +118,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
     """Send the usage in an event at the end."""
     include_obfuscation: bool = False
-    """Taken and not used."""
+    """Accepted and ignored."""
 
 
 class CompletionBody(Body):
@@ -126,7 +126,7 @@ class CompletionBody(Body):
     n: Annotated[int, Field(ge=1), BeforeValidator(as_integer)] | None = None
     """Completions per prompt; the i-th uses seed + i."""
     best_of: Integer | None = None
-    """Only 1, or as many as `n`: the completions are not ranked."""
+    """1, or equal to `n`: completions are not ranked."""
     max_tokens: Annotated[int, Field(ge=0), BeforeValidator(as_integer)] | None = None
     """New bytes."""
     temperature: Annotated[float, in_schema(minimum=0)] | None = None
@@ -167,7 +167,7 @@ class CompletionBody(Body):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def check(self, limits: RequestLimits) -> None:
-        """Raises ApiError for what no `SamplingParams` can see."""
+        """Raises ApiError for what `SamplingParams` does not check."""
         check_texts(self.prompt, "prompt", limits)
         if self.num_choices > limits.max_texts:
             raise _too_much("n", f"{self.num_choices} completions in one request, {limits.max_texts} are allowed")
@@ -182,17 +182,17 @@ class CompletionBody(Body):
             raise _too_much("prompt", message)
 
     def num_new_bytes(self, limits: RequestLimits) -> int:
-        """How many bytes each completion may have."""
+        """The most new bytes of each completion."""
         return min(DEFAULT_MAX_TOKENS, limits.max_new_bytes) if self.max_tokens is None else self.max_tokens
 
     def sampling_params(self, choice: int, limits: RequestLimits) -> SamplingParams:
-        """Of the `choice`-th completion of a prompt. Raises ApiError for a value out of range."""
+        """Those of the `choice`-th completion of a prompt. Raises ApiError for a value out of range."""
         names = (
             "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
             "valid_utf8", "ignore_eos", "seed", "stop", "logprobs",
         )  # fmt: skip
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        # A generator takes a seed modulo 2^64, so the last of them goes on with the first.
+        # Generators take seeds modulo 2^64.
         if choice and self.seed is not None:
             given["seed"] = (self.seed + choice) % _SEEDS
         try:
@@ -204,6 +204,8 @@ class CompletionBody(Body):
 
 class ChunksBody(Body):
     input: Texts
+    encoding_format: Literal["float", "base64"] = "float"
+    """base64: probabilities as float32 and starts as uint32, little-endian, without what follows from them."""
 
 
 class EmbeddingsBody(Body):

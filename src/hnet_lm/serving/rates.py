@@ -1,8 +1,8 @@
-"""How much one client asks for in a minute: requests and bytes, by API key and by address.
+"""Rate limits: requests and bytes per minute, by API key and by address.
 
-A token bucket each: it holds a minute's worth and fills evenly. A request is let in where at least one request and one
-byte are left, and pays for its bytes as they come; so one request may overdraw, and those after it wait until that is
-paid. What a client may have over a long time is exactly its rate.
+Each is a token bucket, which holds a minute's worth and fills evenly. A request is admitted if at least one request and
+one byte are left, and its bytes are deducted as they are produced. So one request may overdraw, and later ones wait
+until the balance is positive again. In the long run a client gets exactly its rate.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ _ROUNDING = 1e-6
 
 
 class Bucket:
-    """State: how much is left, and when that was reckoned."""
+    """State: how much is left, and at what time."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         self._per_minute = per_minute
@@ -27,12 +27,12 @@ class Bucket:
         self._at = now
 
     def take(self, amount: int, now: float) -> None:
-        """May leave less than nothing."""
+        """The balance may become negative."""
         self._left = min(self._left + (now - self._at) * self._per_minute / 60, self._per_minute) - amount
         self._at = now
 
     def seconds_until_one(self, now: float) -> float:
-        """How long until one is left; 0 where it is."""
+        """How long until one is left; 0 if it is."""
         self.take(0, now)
         missing = 1 - self._left
         return missing * 60 / self._per_minute if missing > _ROUNDING else 0.0
@@ -46,7 +46,7 @@ class Meter:
         self._bytes = None if bytes_per_minute is None else Bucket(bytes_per_minute, now)
 
     def admit(self, now: float) -> float:
-        """Count one more request, unless it has to wait: then for how many seconds."""
+        """Count one more request and return 0, or return the seconds that it has to wait."""
         buckets = [bucket for bucket in (self._requests, self._bytes) if bucket is not None]
         wait = max((bucket.seconds_until_one(now) for bucket in buckets), default=0.0)
         if wait == 0 and self._requests is not None:
@@ -59,10 +59,10 @@ class Meter:
 
 
 class LimitRate:
-    """The middleware: answers 429 with Retry-After for a client that has used up its minute.
+    """The middleware: answers 429 with Retry-After to a client that has exceeded its rate.
 
-    `client_of` names the client of a request; None, and paths in `open_paths`, are not limited. The clients seen last
-    are remembered; one forgotten among ten thousand others begins with a full minute.
+    `client_of` names the client of a request. Requests without one are not limited, nor are paths for which `is_open`
+    is true. The most recent clients are remembered; a forgotten one starts with a full bucket.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class LimitRate:
                 meter = self._meter(client)
                 wait = meter.admit(self._clock())
                 if wait > 0:
-                    error = overloaded("this client has used up what it may ask for in a minute", wait)
+                    error = overloaded("this client has exceeded its rate limit", wait)
                     return await error.response(scope, receive, send)
                 counters = scope.setdefault("state", {}).setdefault("byte_counters", [])
                 counters.append(lambda num_bytes: meter.count_bytes(num_bytes, self._clock()))
@@ -104,18 +104,18 @@ class LimitRate:
 
 
 def count_bytes(scope: Scope, num_bytes: int) -> None:
-    """Count bytes that a request has asked for or was given, wherever its client's are counted."""
+    """Count bytes that a request has sent or was given, in every meter of its client."""
     for counter in scope.get("state", {}).get("byte_counters", ()):
         counter(num_bytes)
 
 
 def address_of(scope: Scope) -> str | None:
-    """The client's address; of IPv6 the /64 network, of which one client has all."""
+    """The client's address; for IPv6 its /64 network, all of which belongs to one client."""
     if not scope.get("client"):
         return None
     try:
         address = ipaddress.ip_address(scope["client"][0])
-    except ValueError:  # a proxy may say what it likes
+    except ValueError:  # a proxy may send anything
         return scope["client"][0]
     return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
 

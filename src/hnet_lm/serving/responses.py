@@ -1,4 +1,4 @@
-"""Answers as they go over the wire: JSON in pieces, each sent once the client has taken the one before."""
+"""Answers as they are sent: JSON in pieces, each sent after the client has read the one before."""
 
 import json
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ _PIECE_BYTES = 2**16
 
 
 def to_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8, on one line for every reader of lines.
+    """Compact JSON in UTF-8, on one line by every definition of a line.
 
     U+0085, U+2028 and U+2029 are escaped: many line readers (httpx's, requests', Python's own `splitlines`) end a line
-    at them, and would tear a server-sent event. A lone surrogate, which UTF-8 does not have, is escaped too. Raises
+    at them, and would break a server-sent event. A lone surrogate, which UTF-8 cannot encode, is escaped too. Raises
     ValueError for a number that JSON does not have, such as NaN.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -23,7 +23,7 @@ def to_json(value: Any) -> bytes:
 
 
 class JsonAnswer(Response):
-    """A JSON answer whose parts are encoded already; joined they are the body."""
+    """A JSON answer whose parts are already encoded; joined they are the body."""
 
     media_type = "application/json"
 
@@ -41,12 +41,12 @@ class JsonAnswer(Response):
 
 
 def json_list(items: Sequence[bytes]) -> list[bytes]:
-    """The parts of a JSON list of items that are encoded already."""
+    """The parts of a JSON list of items that are already encoded."""
     separated = [part for item in items for part in (b",", item)]
     return [b"[", *separated[1:], b"]"]
 
 
 def json_object(fields: dict[str, Any], name: str, parts: Sequence[bytes | bytearray]) -> list[bytes | bytearray]:
-    """The parts of a JSON object: `fields`, and then the field `name`, whose value is encoded already."""
+    """The parts of a JSON object: `fields`, and then the field `name`, whose value is already encoded."""
     assert fields
     return [to_json(fields)[:-1], b",", to_json(name), b":", *parts, b"}"]

@@ -1,8 +1,8 @@
-"""One model at work: an engine on a thread of its own, which the event loop reaches through a mailbox.
+"""One running model: an engine on its own thread, which the event loop reaches through a queue of commands.
 
-The event loop never waits for the model. It puts commands into the mailbox; between two steps the thread takes all that
-are there, and after a step it hands the events of all completions over in one call. Texts to be chunked or embedded run
-on a second thread, so that a long one does not stall running completions. `Runners` are those of a server, by name.
+The event loop never waits for the model. It queues commands; between two steps the thread runs all that are queued, and
+after a step it hands the events of all completions over in one call. Texts to be chunked or embedded run on a second
+thread, so that a long one does not stall running completions. `Runners` are all runners of a server, by name.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
@@ -28,7 +28,7 @@ from hnet_lm.serving.work import reported_numbers
 
 logger = logging.getLogger(__name__)
 
-# Answers as large as one may be that are kept in memory; there may be many more smaller ones.
+# Memory for reported numbers, as a multiple of the largest answer.
 _ANSWERS_AT_ONCE = 4
 
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class ModelRunner:
-    """Completions, and calls on the model, asked for from one event loop."""
+    """Runs completions, and calls on the model, for one event loop."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ModelRunner:
         }
         for gauge, value in self._gauges.items():
             gauge.labels(name).set_function(value)
-        # of the model's thread alone, but for three of the figures above:
+        # used by the model's thread only, except for three of the gauges above:
         self._engine = Engine(model, limits, tokenizer=tokenizer)
         self._waits = Waits()
         self._owners: dict[int, tuple[GenerationHandle, int]] = {}
@@ -82,12 +82,12 @@ class ModelRunner:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """On the event loop that will ask for everything."""
+        """Must be called on the event loop that will use this runner."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     async def stop(self) -> None:
-        """Drop what still runs and wait for both threads."""
+        """Cancel what still runs and wait for both threads."""
         self._mailbox.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._calls.shutdown, cancel_futures=True)
@@ -95,12 +95,12 @@ class ModelRunner:
             gauge.remove(self.name)
 
     async def submit(self, requests: Sequence[Request], deadline: float) -> GenerationHandle:
-        """All of these, or none: raises RequestError for one that can never be served, ApiError when too many wait."""
+        """Submit all or none. Raises RequestError for one that can never be served, ApiError if too many wait."""
         if self._num_open + len(requests) > self._max_open:
             raise overloaded(f"{self._num_open} completions run or wait, {self._max_open} may")
         num_numbers = reported_numbers(requests, self.model.config.num_stages)
         if self._num_numbers + num_numbers > self._max_numbers:
-            raise overloaded("other answers with many log-probabilities are under way, and no more fit into memory")
+            raise overloaded("other answers with many log-probabilities are in progress, and no more fit into memory")
         handle = GenerationHandle(len(requests), num_numbers, deadline, self._finished, self._close)
         self._num_open += len(requests)
         self._num_numbers += num_numbers
@@ -118,7 +118,7 @@ class ModelRunner:
     async def call(
         self, function: Callable[Concatenate[HNetLM, P], T], deadline: float, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`function(model, ...)` on the second thread; one that has begun runs to its end whatever happens here."""
+        """`function(model, ...)` on the second thread; once begun, it runs to its end whatever happens here."""
         if self._num_calls >= self._max_calls:
             raise overloaded(f"{self._num_calls} texts run or wait, {self._max_calls} may")
         self._num_calls += 1
@@ -139,7 +139,7 @@ class ModelRunner:
         if handle.num_running:
             self._mailbox.put(partial(self._cancel, handle))
 
-    # From here on everything runs on the model's thread.
+    # All methods below run on the model's thread.
 
     def _run(self) -> None:
         for command in self._commands():
@@ -150,7 +150,7 @@ class ModelRunner:
         self._fail(internal_error())
 
     def _commands(self) -> Iterator[Callable[[], None] | None]:
-        """Every command, with None where the mailbox is empty; ends when it is told to."""
+        """Every command, and None when the queue is empty; ends at the command None."""
         while True:
             try:
                 command = self._mailbox.get(block=not self._engine.has_work)
@@ -178,16 +178,16 @@ class ModelRunner:
         self._loop.call_soon_threadsafe(_settle, accepted, None)
 
     def _check_wait(self, requests: Sequence[Request], seconds: float) -> None:
-        """Raises ApiError where others would keep these waiting for too long, or beyond the end of their time."""
+        """Raises ApiError if these would wait too long for others, or beyond their deadline."""
         if not self._engine.has_work:
             return
         wait, limit = self._waits.before_reading(self._engine, requests), self._limits.max_waiting_seconds
         if wait > limit:
-            raise overloaded(f"those before it take about {wait:.0f} s, {limit:g} s may be waited", wait - limit)
+            raise overloaded(f"the wait would be about {wait:.0f} s, {limit:g} s are allowed", wait - limit)
         needed = wait + self._waits.for_reading(requests)
         if needed > seconds:
             raise overloaded(
-                f"beside what runs its prompts are read in about {needed:.0f} s, it has {seconds:.0f} s",
+                f"reading its prompts beside running requests takes about {needed:.0f} s, it has {seconds:.0f} s",
                 needed - seconds,
             )
 
@@ -204,7 +204,7 @@ class ModelRunner:
         num_read = self._engine.num_prompt_ids_read
         try:
             events = self._engine.step()
-        except Exception:  # out of memory, a defect: those that run fail, those that come later may not
+        except Exception:  # out of memory, or a bug: running completions fail, later ones may succeed
             logger.exception("a step of model %s failed; its %d completions end", self.name, len(self._owners))
             self._engine.cancel_all()
             self._fail(internal_error())
@@ -226,25 +226,38 @@ class ModelRunner:
 
 
 class Runners:
-    """A runner for each model; the first is what a request without a model's name gets."""
+    """A runner per model; a request without the name of a model gets the first.
 
-    def __init__(self, by_name: Mapping[str, ModelRunner]) -> None:
-        assert by_name
+    `awaited` are the names of models that are not there yet.
+    """
+
+    def __init__(self, by_name: Mapping[str, ModelRunner], awaited: Iterable[str] = ()) -> None:
         self._by_name = dict(by_name)
+        self.awaited = list(awaited)
+        assert self._by_name or self.awaited
 
     def __iter__(self) -> Iterator[ModelRunner]:
         return iter(self._by_name.values())
 
+    def add(self, runner: ModelRunner) -> None:
+        """Add the runner of a model that was awaited."""
+        self.awaited.remove(runner.name)
+        self._by_name[runner.name] = runner
+
     def forget(self) -> None:
-        """After the last request: FastAPI keeps routes for as long as the process lives, and they keep this object."""
+        """Release the models after the last request: FastAPI's routes keep this object as long as the process lives."""
         self._by_name.clear()
 
     def find(self, name: str | None) -> ModelRunner:
-        """Raises ApiError with 404 for a name that is not served."""
+        """Raises ApiError: 404 for a name that is not served, 503 for one that is awaited."""
         if name is None:
-            return next(iter(self))
+            name = next(iter((*self._by_name, *self.awaited)))
+        if name in self.awaited:
+            message = f"model {name!r} is not there yet: its run has written no checkpoint"
+            raise ApiError(503, message, param="model", code="no_checkpoint_yet")
         if name not in self._by_name:
-            message = f"model {shown(name)!r} is not served here; there are {', '.join(map(repr, self._by_name))}"
+            names = ", ".join(map(repr, (*self._by_name, *self.awaited)))
+            message = f"model {shown(name)!r} is not served here; there are {names}"
             raise ApiError(404, message, param="model", code="model_not_found")
         return self._by_name[name]
 
@@ -255,7 +268,7 @@ def _deliver(events: Sequence[tuple[GenerationHandle, int, Event]]) -> None:
 
 
 def _settle(accepted: asyncio.Future[None], error: Exception | None) -> None:
-    if accepted.done():  # whoever waited has left
+    if accepted.done():  # nobody waits for it any more
         return
     if error is None:
         accepted.set_result(None)

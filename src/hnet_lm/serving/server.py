@@ -1,7 +1,7 @@
 """The process: a socket, uvicorn, and an orderly end.
 
-At SIGTERM or SIGINT no new connection is taken; what runs may finish within the drain time, then it is cut off. A
-second SIGINT ends at once.
+At SIGTERM or SIGINT no new connection is accepted. Running requests may finish within the drain time, then they are
+cancelled. A second SIGINT ends the process at once.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from hnet_lm.serving.limits import RequestLimits
 
 _BACKLOG = 1024
 
-# An idle connection is kept longer than clients (5 s) and proxies (60 s) do, so that none sends into one just closed.
+# Longer than clients (5 s) and proxies (60 s) keep idle connections, so that none sends into one that was just closed.
 _KEEP_ALIVE_SECONDS = 75
 
-# What a request that was cut off may take to let go of what it holds and to be logged.
+# Time for a cancelled request to release its resources and to be logged.
 _CUT_OFF_SECONDS = 2
 
-# A step is a thousand short operations, each of which gives up the interpreter lock and has to get it back from the
-# event loop, which keeps it so many seconds (5 ms by default).
+# A step consists of a thousand short operations. Each releases the interpreter lock and must get it back from the event
+# loop, which keeps it for so many seconds (5 ms by default).
 _SWITCH_SECONDS = 0.0002
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one. Raises UserError where there cannot be one."""
-    if not 0 <= port <= 65535:  # the system would take it modulo 65536
+    """A listening socket; port 0 takes any free one. Raises UserError if the address cannot be used."""
+    if not 0 <= port <= 65535:  # the system would reduce it modulo 65536
         raise UserError(f"port {port}: must be from 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -56,19 +56,19 @@ def url(listener: socket.socket) -> str:
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # asyncio accepts as many at once as the backlog that it sets, which is to be small, but the queue is not.
+        # asyncio uses one number for connections accepted at once, which are few, and for the backlog, which is not.
         for listener in sockets or []:
             listener.listen(_BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """The signal ends the process right behind this, so requests that were cut off come to their end here."""
+        """The signal ends the process right after this, so wait here for requests that were cancelled."""
         await super().shutdown(sockets)
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=_CUT_OFF_SECONDS)
 
 
 def make_server(app: FastAPI, limits: RequestLimits, drain_seconds: int) -> uvicorn.Server:
-    """Raises UserError where the system allows no connections."""
+    """Raises UserError if the system allows no connections."""
     # sse-starlette would end every stream the moment a signal comes; uvicorn lets them finish.
     AppStatus.disable_automatic_graceful_drain()
     config = uvicorn.Config(
@@ -78,7 +78,7 @@ def make_server(app: FastAPI, limits: RequestLimits, drain_seconds: int) -> uvic
         backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=drain_seconds,
-        log_level="error",  # it warns of whatever nonsense a client sends
+        log_level="error",  # it would warn about any invalid request
         access_log=False,
         server_header=False,
     )
@@ -86,10 +86,10 @@ def make_server(app: FastAPI, limits: RequestLimits, drain_seconds: int) -> uvic
 
 
 def serve(app: FastAPI, listener: socket.socket, limits: RequestLimits, drain_seconds: int, log_requests: bool) -> None:
-    """Serve until a signal comes. Sets the process's switches between threads, garbage collection, and log."""
+    """Serve until a signal arrives. Configures thread switching, garbage collection and logging of the process."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # Nothing else runs while the garbage collector goes through all objects. Most are there from the start, the modules
-    # and the models, and need not be looked at again.
+    # Nothing else runs while the garbage collector scans all objects. Most of them, modules and models, exist from the
+    # start and need not be scanned again.
     gc.collect()
     gc.freeze()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)

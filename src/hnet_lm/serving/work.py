@@ -1,4 +1,4 @@
-"""How much an answer reports, reckoned from what is asked for."""
+"""How many numbers an answer will report, computed from the request."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from hnet_lm.serving.limits import RequestLimits
 
 
 def reported_numbers(requests: Sequence[Request], num_stages: int) -> int:
-    """Log-probabilities (of each byte, and of the likeliest at its place) and boundary probabilities, at most."""
+    """At most: log-probabilities (of each byte, and of the likeliest bytes there) and boundary probabilities."""
     return sum(_reported_numbers(request, num_stages) for request in requests)
 
 
@@ -30,7 +30,7 @@ def check_work(requests: Sequence[Request], num_stages: int, limits: RequestLimi
     if found > limits.max_reported_numbers:
         param = "routing" if requests[0].params.logprobs is None else "logprobs"
         message = (
-            f"{param}: the answer would report {found:,} numbers (every byte of every prompt and completion times what "
-            f"is asked for of it), {limits.max_reported_numbers:,} are allowed; ask for fewer texts, or less of each"
+            f"{param}: the answer would report {found:,} numbers (every byte of every prompt and completion, times the "
+            f"numbers per byte), {limits.max_reported_numbers:,} are allowed; ask for fewer texts, or less of each"
         )
         raise ApiError(400, message, param=param, code="answer_too_large")

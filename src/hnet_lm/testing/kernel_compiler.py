@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime import Autotuner
 
-from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig, StageConfig
+from hnet_lm.config import MAMBA2_HEAD_DIM, HNetConfig
 from hnet_lm.layout import parse_layout
 from hnet_lm.ops.boundary_prob import boundary_prob
 from hnet_lm.ops.dispatch import use_backend
@@ -33,6 +33,7 @@ from hnet_lm.ops.rms_norm import rms_norm
 from hnet_lm.ops.rotary import rotary
 from hnet_lm.ops.swiglu import swiglu
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import StageConfig
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

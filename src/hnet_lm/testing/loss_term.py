@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hnet_lm.losses import IGNORE, LOSS_TERMS, LossInputs, LossTerm, term_values
+from hnet_lm.losses import IGNORE_INDEX, LOSS_TERMS, LossInputs, LossTerm, term_values
 from hnet_lm.model import Routing
 from hnet_lm.sequences import Sequences
 
@@ -68,7 +68,7 @@ def _inputs(leaves: Mapping[str, Tensor], copies: int = 1, targets: Tensor | Non
     ids = torch.arange(sum(LENGTHS)) * 37 % 200
     if targets is None:
         targets = ids.roll(-1)
-        targets[4] = IGNORE
+        targets[4] = IGNORE_INDEX
     lengths, routings = list(LENGTHS) * copies, []
     for stage, (is_boundary, stride) in enumerate(zip(_boundaries(), STRIDES, strict=True)):
         prob, logit = (repeated(leaves[f"boundary_{kind} {stage}"]) for kind in ("prob", "logit"))
@@ -120,6 +120,6 @@ def _check_mean(term: LossTerm, leaves: Leaves, values: Mapping[str, Any]) -> No
 
 
 def _check_without_targets(term: LossTerm, leaves: Leaves) -> None:
-    nothing = torch.full((sum(LENGTHS),), IGNORE)
+    nothing = torch.full((sum(LENGTHS),), IGNORE_INDEX)
     for key, value in _values(term, _inputs(leaves, targets=nothing)).items():
         assert value.isfinite(), f"without any target {key} is not finite"

@@ -29,7 +29,7 @@ class OpCase:
     label: str
     name: str
     per_position: Callable[[int], Tensors]
-    """Inputs with one row a position."""
+    """Inputs with one row per position."""
     apply: Callable[[Tensors, Sequences, Any, str], tuple[Tensor, Any]]
     """Output and final state for all inputs, sequences, the state and a backend."""
     new_state: Callable[[int], Tensors]

@@ -31,6 +31,7 @@ from hnet_lm.training.sections import (
     LoopConfig,
     LossConfig,
     ModelSource,
+    SuperpositionConfig,
     ValidationConfig,
 )
 
@@ -49,10 +50,25 @@ class RunConfig:
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    superposition: SuperpositionConfig = field(default_factory=SuperpositionConfig)
 
     def __post_init__(self) -> None:
+        if self.superposition.is_on:
+            self._check_superposition()
         if self.run.num_steps is not None:
             self.schedule.check_length(self.run.num_steps)
+
+    def _check_superposition(self) -> None:
+        """Raises ConfigError where the rest of the run does not go with it."""
+        bag_size, max_length = self.superposition.bag_size, self.data.max_length
+        if bag_size > max_length:
+            raise ConfigError(f"superposition.bag_size: {bag_size} is more than a sequence has (data.max_length)")
+        if self.run.minutes is not None:
+            raise ConfigError("superposition: lasts a fraction of the run's steps; give run.num_steps, not run.minutes")
+        if self.loss.terms:
+            raise ConfigError("superposition: goes with the cross entropy alone; leave out loss.terms")
+        if self.distributed.strategy == "fsdp":
+            raise ConfigError("superposition: the model is called in parts; take distributed.strategy 'ddp'")
 
     @property
     def num_steps(self) -> int:
@@ -114,6 +130,8 @@ class RunConfig:
                 raise ConfigError(f"loss.terms: the chunker {chunker.name!r} learns by {', '.join(missing)}; add them")
         if model.reads_tokens != bool(self.data.tokenizer):
             raise ConfigError("data.tokenizer: goes with a model that reads tokens (`reads_tokens`), which needs it")
+        if self.superposition.is_on and model.num_stages:
+            raise ConfigError("superposition: goes with a model that does not chunk: averaged bytes cannot be cut")
         asks = model.byte_model is not None
         if self.model.config and asks != bool(self.model.byte_model):
             raise ConfigError("model.byte_model: goes with a config that has an 'entropy' chunker, which needs it")

@@ -23,7 +23,7 @@ def save_figure(records: Sequence[Record], path: Path, target_ratios: Sequence[f
     loss = [record["bits_per_byte"] for record in updates]
     loss_axes.plot(seen, loss, color="tab:blue", alpha=0.25, linewidth=0.8)
     loss_axes.plot(seen, _smoothed(loss), color="tab:blue", label="training")
-    bytes_at = {record["step"]: record["bytes_seen"] / 1e6 for record in updates}
+    bytes_at = {record["step"]: record["bytes_seen"] / 1e6 for record in records if "bytes_seen" in record}
     validations = [record for record in records if "validation/bits_per_byte" in record]
     at = [bytes_at.get(record["step"], seen[-1] if seen else 0.0) for record in validations]
     held_out = [record["validation/bits_per_byte"] for record in validations]

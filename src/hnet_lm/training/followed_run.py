@@ -32,7 +32,7 @@ class FollowedRun:
         held_out = _points(records, HELD_OUT)
         return {
             "step": max((record["step"] for record in records), default=0),
-            "bytes_seen": max((record.get("bytes_seen", 0) for record in updates), default=0),
+            "bytes_seen": max((record.get("bytes_seen", 0) for record in records), default=0),
             "has_ended": ended,
             "bits_per_byte": held_out[-1][1] if held_out else None,
             "curves": [{"name": name, "points": _thinned(_points(records, key))} for name, key in _curves(updates)],

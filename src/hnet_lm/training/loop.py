@@ -174,7 +174,7 @@ def _run(
         with _step_kept(run, reporter):
             record = None
             if state.step % config.logging.every == 0 or is_last or not result.applied:
-                record, chunks = recorder.record(result, state.step, state.bytes_seen, rate)
+                record, chunks = recorder.record(result, state.step, state.bytes_seen, rate, run.bag_size)
                 _write(log, record)
                 for warning in health.check(chunks):
                     _write(log, {"step": state.step, "warning": warning})

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from hnet_lm.checks import require_choice, require_number
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model import HNetLM
@@ -49,20 +50,18 @@ class OptimizerConfig:
     published. 0: none."""
 
     def __post_init__(self) -> None:
-        if self.name not in ("adamw", "muon"):
-            raise ConfigError(f"optimizer.name: must be 'adamw' or 'muon', got {self.name!r}")
+        require_choice("optimizer.name", self.name, ("adamw", "muon"))
         for key in ("average", "muon_momentum"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ConfigError(f"optimizer.{key}: must lie in 0 .. 1, below 1, got {getattr(self, key)}")
+            require_number(f"optimizer.{key}", getattr(self, key), 0, below=1)
         for key in ("lr", "routing_lr_multiplier", "eps", "max_grad_norm"):
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"optimizer.{key}: must be above 0, got {getattr(self, key)}")
-        if not self.weight_decay >= 0:
-            raise ConfigError(f"optimizer.weight_decay: must be 0 or more, got {self.weight_decay}")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"optimizer.betas: must be two numbers in 0 .. 1, got {self.betas}")
-        if self.lr_multipliers is not None and not all(multiplier > 0 for multiplier in self.lr_multipliers):
-            raise ConfigError(f"optimizer.lr_multipliers: must be above 0, got {self.lr_multipliers}")
+            require_number(f"optimizer.{key}", getattr(self, key), above=0)
+        require_number("optimizer.weight_decay", self.weight_decay, 0)
+        if len(self.betas) != 2:
+            raise ConfigError(f"optimizer.betas: must be two numbers, got {self.betas}")
+        for beta in self.betas:
+            require_number("optimizer.betas", beta, 0, below=1)
+        for multiplier in self.lr_multipliers or ():
+            require_number("optimizer.lr_multipliers", multiplier, above=0)
 
 
 def lr_multipliers(config: HNetConfig, target_ratios: Sequence[float]) -> list[float]:

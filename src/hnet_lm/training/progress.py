@@ -142,7 +142,10 @@ class TerminalReporter:
 
 def figures(record: Record) -> str:
     """The record in one line: bits per byte, bytes per chunk of every stage, speed, utilisation."""
-    parts = [f"{record['bits_per_byte']:.3f} bits/byte"]
+    if "bits_per_byte" in record:
+        parts = [f"{record['bits_per_byte']:.3f} bits/byte"]
+    else:
+        parts = [f"{record['superposition/loss']:.3f} nats, bags of {record['superposition/bag_size']}"]
     lengths = [f"{value:.1f}" for key, value in record.items() if key.endswith("/bytes_per_chunk")]
     if lengths:
         parts.append(" > ".join(lengths) + " bytes/chunk")

@@ -41,28 +41,28 @@ class Recorder:
         self._bytes += num_bytes
 
     def record(
-        self, result: StepResult, step: int, bytes_seen: int, rate: float
+        self, result: StepResult, step: int, bytes_seen: int, rate: float, bag_size: int = 1
     ) -> tuple[Record, list[ChunkStatistics]]:
-        """The record of an update; all ranks call this together. Loss and chunks are those of this update."""
+        """The record of an update; all ranks call this together. Loss and chunks are those of this update.
+
+        One over bags has neither `loss` nor what follows from it or from FLOPs per byte: its cross entropy is not that
+        of the next byte.
+        """
         seen = StepFigures.gather(result, self.ranks)
         now = monotonic()
         speed = self._bytes / max(now - self._since, 1e-9)
         self._bytes, self._since = 0, now
         bytes_per_chunk = list(accumulate((chunks.mean_chunk_length for chunks in seen.chunks), operator.mul))
-        forward = self._forward_flops(bytes_per_chunk, seen.targets_per_byte)
         record: Record = {
             "step": step,
             "bytes_seen": bytes_seen,
-            "loss": seen.cross_entropy,
-            "bits_per_byte": seen.bits_per_byte,
+            **self._loss(seen, bag_size),
             "lr": rate,
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "skipped": not result.applied,
             "bytes_per_second": speed,
-            "matmul_utilization": (1 + BACKWARD) * forward * speed / self._peak,
+            **({} if bag_size > 1 else self._utilization(bytes_per_chunk, seen.targets_per_byte, speed)),
         }
-        if self._data_sheet is not None:
-            record["mfu"] = (1 + BACKWARD) * forward * speed / self._data_sheet
         record |= seen.terms
         for stage, (chunks, ratio_loss) in enumerate(zip(seen.chunks, seen.ratio_losses, strict=True)):
             record |= {
@@ -73,6 +73,16 @@ class Recorder:
                 f"stage{stage}/chunk_length_sd": chunks.chunk_length_sd,
             }
         return record, seen.chunks
+
+    def _loss(self, seen: StepFigures, bag_size: int) -> Record:
+        if bag_size > 1:
+            return {"superposition/loss": seen.cross_entropy, "superposition/bag_size": bag_size}
+        return {"loss": seen.cross_entropy, "bits_per_byte": seen.bits_per_byte}
+
+    def _utilization(self, bytes_per_chunk: list[float], positions_per_byte: float, speed: float) -> Record:
+        flops = (1 + BACKWARD) * self._forward_flops(bytes_per_chunk, positions_per_byte) * speed
+        data_sheet = {} if self._data_sheet is None else {"mfu": flops / self._data_sheet}
+        return {"matmul_utilization": flops / self._peak, **data_sheet}
 
     def _forward_flops(self, bytes_per_chunk: list[float], positions_per_byte: float) -> float:
         """For a byte of text; a model of tokens has fewer positions than bytes."""

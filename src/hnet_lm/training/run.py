@@ -1,6 +1,7 @@
 """A run on one rank: its live parts, how they are built, and how they are saved."""
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -24,8 +25,10 @@ from hnet_lm.training.optimizer import build_optimizer
 from hnet_lm.training.plan import Plan
 from hnet_lm.training.run_folder import CHECKPOINTS, STEP_FOLDERS
 from hnet_lm.training.saving import BackgroundSave
+from hnet_lm.training.sharding import distribute
 from hnet_lm.training.start import open_model
 from hnet_lm.training.step import StepResult
+from hnet_lm.training.superposition import Superposition, superposed
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Run:
     ranks: Ranks
     model: HNetLM
     network: nn.Module
-    """The model as it is called in training: itself, or with DDP around it."""
+    """The model as the update calls it: itself or over bags, with DDP around it where there are several ranks."""
     optimizer: Optimizer
     averages: AveragedWeights | None
     loader: Loader
@@ -101,6 +104,8 @@ class Run:
     """The newest checkpoint that is known to be whole."""
     saving: BackgroundSave | None = None
     """The checkpoint that is being written."""
+    bag_size: int = 1
+    """Of the update that `network` is for; 1: a normal one."""
     seconds_before: float = 0.0
     """Time that earlier processes took."""
 
@@ -153,9 +158,26 @@ class Run:
         self.config = plan.applied_to(self.config)
 
     def micro_batches(self) -> Iterator[list[Batch]]:
-        """What each update reads. Raises DataError."""
+        """What each update reads, for which `network` is then ready. Raises DataError."""
         while True:
-            yield [next(self.loader) for _ in range(self.config.run.accumulation)]
+            superposition = self.config.superposition
+            if superposition.is_on:
+                self._take_bags(superposition.bag_size_at(self.state.step, self.config.num_steps))
+            yield [self._micro_batch() for _ in range(self.config.run.accumulation)]
+
+    def _micro_batch(self) -> Batch:
+        if self.bag_size == 1:
+            return next(self.loader)
+        return superposed([next(self.loader) for _ in range(self.bag_size)], self.bag_size)
+
+    def _take_bags(self, bag_size: int) -> None:
+        """From this update on the network reads bags of so many bytes; all ranks come here together."""
+        if bag_size != self.bag_size:
+            self.bag_size = bag_size
+            self.network = self.model  # of DDP there must be one at a time, and it goes with a collection
+            gc.collect()
+            called = self.model if bag_size == 1 else Superposition(self.model, bag_size)
+            self.network = distribute(called, self.config.distributed, self.ranks, self.precision)
 
     def advance(self, result: StepResult, num_bytes: int) -> None:
         """Count an update: from here on it is what a checkpoint would hold."""

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from hnet_lm.checks import require_choice, require_number, require_whole
 from hnet_lm.errors import ConfigError
 
 
@@ -32,14 +33,11 @@ class ScheduleConfig:
     """Factor at the end of the run."""
 
     def __post_init__(self) -> None:
-        if self.name not in ("wsd", "cosine"):
-            raise ConfigError(f"schedule.name: must be 'wsd' or 'cosine', got {self.name!r}")
+        require_choice("schedule.name", self.name, ("wsd", "cosine"))
         for key in ("warmup", "decay", "final"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(f"schedule.{key}: must lie in 0 .. 1, got {getattr(self, key)}")
+            require_number(f"schedule.{key}", getattr(self, key), 0, 1)
         for key in ("warmup_steps", "decay_steps"):
-            if (getattr(self, key) or 0) < 0:
-                raise ConfigError(f"schedule.{key}: must be 0 or more, got {getattr(self, key)}")
+            require_whole(f"schedule.{key}", getattr(self, key) or 0, 0)
         in_fractions = self.warmup_steps is None and self.decay_steps is None
         if self.name == "wsd" and in_fractions and self.warmup + self.decay > 1:
             raise ConfigError(f"schedule: warmup {self.warmup} and decay {self.decay} together exceed the run")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hnet_lm.checks import require_choice, require_number, require_whole
 from hnet_lm.data import SourceConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.losses import parse_terms
@@ -60,28 +61,51 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for key in ("target_ratios", "start_target_ratios"):
-            if not all(ratio > 1 for ratio in getattr(self, key) or ()):
-                raise ConfigError(f"loss.{key}: must be above 1, got {getattr(self, key)}")
+            for ratio in getattr(self, key) or ():
+                require_number(f"loss.{key}", ratio, above=1)
         if self.start_target_ratios is not None and len(self.start_target_ratios) != len(self.target_ratios):
             raise ConfigError("loss.start_target_ratios: must have as many entries as target_ratios")
-        if not self.ratio_loss_weight >= 0:
-            raise ConfigError(f"loss.ratio_loss_weight: must be 0 or more, got {self.ratio_loss_weight}")
-        if not 0 <= self.ramp <= 1:
-            raise ConfigError(f"loss.ramp: must lie in 0 .. 1, got {self.ramp}")
-        if not 0 <= self.ramp_after <= 1:
-            raise ConfigError(f"loss.ramp_after: must lie in 0 .. 1, got {self.ramp_after}")
-        if (self.ramp_steps or 0) < 0:
-            raise ConfigError(f"loss.ramp_steps: must be 0 or more, got {self.ramp_steps}")
+        require_number("loss.ratio_loss_weight", self.ratio_loss_weight, 0)
+        require_number("loss.ramp", self.ramp, 0, 1)
+        require_number("loss.ramp_after", self.ramp_after, 0, 1)
+        require_whole("loss.ramp_steps", self.ramp_steps or 0, 0)
         parse_terms(self.terms)
-        if self.recipe not in ("paper", "small"):
-            raise ConfigError(f"loss.recipe: must be 'paper' or 'small', got {self.recipe!r}")
-        if self.statistics not in ("rank", "global"):
-            raise ConfigError(f"loss.statistics: must be 'rank' or 'global', got {self.statistics!r}")
+        require_choice("loss.recipe", self.recipe, ("paper", "small"))
+        require_choice("loss.statistics", self.statistics, ("rank", "global"))
 
     @property
     def ramps(self) -> bool:
         """Whether anything changes over the run."""
         return self.start_target_ratios is not None or self.start_ratio_loss_weight is not None
+
+
+@dataclass(frozen=True)
+class SuperpositionConfig:
+    """A beginning on averages of the embeddings of several bytes, which predict the next several (`superposition`)."""
+
+    bag_size: int = 1
+    """Bytes that are averaged, or tokens of a model of tokens: an update then reads so many times the data. 1: none."""
+    fraction: float = 0.3
+    """Of the run's updates, at its beginning."""
+
+    def __post_init__(self) -> None:
+        if self.bag_size < 1:
+            raise ConfigError(f"superposition.bag_size: must be at least 1, got {self.bag_size}")
+        if not 0 <= self.fraction < 1:
+            raise ConfigError(f"superposition.fraction: must lie in 0 .. 1, below 1, got {self.fraction}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any update may be of this kind."""
+        return self.bag_size > 1 and self.fraction > 0
+
+    def num_updates(self, num_steps: int) -> int:
+        """Of the updates of a run, how many are of this kind."""
+        return round(self.fraction * num_steps) if self.is_on else 0
+
+    def bag_size_at(self, step: int, num_steps: int) -> int:
+        """Of an update; 1 where it is a normal one."""
+        return self.bag_size if step < self.num_updates(num_steps) else 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +125,7 @@ class LoopConfig:
     tf32: bool = False
     """On CUDA, products that stay in float32 are made in TF32: 10 bits of mantissa, several times as fast."""
     accumulation: int = 1
-    """Micro-batches an update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
+    """Micro-batches per update: an update sees ranks x accumulation x data.tokens_per_batch positions."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass instead of keeping their activations: less memory, a third more time."""
     compile: bool = False
@@ -115,13 +139,12 @@ class LoopConfig:
         if (self.num_steps is None) == (self.minutes is None):
             both = ", not both" if self.minutes is not None else ""
             raise ConfigError(f"run: give either num_steps or minutes{both}")
-        if self.minutes is not None and not 0 < self.minutes < float("inf"):
-            raise ConfigError(f"run.minutes: must be above 0, got {self.minutes}")
+        if self.minutes is not None:
+            require_number("run.minutes", self.minutes, above=0)
         for key in ("num_steps", "accumulation", "max_skipped_in_a_row"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ConfigError(f"run.{key}: must be at least 1, got {getattr(self, key)}")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(f"run.precision: must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
+            if getattr(self, key) is not None:
+                require_whole(f"run.{key}", getattr(self, key), 1)
+        require_choice("run.precision", self.precision, ("auto", "float32", "bfloat16"))
 
 
 @dataclass(frozen=True)
@@ -145,10 +168,8 @@ class ValidationConfig:
 
     def __post_init__(self) -> None:
         for key in ("every", "max_bytes", "context"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"validation.{key}: must be at least 1, got {getattr(self, key)}")
-        if not 0 <= self.hold_out < 1:
-            raise ConfigError(f"validation.hold_out: must lie in 0 .. 1, below 1, got {self.hold_out}")
+            require_whole(f"validation.{key}", getattr(self, key), 1)
+        require_number("validation.hold_out", self.hold_out, 0, below=1)
         if self.hold_out and self.sources:
             raise ConfigError("validation: give either sources or hold_out (a fraction of data.sources), not both")
 
@@ -173,8 +194,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         for key in ("every", "keep"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"checkpoints.{key}: must be at least 1, got {getattr(self, key)}")
+            require_whole(f"checkpoints.{key}", getattr(self, key), 1)
 
 
 @dataclass(frozen=True)
@@ -190,11 +210,9 @@ class LoggingConfig:
     """Whether `report.md` and `loss.png` are written when the run ends or is stopped."""
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ConfigError(f"logging.every: must be at least 1, got {self.every}")
+        require_whole("logging.every", self.every, 1)
         for tracker in self.trackers:
-            if tracker not in ("tensorboard", "wandb", "trackio"):
-                raise ConfigError(f"logging.trackers: 'tensorboard', 'wandb' or 'trackio', got {tracker!r}")
+            require_choice("logging.trackers", tracker, ("tensorboard", "wandb", "trackio"))
 
 
 @dataclass(frozen=True)
@@ -205,5 +223,4 @@ class DistributedConfig:
     """ddp: every rank has the whole model. fsdp: weights, gradients and optimizer are sharded (FSDP2)."""
 
     def __post_init__(self) -> None:
-        if self.strategy not in ("ddp", "fsdp"):
-            raise ConfigError(f"distributed.strategy: must be 'ddp' or 'fsdp', got {self.strategy!r}")
+        require_choice("distributed.strategy", self.strategy, ("ddp", "fsdp"))

@@ -21,7 +21,6 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from hnet_lm.model import HNetLM
 from hnet_lm.model.block import Block
 from hnet_lm.model.layers import Float32Linear
 from hnet_lm.training.distributed import Ranks
@@ -31,7 +30,7 @@ REDUCED_IN = torch.float32
 """Gradients are summed over ranks in this type, as DDP does."""
 
 
-def distribute(model: HNetLM, config: DistributedConfig, ranks: Ranks, precision: torch.dtype) -> nn.Module:
+def distribute(model: nn.Module, config: DistributedConfig, ranks: Ranks, precision: torch.dtype) -> nn.Module:
     """What to call instead of the model. FSDP2 shards the model itself in place; DDP wraps it."""
     if ranks.num_ranks == 1:
         return model
@@ -40,7 +39,7 @@ def distribute(model: HNetLM, config: DistributedConfig, ranks: Ranks, precision
     return DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
 
 
-def shard(model: HNetLM, precision: torch.dtype) -> nn.Module:
+def shard(model: nn.Module, precision: torch.dtype) -> nn.Module:
     """Replace every parameter by this rank's share of it."""
     for modules, dtype in groups_of(model, precision):
         # Inputs are not cast: the residual stream enters a block in float32 and leaves it so.
@@ -49,7 +48,7 @@ def shard(model: HNetLM, precision: torch.dtype) -> nn.Module:
     return model
 
 
-def groups_of(model: HNetLM, precision: torch.dtype) -> Iterator[tuple[list[nn.Module], torch.dtype]]:
+def groups_of(model: nn.Module, precision: torch.dtype) -> Iterator[tuple[list[nn.Module], torch.dtype]]:
     """Modules whose parameters are gathered together, innermost first, and the type in which they are.
 
     The maps of a block are called one after the other, so the group is whole when the gradient reaches the last of

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 
 from hnet_lm.chunker_config import LearnedChunkerConfig
-from hnet_lm.config import HNetConfig, StageConfig
+from hnet_lm.config import HNetConfig
 from hnet_lm.errors import UserError
 from hnet_lm.generation.rounded_weights import with_weights
 from hnet_lm.layout import parse_layout
 from hnet_lm.model import HNetLM
+from hnet_lm.stage_config import StageConfig
 from hnet_lm.web.bundling import bundle
 
 MAX_PROMPT_BYTES, MAX_NEW_BYTES = 32_768, 8192

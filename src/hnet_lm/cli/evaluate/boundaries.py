@@ -168,7 +168,7 @@ def _print(report: BoundaryReport, stable: dict[str, list[StageStability]]) -> N
             total = max(stage.boundaries.num_chunks, 1)
             common = [f"{_shown(text)} {percent(count / total)} %" for text, count in stage.common()]
             print(f"{domain}, stage {number}, most often: {', '.join(common)}")
-    print_table(("domain", "stage", "F1 of cuts after a shift", "F1 behind a changed byte"), stability_rows)
+    print_table(("domain", "stage", "F1 of cuts after a shift", "F1 after a changed byte"), stability_rows)
 
 
 def _shown(text: bytes) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from hnet_lm.checks import require_number
 from hnet_lm.cli.loading import PrecisionOption, load_model, tokenizer_of
 from hnet_lm.cli.sources import SourceOptions, say
 from hnet_lm.data import DataConfig
@@ -74,8 +75,8 @@ def documents(
     report = reading.sources.report()
     num_bytes = 0
     hold_out = reading.hold_out
-    if hold_out is not None and not 0 < hold_out < 1:
-        raise UserError(f"--hold-out must lie between 0 and 1, got {hold_out:g}")
+    if hold_out is not None:
+        require_number("--hold-out", hold_out, above=0, below=1, error=UserError)
     for document in read_documents(DataConfig((source,)), vocab_size=vocab_size, report=report, hold_out=hold_out):
         yield document.data
         num_bytes += len(document.data)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from hnet_lm.checkpoint import load, local_directory
+from hnet_lm.checks import require_number
 from hnet_lm.cli.export.format import Export
 from hnet_lm.cli.sources import say
 from hnet_lm.errors import UserError
@@ -30,8 +31,7 @@ class ExportHuggingFace(Export):
     """Make the repository on the hub a private one, if it is not there yet."""
 
     def run(self) -> None:
-        if not 0 <= self.ratio_loss_weight < float("inf"):
-            raise UserError(f"--ratio-loss-weight must be 0 or more, got {self.ratio_loss_weight}")
+        require_number("--ratio-loss-weight", self.ratio_loss_weight, 0, error=UserError)
         hf = import_leaf("hnet_lm.hf.export", "hf", "export hf")
         hub = import_leaf("hnet_lm.hub", "hf", "export hf --push")
         if self.private and self.push is None:

@@ -1,4 +1,4 @@
-"""Which format a file gets."""
+"""Chooses the format of a file."""
 
 from hnet_lm.data.config import AUTO, DATA_FORMATS, SourceConfig
 from hnet_lm.data.formats.format import DataFormat, Hub
@@ -22,11 +22,11 @@ FORMAT_OF_SUFFIX: dict[str, str] = {
     ".ffn": "fasta",
 }
 CONTAINERS = (".tar", ".tgz", ".zip", ".7z", ".rar", ".arrow", ".feather", ".lz4", ".br", ".sz", ".z")
-"""Of these a user wants what is inside, and nothing here takes it out."""
+"""Archives and the like: a user wants their contents, which nothing here extracts."""
 
 
 def format_of(path: str, config: SourceConfig, fallback: str = "bytes") -> str:
-    """The source's `format`, else the one of the file's suffix, else `fallback`. Raises DataError for an archive."""
+    """The source's `format`, or that of the file's suffix, or `fallback`. Raises DataError for an archive."""
     if config.format != AUTO:
         return config.format
     suffix = content_suffix(path)
@@ -36,13 +36,13 @@ def format_of(path: str, config: SourceConfig, fallback: str = "bytes") -> str:
 
 
 def reader_for(path: str, config: SourceConfig) -> Reader:
-    """The reader of a file. Raises DataError where a package for it is missing."""
+    """The reader of a file. Raises DataError if a package for it is missing."""
     return _format(path, config).read
 
 
 def _format(path: str, config: SourceConfig) -> DataFormat:
     if path.startswith(HUB_PREFIX):
         return Hub()
-    if config.format == AUTO:  # bytes of a file that no suffix tells about may still be separated
+    if config.format == AUTO:  # files without a known suffix may still have a separator
         return DATA_FORMATS.parse({"name": format_of(path, config, "text")}, path)
     return DATA_FORMATS.parse({"name": config.format, **config.options}, path)

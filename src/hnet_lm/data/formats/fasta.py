@@ -1,7 +1,7 @@
 """FASTA: headers that begin with `>`, and lines of nucleotide codes.
 
-A document is a stretch of one record: at most `window` bases, and with `n_runs = "split"` without an N. Its number in
-the file is what the parts call their record. Documents are given whole, and the strand is drawn for each.
+A document is a section of one record: at most `window` bases, and without N if `n_runs = "split"`. Parts count
+documents as records. Documents are yielded whole, and the strand is drawn for each.
 """
 
 import hashlib
@@ -62,9 +62,9 @@ def reverse_complement(bases: bytes) -> bytes:
 
 
 def read_fasta(request: FileRequest, position: Position | None) -> Iterator[Part]:
-    """The documents of all records. A record with a letter that is no nucleotide code ends there.
+    """The documents of all records. A record ends at a letter that is not a nucleotide code.
 
-    Lines are read in pieces of at most `PIECE_BYTES`, so that a chromosome on one line is never held whole.
+    Lines are read in pieces of at most `PIECE_BYTES`, so that a chromosome on one line is never in memory as a whole.
     """
     start = position or {"byte": 0, "line": 0, "inside": False, "record": 0}
     byte, number, inside = start["byte"], start["line"], start["inside"]
@@ -93,7 +93,7 @@ def read_fasta(request: FileRequest, position: Position | None) -> Iterator[Part
             if ignoring or not bases:
                 continue
             is_plain = in_record and not had_gap and not bases.translate(None, PLAIN_BASES)
-            if is_plain and len(bases) <= documents.room:  # most lines of most files: nothing to decide
+            if is_plain and len(bases) <= documents.room:  # the usual case: nothing to decide
                 documents.add(bases)
                 continue
             problem = "" if is_plain else _problem(bases, in_record, had_gap)
@@ -133,7 +133,7 @@ class _Place(NamedTuple):
 
 
 def _problem(bases: bytes, in_record: bool, had_gap: bool) -> str:
-    """What is wrong with a line of a record; empty if nothing is."""
+    """The fault of a line of a record; empty if there is none."""
     if not in_record:
         return "bases before the first header (a line that begins with '>')"
     strange = b" " if had_gap else bases.translate(None, NUCLEOTIDE_CODES)

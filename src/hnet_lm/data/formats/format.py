@@ -1,4 +1,4 @@
-"""What a data format is: a class that reads the documents of a file. Its fields are its keys in a configuration."""
+"""The base class of data formats, which read the documents of a file. Fields are keys in a configuration."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ class DataFormat(ABC):
 
     @abstractmethod
     def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
-        """The wanted records of a file, from its start or from where an earlier part said to go on (`Part.resume`).
+        """The wanted records of a file, from its start or from where an earlier part says to resume (`Part.resume`).
 
-        Raises DataError where the file as a whole cannot be read; tells `request.report` of a record that cannot be.
+        Raises DataError if the file as a whole cannot be read; reports single records to `request.report`.
         """
 
 
@@ -41,7 +41,7 @@ class Hub(DataFormat):
 
 
 def num_shards(config: SourceConfig) -> int:
-    """Of a dataset of the hub: how many parts it is read in, each by itself. Raises DataError."""
+    """For a dataset of the hub, the number of parts that are read independently. Raises DataError."""
     return _hub(config.path).num_shards(config)
 
 

@@ -1,10 +1,9 @@
 """Hugging Face datasets, streamed: by name from the hub, or from a local dataset directory.
 
-A split may be a slice of its rows, as the datasets library writes it where it does not stream: `train[:95%]`,
-`train[1000:2000]`.
+A split may be a slice of its rows, in the syntax of the datasets library: `train[:95%]`, `train[1000:2000]`.
 
-A dataset is read in its shards (usually its files), each by itself, so streams share them out; and only one column is
-read of formats that store columns apart. The only file that needs the package `datasets`.
+The shards of a dataset (usually its files) are read independently, so that streams can divide them; from columnar
+formats only one column is read. The only file that needs the package `datasets`.
 """
 
 import re
@@ -22,11 +21,11 @@ from hnet_lm.errors import DataError
 BOUND = r"(?:(-?\d+)(%?))?"
 SLICE = re.compile(rf"(?P<split>[^\[\]]+)(?:\[{BOUND}:{BOUND}\])?")
 LIBRARY_ERRORS = (OSError, ValueError, EOFError, datasets.exceptions.DatasetsError)
-ROWS_A_STATE = 1000  # the library's own reading state is large to copy: it is kept every so many rows
+ROWS_A_STATE = 1000  # the library's state is expensive to copy, so it is kept every so many rows
 
 
 class RowSlice(NamedTuple):
-    """Rows of a split from `start` up to `end`: numbers of rows, or hundredths; below 0, from the end on."""
+    """Rows of a split from `start` up to `end`: row numbers or per cent; negative ones count from the end."""
 
     split: str
     start: tuple[int, bool] | None
@@ -49,7 +48,7 @@ class RowSlice(NamedTuple):
 
     @property
     def is_slice(self) -> bool:
-        """Whether it may be less than the split."""
+        """Whether it may be smaller than the split."""
         return self.start is not None or self.end is not None
 
     def bounds(self, path: str, rows: datasets.IterableDataset) -> tuple[int, int | None]:
@@ -74,9 +73,9 @@ def _row(bound: tuple[int, bool], num_rows: int | None) -> int:
 
 
 def num_shards(config: SourceConfig) -> int:
-    """How many parts the split is read in; rows of a split, which are counted over all parts, are one.
+    """The number of parts in which the split is read; a slice of rows, which are counted over all parts, is one part.
 
-    One, too, where it cannot be opened: whoever reads it says why, or skips it.
+    Also one if the split cannot be opened: reading it reports why, or skips it.
     """
     part = RowSlice.read(config.split)
     try:
@@ -86,7 +85,7 @@ def num_shards(config: SourceConfig) -> int:
 
 
 def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
-    """The column's rows of one shard, in the dataset's order; rows with an empty text are passed over."""
+    """The column's rows of one shard, in the dataset's order; rows with an empty text are skipped."""
     config = request.config
     part = RowSlice.read(config.split)
     rows = _open(request.path, config.subset, part.split, config.field)
@@ -109,7 +108,7 @@ def read_hub(request: FileRequest, position: Position | None) -> Iterator[Part]:
 
 @cache
 def _open(path: str, subset: str, split: str, column: str) -> datasets.IterableDataset:
-    """A split, of which only the column is read where its format stores columns apart. Iterate over its shards only.
+    """A split, of which only the column is read if its format is columnar. Iterate over its shards only.
 
     Raises DataError.
     """
@@ -125,7 +124,7 @@ def _open(path: str, subset: str, split: str, column: str) -> datasets.IterableD
 
 
 def _num_rows(rows: datasets.IterableDataset) -> int | None:
-    """Of the split, where the dataset's card says it."""
+    """The number of rows of the split, if the dataset's card has it."""
     splits = rows.info.splits
     found = None if splits is None or str(rows.split) not in splits else splits[str(rows.split)].num_examples
     return found or None
@@ -134,7 +133,7 @@ def _num_rows(rows: datasets.IterableDataset) -> int | None:
 def _numbered(
     path: str, rows: datasets.IterableDataset, position: Position | None
 ) -> Iterator[tuple[int, dict, Position]]:
-    """The rows after `position` with their numbers, from 1, and where to go on after each."""
+    """The rows after `position` with their numbers, from 1, and the position to resume at after each."""
     last_seen = position["row"] if position else 0
     if position and position["state"] is not None:
         rows.load_state_dict(position["state"])

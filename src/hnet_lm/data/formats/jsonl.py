@@ -1,4 +1,4 @@
-"""JSON lines: one record a line, one of its fields is the document. A line is held in memory whole."""
+"""JSON lines: one record per line; one field is the document. Lines are read into memory as a whole."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from hnet_lm.inputs import open_input, require_content, without_mark
 
 
 def read_jsonl(request: FileRequest, position: Position | None) -> Iterator[Part]:
-    """The field of each line; lines that are blank and texts that are empty are passed over."""
+    """The field of each line; blank lines and empty texts are skipped."""
     start = position or {"byte": 0, "line": 0}
     byte, number = start["byte"], start["line"]
     field, prompt_field = request.config.field, request.config.prompt_field

@@ -1,7 +1,6 @@
 """Parquet: one column holds the documents. The only file that needs the package `pyarrow`.
 
-Text is taken as the bytes that are stored, whichever of Arrow's types of text or bytes the column has; whether they are
-UTF-8 is not asked.
+Text is read as the stored bytes, whichever of Arrow's text or bytes types the column has; they need not be UTF-8.
 """
 
 import shutil
@@ -30,7 +29,7 @@ ARROW_ERRORS = (pa.ArrowException, UnicodeDecodeError)  # the latter for the nam
 
 
 def read_parquet(request: FileRequest, position: Position | None) -> Iterator[Part]:
-    """The column's rows, a few at a time; rows with an empty text are passed over."""
+    """The column's rows, a few at a time; rows with an empty text are skipped."""
     with _open_seekable(request.path) as stored:
         try:
             yield from _read_rows(request, pq.ParquetFile(stored), position["row"] if position else 0)
@@ -40,7 +39,7 @@ def read_parquet(request: FileRequest, position: Position | None) -> Iterator[Pa
 
 
 def _open_seekable(path: str) -> BinaryIO:
-    """The file itself; of a compressed one, or a pipe, a copy in a temporary file: the index of Parquet is last."""
+    """The file itself; if it is compressed or a pipe, a temporary copy, since the index of Parquet is at the end."""
     stored = open_input(path)
     if stored.seekable():
         return stored
@@ -77,7 +76,7 @@ def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> It
                     request.report(DataError(f"{request.path}: row {row}: column {column!r} is null"))
                 elif data:
                     yield Part(data, row - 1, 0, True, True, {"row": row})
-        if row != end:  # pyarrow goes on without a word
+        if row != end:  # pyarrow does not report it
             found = rows_of_group - (end - row)
             raise DataError(
                 f"{request.path}: damaged: row group {group + 1} has {found} rows and should have {rows_of_group}"
@@ -85,7 +84,7 @@ def _read_rows(request: FileRequest, file: pq.ParquetFile, first_row: int) -> It
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):  # such as JSON: text with a meaning
+    if isinstance(kind, pa.BaseExtensionType):  # such as JSON
         return _is_text(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)

@@ -1,7 +1,7 @@
-"""Text files and raw bytes: a file is one document, or documents are set apart by a separator.
+"""Text files and raw bytes: a file is one document, or has documents between separators.
 
-Documents are given in parts of `PART_BYTES` counted from the document's own start, so that the same parts come however
-the file is read: from its start, or from the middle after a stop.
+Documents are yielded in parts of `PART_BYTES`, counted from the start of the document, so that the parts are the same
+whether the file is read from its start or from the middle after a stop.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def read_whole(request: FileRequest, position: Position | None) -> Iterator[Part
         data = stream.read(PART_BYTES + (byte > 0))
         if position is None and request.config.format == "auto" and data.startswith(PARQUET):
             raise DataError(f"{request.path}: is a Parquet file, by its first bytes; say so by format 'parquet'")
-        if byte > 0 and len(data) == 1:  # all there is was given before the stop
+        if byte > 0 and len(data) == 1:  # all of it was yielded before the stop
             return
         ends = False
         while not ends:
@@ -39,7 +39,7 @@ def read_whole(request: FileRequest, position: Position | None) -> Iterator[Part
 
 
 def read_separated(request: FileRequest, position: Position | None) -> Iterator[Part]:
-    """The documents between the separators; what is empty between two of them is passed over."""
+    """The documents between the separators; empty ones are skipped."""
     separator = request.config.separator.encode()
     start = position or {"byte": 0, "record": 0, "offset": 0}
     byte, record, offset = start["byte"], start["record"], start["offset"]
@@ -55,7 +55,7 @@ def read_separated(request: FileRequest, position: Position | None) -> Iterator[
             texts = [(text, True) for text in complete]
             texts.append((pending, at_end))
             for text, ends in texts:
-                # A text without its end yet keeps back what may be the beginning of a separator.
+                # Before the end of the text, hold back what may be the beginning of a separator.
                 kept_back = 0 if ends else len(separator)
                 while len(text) - (offset > 0) > PART_BYTES + kept_back:
                     data = text[: PART_BYTES + (offset > 0)]
@@ -77,7 +77,7 @@ def read_separated(request: FileRequest, position: Position | None) -> Iterator[
 
 @dataclass(frozen=True)
 class Text(DataFormat):
-    """A file is one document, or documents are set apart by the source's separator."""
+    """A file is one document, or has documents between the source's separators."""
 
     def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
         return read_separated(request, position) if request.config.separator else read_whole(request, position)
@@ -85,7 +85,7 @@ class Text(DataFormat):
 
 @dataclass(frozen=True)
 class Bytes(DataFormat):
-    """A file is one document, whatever is in it."""
+    """A file is one document, whatever it contains."""
 
     def read(self, request: FileRequest, position: Position | None) -> Iterator[Part]:
         return read_whole(request, position)

@@ -1,12 +1,12 @@
-"""What the frequencies of k-mers alone know of DNA: the baselines that perplexity of a model stands beside.
+"""Baselines for the perplexity of DNA from the frequencies of k-mers alone.
 
     p_k(base | the k bases before it) = (n(context, base) + W p_{k-1}(base)) / (n(context) + W),    p_{-1} = 1/4
 
-n counts what came before: all of a training text, if one is given, and of the measured text the bases before this one.
-So nothing is fitted to what is measured, as in the context models of DNA compressors. Each order leans on the one below
-it as on W bases (interpolated n-grams with a Dirichlet prior), so rare contexts do no harm and repeats are found. The
-first bases of a sequence have the context of what there is. With both strands, a k-mer also counts as its reverse
-complement. Bases other than A, C, G and T have no code: a sequence is cut there.
+n counts what came before: all of a training text, if there is one, and the bases of the measured text before this one.
+So nothing is fitted to what is measured, as in the context models of DNA compressors. The order below acts as a prior
+worth W bases (interpolated n-grams with a Dirichlet prior), so rare contexts do no harm and repeats are found. The
+first bases of a sequence have shorter contexts. With both strands, a k-mer also counts as its reverse complement.
+Sequences are cut at bases other than A, C, G and T, which have no code.
 """
 
 import math
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hnet_lm.errors import ConfigError
+from hnet_lm.checks import require_whole
 
 MAX_ORDER = 12
 _CODE = np.full(256, 4, dtype=np.uint8)
@@ -46,8 +46,7 @@ def kmer_baselines(
 ) -> Iterator[KmerBaseline]:
     """The baseline of each order. About 100 bytes of memory per base. Raises ConfigError for an order beyond 12."""
     for order in orders:
-        if not 0 <= order <= MAX_ORDER:
-            raise ConfigError(f"the order of k-mers must be 0 to {MAX_ORDER}, got {order}")
+        require_whole("order of k-mers", order, 0, MAX_ORDER)
     known, measured = _pieces(train), _pieces(sequences)
     num_known = sum(map(len, known))
     pieces = [*known, *measured]
@@ -62,7 +61,7 @@ def kmer_baselines(
 
 
 def _pieces(sequences: Iterable[bytes]) -> list[np.ndarray]:
-    """Codes 0 to 3 of the stretches between bases of another kind."""
+    """The sequences between bases of other kinds, as codes 0 to 3."""
     found = []
     for bases in sequences:
         codes = _CODE[np.frombuffer(bases, dtype=np.uint8)]
@@ -72,7 +71,7 @@ def _pieces(sequences: Iterable[bytes]) -> list[np.ndarray]:
 
 
 def _counts(pieces: list[np.ndarray], order: int, both_strands: bool) -> tuple[np.ndarray, np.ndarray]:
-    """For every base, how often it stood behind its context before, and how often anything did."""
+    """For every base, how often it has followed its context before, and how often any base has."""
     if not pieces:
         return np.zeros(0), np.zeros(0)
     contexts = np.concatenate([_contexts(piece, order) for piece in pieces])
@@ -108,12 +107,12 @@ def _other_strand(piece: np.ndarray, order: int) -> np.ndarray:
 
 
 def _interleaved(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Each own key, and then that of the other strand."""
+    """Each key, followed by that of the reverse strand."""
     return np.stack([own, other], axis=1).reshape(-1)
 
 
 def _earlier(keys: np.ndarray) -> np.ndarray:
-    """How many equal keys stand before each."""
+    """How many equal keys precede each."""
     order = np.argsort(keys, kind="stable")
     in_order = keys[order]
     is_first = np.ones(len(keys), dtype=bool)

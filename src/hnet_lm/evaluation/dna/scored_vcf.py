@@ -1,7 +1,7 @@
-"""A VCF with the scores of its variants in INFO, line by line as both come.
+"""Writes a VCF with the scores of its variants in INFO, line by line.
 
-All that the file has stays: header, ID, other keys of INFO, genotypes, records without a score. An allele that could
-not be scored has the value `.`. Lines of which the scores are still to come are held, and no others.
+Everything else in the file is kept: header, ID, other keys of INFO, genotypes, records without a score. An allele that
+could not be scored has the value `.`. Only lines whose scores are still missing are held in memory.
 """
 
 from collections import deque
@@ -37,7 +37,7 @@ class ScoredVcf:
     """Pass `on_line` to `VariantFile`, and `add` every score in order; `finish` writes what is left."""
 
     def __init__(self, path: str, write: Callable[[str], object]) -> None:
-        """`write` gets whole lines; bytes of the input that are not UTF-8 are surrogates in them."""
+        """`write` is given whole lines; bytes of the input that are not UTF-8 are surrogates in them."""
         self._path = path
         self._write = write
         self._records: deque[_Record] = deque()
@@ -70,7 +70,7 @@ class ScoredVcf:
         self._records[0].scores[score.variant.allele] = score
 
     def finish(self) -> None:
-        """Write the lines that are left."""
+        """Write the remaining lines."""
         while self._records:
             self._write(_with_scores(self._records.popleft()))
 

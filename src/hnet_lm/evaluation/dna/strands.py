@@ -1,4 +1,4 @@
-"""Both strands: a double helix reads as a sequence and as its reverse complement, and neither comes first."""
+"""Both strands: DNA can be read as a sequence or as its reverse complement, and neither is preferred."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator

@@ -1,10 +1,10 @@
-"""Variants: how much likelier, or less likely, a model finds a stretch of DNA once it is changed.
+"""Variants: how a change to a DNA sequence changes its likelihood under a model.
 
     log-likelihood ratio = log p(flank, alternative, flank) - log p(flank, reference, flank)
 
-Below 0: the model expects the reference. The scorer decides on strands: give one of `BothStrands` for their mean.
-Variants come from VCF, or from a table with tabs whose first line names the columns chrom, pos, ref and alt (position
-from 1, as in VCF).
+Below 0, the model expects the reference. The scorer decides on strands: use `BothStrands` for their mean. Variants come
+from VCF, or from a tab-separated table whose first line names the columns chrom, pos, ref and alt (positions from 1, as
+in VCF).
 """
 
 import re
@@ -32,7 +32,7 @@ OnLine = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class Variant:
-    """`reference` at `position` (counted from 1) becomes `alternative`; `line` is where the file says so."""
+    """`reference` at `position` (counted from 1) becomes `alternative`; `line` is its line in the file."""
 
     sequence: str
     position: int
@@ -47,7 +47,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class VariantScore:
-    """Log-probabilities in nats, of the whole stretch with its flanks."""
+    """Log-probabilities in nats, of the whole sequence with its flanks."""
 
     variant: Variant
     reference_logprob: float
@@ -61,9 +61,9 @@ class VariantScore:
 class VariantFile:
     """The variants of a VCF or tab-separated file, one for each alternative allele, read as they are asked for.
 
-    Alleles that are no bases (`<DEL>`, `*`, `.`) are left out and counted in `num_symbolic`. A line that is no variant
-    is reported; a file without the columns raises DataError. `on_line(number, line)` gets every line of the file as it
-    is read, before its variants are; bytes that are not UTF-8 are in it as surrogates ("surrogateescape").
+    Alleles that are not bases (`<DEL>`, `*`, `.`) are left out and counted in `num_symbolic`. A line that is not a
+    variant is reported; a file without the columns raises DataError. `on_line(number, line)` is called for every line
+    of the file, before its variants are read; bytes that are not UTF-8 are surrogates in it ("surrogateescape").
     """
 
     def __init__(self, path: str | Path, report: Report = raise_error, on_line: OnLine | None = None) -> None:
@@ -118,7 +118,7 @@ def score_variants(
 ) -> Iterator[VariantScore]:
     """Score each variant, as it comes, between `flank` reference bases on each side, fewer at the ends of a region.
 
-    A variant outside the reference, or whose own reference bases are others, is reported and left out.
+    A variant outside the reference, or whose reference allele differs from it, is reported and left out.
     """
     in_work: deque[Variant] = deque()
 
@@ -164,7 +164,7 @@ def _columns(header: str) -> dict[str, int] | None:
 
 def _fields(line: str, columns: dict[str, int], where: str) -> tuple[str, int, str, str, str]:
     last = max(columns.values())
-    fields = line.split("\t", last + 1)  # behind them may stand the genotypes of many thousand samples
+    fields = line.split("\t", last + 1)  # the genotypes of many thousand samples may follow
     if len(fields) <= last:
         raise DataError(f"{where}: has {len(fields)} columns, fewer than the first line names")
     sequence, position, reference, alternatives = (fields[columns[name]].strip() for name in COLUMNS)

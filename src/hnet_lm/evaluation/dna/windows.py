@@ -1,8 +1,8 @@
-"""Windows along DNA: where a model finds the sequence likely, beyond what its bases alone make likely.
+"""Windows along DNA: where a model finds the sequence likelier than its base composition explains.
 
     log-likelihood ratio = log p(window) - sum over its bases of log(frequency of the base in all regions)
 
-A repeat or a conserved stretch stands out above 0; each window is read from a fresh state.
+Repeats and conserved regions stand out above 0. Each window is read from a fresh state.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hnet_lm.errors import ConfigError
+from hnet_lm.checks import require_whole
 from hnet_lm.evaluation.scorer import Passage, Scorer
 from hnet_lm.genome import Reference
 
@@ -37,9 +37,9 @@ class WindowScore:
 
 
 def score_windows(scorer: Scorer, reference: Reference, *, window: int, stride: int) -> Iterator[WindowScore]:
-    """The windows of all regions, in order and as they are asked for; the last of a region may be shorter."""
-    if window < 1 or stride < 1:
-        raise ConfigError(f"window and stride must be 1 or more, got {window} and {stride}")
+    """The windows of all regions, in order and lazily; the last one of a region may be shorter."""
+    require_whole("window", window, 1)
+    require_whole("stride", stride, 1)
     return _scored(scorer, reference, window, stride)
 
 

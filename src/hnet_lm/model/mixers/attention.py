@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.config import StageConfig
 from hnet_lm.model.layers import RMSNorm
 from hnet_lm.ops.attention import AttentionState, KVState, attention
 from hnet_lm.ops.rotary import rotary
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import StageConfig
 
 
 class Attention(nn.Module):

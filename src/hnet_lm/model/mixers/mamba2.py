@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hnet_lm.config import MAMBA2_HEAD_DIM, Mamba2Config
+from hnet_lm.config import MAMBA2_HEAD_DIM
 from hnet_lm.model.layers import CausalConv, RMSNorm
 from hnet_lm.model.written import is_as_written
 from hnet_lm.ops.mamba2 import mamba2, through_parts
 from hnet_lm.sequences import Sequences
+from hnet_lm.stage_config import Mamba2Config
 from hnet_lm.state import State, consumed
 
 

@@ -4,6 +4,7 @@ Kept for the backward pass are the projection, dt and what the scan keeps, the s
 the output of the scan are computed again there: one launch each, and no pass from block to block.
 """
 
+from collections.abc import Sequence
 from typing import Any, no_type_check
 
 import torch
@@ -15,7 +16,6 @@ from torch.utils.flop_counter import register_flop_formula
 from hnet_lm.ops.causal_conv import triton as conv
 from hnet_lm.ops.kernels.blocks import block_table
 from hnet_lm.ops.kernels.launch import ceil_div, launch, tile, unit_stride
-from hnet_lm.ops.mamba2._columns import flops, projected_columns, scanned_columns
 from hnet_lm.ops.rms_norm import triton as norm
 from hnet_lm.ops.ssd import triton as ssd
 from hnet_lm.ops.ssd._kernels import TILE
@@ -34,8 +34,8 @@ def supports(
     seqs: Sequences,
     dtype: torch.dtype,
 ) -> str | None:
-    z, xBC, _ = projected_columns(zxbcdt, len(conv_weight), len(D))
-    x, B, _ = scanned_columns(xBC, len(norm_weight))
+    z, xBC, _ = _projected_columns(zxbcdt, len(conv_weight), len(D))
+    x, B, _ = _scanned_columns(xBC, len(norm_weight))
     dt = D.to(torch.promote_types(zxbcdt.dtype, torch.float32))
     return (
         conv.supports(xBC, conv_weight, conv_bias, seqs, None)
@@ -107,14 +107,14 @@ def _mamba2(
     """The result; dt and A; the states before blocks, the log decay of tiles and the decay of blocks; and the factor of
     each position's norm."""
     zxbcdt = unit_stride(zxbcdt)
-    z, xBC, raw_dt = projected_columns(zxbcdt, taps.shape[1], len(D))
+    z, xBC, raw_dt = _projected_columns(zxbcdt, taps.shape[1], len(D))
     dt, A = D.new_empty(len(zxbcdt), len(D)), torch.empty_like(A_log)
     options = tile(len(D))
     launch(
         _dynamics, (ceil_div(len(dt), options["ROWS"]),), raw_dt, dt_bias.contiguous(), A_log.contiguous(), dt, A,
         *dt.shape, raw_dt.stride(0), **options,
     )  # fmt: skip
-    x, B, C = scanned_columns(conv.convolve(xBC, taps, conv_bias, None, cu_seqlens, ids), len(norm_weight))
+    x, B, C = _scanned_columns(conv.convolve(xBC, taps, conv_bias, None, cu_seqlens, ids), len(norm_weight))
     y, _, before, totals, decay = ssd.scan(x, dt, A, B, C, D, None, first_row, num_rows, first_block, block_size)
     normed, scale = norm.normalize(y, norm_weight, eps, z, dtype)
     return normed, dt, A, before, totals, decay, scale
@@ -168,14 +168,14 @@ def _mamba2_backward(
     """Gradients to zxbcdt; to the taps and, in one more row, to the bias of the convolution; to A_log and, in one more
     row, to that of dt; to D; and to the weight of the norm."""
     zxbcdt, d = unit_stride(zxbcdt), len(norm_weight)
-    z, xBC, raw_dt = projected_columns(zxbcdt, taps.shape[1], len(D))
+    z, xBC, raw_dt = _projected_columns(zxbcdt, taps.shape[1], len(D))
     convolved = conv.convolve(xBC, taps, conv_bias, None, cu_seqlens, ids)
-    x, B, C = scanned_columns(convolved, d)
+    x, B, C = _scanned_columns(convolved, d)
     y = ssd.scan_outputs(x, dt, A, B, C, D, first_row, num_rows, before, totals)
 
     grad_zxbcdt, grad_convolved = (x.new_empty(each.shape) for each in (zxbcdt, convolved))
-    grad_z, grad_xBC, grad_raw_dt = projected_columns(grad_zxbcdt, taps.shape[1], len(D))
-    grad_x, grad_B, grad_C = scanned_columns(grad_convolved, d)
+    grad_z, grad_xBC, grad_raw_dt = _projected_columns(grad_zxbcdt, taps.shape[1], len(D))
+    grad_x, grad_B, grad_C = _scanned_columns(grad_convolved, d)
     grad_y = y.new_empty(y.shape)
     grad_norm = norm.normalize_backward(grad, y, norm_weight, z, scale, grad_y, grad_z)
     grad_dynamics, grad_D, _ = ssd.scan_backward(
@@ -234,9 +234,26 @@ _mamba2.register_autograd(_grads, setup_context=_setup_context)
 
 @register_flop_formula(torch.ops.hnet_lm.mamba2_triton)
 def _flops(zxbcdt: Any, taps: Any, *args: Any, out_shape: Any, **kwargs: Any) -> int:
-    return flops(zxbcdt, taps, out_shape[0][1])
+    return _flops_of_parts(zxbcdt, taps, out_shape[0][1])
 
 
 @register_flop_formula(torch.ops.hnet_lm.mamba2_triton_backward)
 def _flops_backward(grad: Any, zxbcdt: Any, taps: Any, *args: Any, **kwargs: Any) -> int:
-    return 2 * flops(zxbcdt, taps, grad[1])
+    return 2 * _flops_of_parts(zxbcdt, taps, grad[1])
+
+
+def _flops_of_parts(zxbcdt: Sequence[int], taps: Sequence[int], d: int) -> int:
+    """Of a forward pass of these shapes, as the convolution and the scan count theirs."""
+    (num_positions, _), (width, d_conv) = zxbcdt, taps
+    return 2 * num_positions * width * d_conv + 6 * num_positions * d * (d_conv - d) // 2
+
+
+def _projected_columns(zxbcdt: Tensor, d_conv: int, num_heads: int) -> tuple[Tensor, ...]:
+    """z, (x, B, C) and dt."""
+    return zxbcdt.split([zxbcdt.shape[1] - d_conv - num_heads, d_conv, num_heads], dim=1)
+
+
+def _scanned_columns(xBC: Tensor, d: int) -> tuple[Tensor, ...]:
+    """x, B and C."""
+    d_state = (xBC.shape[1] - d) // 2
+    return xBC.split([d, d_state, d_state], dim=1)

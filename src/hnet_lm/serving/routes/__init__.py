@@ -1,1 +1,1 @@
-"""The HTTP routes, a file each kind: every function returns the router of its paths."""
+"""The HTTP routes, one file per kind. Each module has a function that returns its router."""

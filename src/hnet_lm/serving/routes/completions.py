@@ -27,7 +27,7 @@ from hnet_lm.serving.responses import JsonAnswer, json_object, to_json
 from hnet_lm.serving.runner import Runners
 from hnet_lm.serving.work import check_work
 
-# An event that tells of more bytes than this is encoded on another thread: the event loop would stand still.
+# An event that reports more bytes than this is encoded on another thread, so that the event loop is not blocked.
 _INLINE_BYTES = 16
 
 
@@ -71,7 +71,7 @@ def _engine_requests(body: CompletionBody, limits: RequestLimits) -> list[genera
 
 
 class _Completion:
-    """The answer to one request, as it comes."""
+    """The answer to one request, as it is generated."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class _Completion:
         return json_object({**self._head, "usage": self._usage()}, "choices", [b"[", *parts[1:], b"]"])
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """The server-sent events. An error after the first is sent as an event too: the status is out."""
+        """The server-sent events. An error after the first is an event too: the status has already been sent."""
 
         def encoded(index: int, event: Event) -> bytes | None:
             delta = self._choices[index].delta(event)
@@ -146,7 +146,7 @@ class _Completion:
 
 
 async def _encode(event: Event, encode: Callable[..., Any], *args: Any) -> Any:
-    """What `encode` makes of the arguments, on another thread where there is much to encode."""
+    """`encode(*args)`, on another thread if there is much to encode."""
     num_bytes = max(len(event.prompt_logprobs), len(event.logprobs), len(event.boundaries))
     return encode(*args) if num_bytes <= _INLINE_BYTES else await asyncio.to_thread(encode, *args)
 

@@ -1,14 +1,15 @@
-"""`POST /v1/chunks` and `POST /v1/embeddings`: what the chunker makes of a text, and the text as a vector.
+"""`POST /v1/chunks` and `POST /v1/embeddings`: where the chunker cuts a text, and the text as a vector.
 
-What is found of a text is encoded on the thread that found it.
+Results are encoded on the thread that computed them.
 """
 
 import asyncio
 import base64
-import struct
 from collections.abc import Callable
 from typing import Annotated, Concatenate, ParamSpec
 
+import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -34,7 +35,7 @@ def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
     async def create_chunks(http: Request, body: Annotated[ChunksBody, Depends(body_of(ChunksBody))]) -> Response:
         """Show where the model cuts texts into chunks, stage by stage."""
         runner = runners.find(body.model)
-        return await answer(http, runner, body.input, encoded_chunks)
+        return await answer(http, runner, body.input, encoded_chunks, body.encoding_format == "base64")
 
     @router.post("/v1/embeddings", **EMBEDDINGS)
     async def create_embeddings(
@@ -56,9 +57,9 @@ def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> JsonAnswer:
-        """A list of what `find` makes of each text."""
+        """A list with the result of `find` for each text."""
         if runner.model.config.reads_tokens:
-            message = f"model {runner.name!r} reads tokens of a tokenizer; this is asked of models of bytes"
+            message = f"model {runner.name!r} reads tokens of a tokenizer; only models of bytes can do this"
             raise ApiError(400, message, param="model", code="model_of_tokens")
         check_texts(texts, "input", limits)
         total = sum(map(len, texts))
@@ -72,9 +73,18 @@ def looking_router(runners: Runners, limits: RequestLimits) -> APIRouter:
     return router
 
 
-def encoded_chunks(model: HNetLM, index: int, text: bytes) -> bytes:
-    """Offsets are of bytes; a segment that begins or ends inside a character shows U+FFFD there."""
+def encoded_chunks(model: HNetLM, index: int, text: bytes, in_base64: bool) -> bytes:
+    """Offsets are of bytes; a segment that begins or ends inside a character shows U+FFFD there.
+
+    In base64 both are left out: the offsets of a stage are the starts of the stage outside it, or all bytes.
+    """
     found = chunks(model, text)
+    if in_base64:
+        stages = [
+            {"boundary_prob": to_base64(stage.boundary_prob, "<f4"), "starts": to_base64(stage.starts, "<u4")}
+            for stage in found.stages
+        ]
+        return to_json({"index": index, "object": "chunks", "num_bytes": len(text), "stages": stages})
     described = found.to_json()
     for stage, fields in enumerate(described["stages"]):
         fields["segments"] = [segment.decode("utf-8", "replace") for segment in found.segments(stage)]
@@ -83,5 +93,9 @@ def encoded_chunks(model: HNetLM, index: int, text: bytes) -> bytes:
 
 def encoded_embedding(model: HNetLM, index: int, text: bytes, pooling: Pooling, in_base64: bool) -> bytes:
     vector = embed(model, text, pooling)
-    encoded = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii") if in_base64 else vector
+    encoded = to_base64(vector, "<f4") if in_base64 else vector
     return to_json({"object": "embedding", "index": index, "embedding": encoded})
+
+
+def to_base64(values: npt.ArrayLike, dtype: str) -> str:
+    return base64.b64encode(np.asarray(values, dtype).tobytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""`GET /` and `/static/...`: the page. Its policy lets nothing in from elsewhere, so it works without a network."""
+"""`GET /` and `/static/...`: the page. Nothing comes from other hosts, so it needs no network."""
 
 from pathlib import Path
 

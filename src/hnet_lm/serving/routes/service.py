@@ -1,4 +1,4 @@
-"""`GET /v1/models`, `/health`, `/metrics`: what is served, and how it does."""
+"""`GET /v1/models`, `/v1/runs`, `/health`, `/metrics`: what is served and how it is doing. Chat is refused here too."""
 
 import asyncio
 import time
@@ -15,8 +15,10 @@ from hnet_lm.serving.metrics import Metrics
 from hnet_lm.serving.openapi import HEALTH, METRICS, MODEL, MODELS, RUN
 from hnet_lm.serving.runner import ModelRunner, Runners
 
+_CHAT_PATHS = ("/v1/chat/completions", "/v1/responses")
+
 Runs = Mapping[str, Callable[[], dict[str, Any]]]
-"""What is known of the run that trains or trained a model, by name; of models that lie in a run's folder."""
+"""By the name of a model: a summary of the run that trains or trained it. Only for models in the folder of a run."""
 
 
 def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, runs: Runs) -> APIRouter:
@@ -24,7 +26,7 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
     created = int(time.time())
 
     def describe(runner: ModelRunner) -> dict[str, Any]:
-        """OpenAI's fields, and what a page must know of a model."""
+        """OpenAI's fields, and what the page needs to know about a model."""
         config = runner.model.config
         return {
             "id": runner.name,
@@ -41,8 +43,8 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
 
     @router.get("/v1/models", **MODELS)
     async def list_models() -> dict[str, Any]:
-        """What is served."""
-        return {"object": "list", "data": [describe(runner) for runner in runners]}
+        """The models served; `awaited` are the names of models whose runs have written no checkpoint yet."""
+        return {"object": "list", "data": [describe(runner) for runner in runners], "awaited": runners.awaited}
 
     @router.get("/v1/models/{name:path}", **MODEL)
     async def retrieve_model(name: str) -> dict[str, Any]:
@@ -51,13 +53,22 @@ def service_router(runners: Runners, limits: RequestLimits, metrics: Metrics, ru
 
     @router.get("/v1/runs/{name:path}", **RUN)
     async def retrieve_run(name: str) -> dict[str, Any]:
-        """How the run goes that trains a model, or went: figures and curves."""
-        runner = runners.find(name)
-        if runner.name not in runs:
-            message = f"model {name!r} does not lie in the folder of a run"
+        """The progress of the run that trains a model: figures and curves."""
+        if name not in runs:
+            message = f"model {runners.find(name).name!r} is not in the folder of a run"
             raise ApiError(404, message, param="model", code="no_run")
-        found = await asyncio.to_thread(runs[runner.name])
-        return {"object": "run", "model": runner.name, **found}
+        found = await asyncio.to_thread(runs[name])
+        return {"object": "run", "model": name, **found}
+
+    async def refuse_chat() -> None:
+        message = (
+            "this server has base models, which continue a text and do not chat: send the text as `prompt` to "
+            "/v1/completions"
+        )
+        raise ApiError(404, message, code="no_chat")
+
+    for path in _CHAT_PATHS:
+        router.add_api_route(path, refuse_chat, methods=["GET", "POST"], include_in_schema=False)
 
     @router.get("/health", **HEALTH)
     async def health() -> Response:

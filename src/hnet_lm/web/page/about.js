@@ -4,7 +4,7 @@ import { runOf } from "./api.js";
 import { drawBars, drawCurve } from "./plot.js";
 import { compact, grouped } from "./words.js";
 
-const EVERY = 5000; // milliseconds between two looks at a run
+export const EVERY = 5000; // milliseconds between two looks at a run
 const LONGEST = 24; // bytes; longer chunks are counted together
 
 export class About {
@@ -56,16 +56,19 @@ function cardOf({ config, num_parameters, bits_per_byte: ofModel, weights }, run
   };
   if (weights) figures.Weights = weights;
   if (bits) figures["Bits per byte, held-out text"] = bits.toFixed(3);
-  if (run) {
-    figures.Step = run.has_ended ? `${grouped(run.step)}, ended` : `${grouped(run.step)}, training`;
-    figures["Text read"] = `${compact(run.bytes_seen)}B`;
-  }
-  return Object.entries(figures).map(([name, value]) => {
+  return [...rowsOf(figures), ...(run ? figuresOf(run) : [])];
+}
+
+// How far a run is.
+export const figuresOf = ({ step, has_ended, bytes_seen }) =>
+  rowsOf({ Step: `${grouped(step)}, ${has_ended ? "ended" : "training"}`, "Text read": `${compact(bytes_seen)}B` });
+
+const rowsOf = (figures) =>
+  Object.entries(figures).map(([name, value]) => {
     const row = document.createElement("div");
     row.append(made("dt", name), made("dd", String(value)));
     return row;
   });
-}
 
 function stageOf(stage, lengths) {
   const section = document.createElement("section");

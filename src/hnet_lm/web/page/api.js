@@ -22,8 +22,10 @@ async function ask(path, body, signal) {
   return response;
 }
 
+// { models, awaited }: what is served, and the names of models whose runs have written no checkpoint yet.
 export async function listModels() {
-  return (await (await ask("/v1/models")).json()).data;
+  const { data, awaited } = await (await ask("/v1/models")).json();
+  return { models: data, awaited };
 }
 
 // The run that trained a model, or trains it now; null of a model that is no run's.
@@ -33,7 +35,21 @@ export async function runOf(model, signal) {
 
 // An answer may come in parts, each about a longer beginning of the text; a server's comes whole.
 export async function* chunksOf(model, text, signal) {
-  yield (await (await ask("/v1/chunks", { model, input: text }, signal)).json()).data[0];
+  const body = { model, input: text, encoding_format: "base64" };
+  const { num_bytes, stages } = (await (await ask("/v1/chunks", body, signal)).json()).data[0];
+  let offsets = new Uint32Array(num_bytes);
+  for (let byte = 0; byte < num_bytes; byte++) offsets[byte] = byte;
+  const unpacked = stages.map(({ boundary_prob, starts }) => {
+    const stage = { offsets, boundary_prob: unpack(boundary_prob, Float32Array), starts: unpack(starts, Uint32Array) };
+    offsets = stage.starts; // the positions of the next stage
+    return stage;
+  });
+  yield { num_bytes, stages: unpacked };
+}
+
+function unpack(base64, Kind) {
+  const bytes = Uint8Array.fromBase64?.(base64) ?? Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)); // not everywhere yet
+  return new Kind(bytes.buffer);
 }
 
 // { bytes, boundaries, finishReason } of a continuation, as they come.

@@ -1,6 +1,7 @@
 // The page: what is typed goes to every model's panel, and so does the wish for more.
 
 import { listModels } from "./api.js";
+import { Awaited } from "./awaited.js";
 import { characters, encode } from "./bytes.js";
 import { EXAMPLES } from "./examples.js";
 import { getKey, setKey } from "./keys.js";
@@ -68,12 +69,27 @@ function countBytes() {
 }
 
 async function start() {
-  const models = await listModels();
-  panels = models.map((model) => new Panel(model, setText));
-  element("panels").replaceChildren(...panels.map(({ article }) => article));
-  element("max_tokens").max = models[0].max_new_bytes;
+  const { models, awaited } = await listModels();
+  const places = awaited.map((name) => new Awaited(name));
+  panels = models.map(panelOf);
+  element("panels").replaceChildren(...[...panels, ...places].map(({ article }) => article));
   element("key-form").hidden = message.hidden = true;
   setText(text.value || (sessionStorage.getItem(TEXT) ?? EXAMPLES[0].text), text.lang);
+  await Promise.all(places.map(showWhenThere));
+}
+
+function panelOf(model) {
+  element("max_tokens").max = model.max_new_bytes;
+  return new Panel(model, setText);
+}
+
+async function showWhenThere(place) {
+  const panel = panelOf(await place.model());
+  place.article.replaceWith(panel.article);
+  panels.push(panel);
+  countBytes();
+  if (running.signal.aborted) running = new AbortController();
+  await panel.show(text.value, running.signal);
 }
 
 for (const { name, language, text: example } of EXAMPLES) {

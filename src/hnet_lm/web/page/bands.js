@@ -1,4 +1,4 @@
-// The bands under a line of text, on a canvas: one band a stage, cut where a chunk starts, with a tick at every byte that
+// The bands under a line of text, on a canvas: one band per stage, cut where a chunk starts, with a tick at every byte that
 // is as tall as its boundary probability, and a line across at 0.5, where a byte becomes the start of a chunk.
 
 export const GLYPHS = 25; // pixels: the height of the text
@@ -30,11 +30,9 @@ export function paintBands(canvas, lines, chunking, palette, selected, width) {
   const scale = globalThis.devicePixelRatio ?? 1;
   const each = lineHeight(chunking.stages.length);
   const height = each * lines.length;
-  canvas.width = Math.ceil(width * scale);
-  canvas.height = Math.ceil(height * scale);
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
+  // At least a pixel: an empty bitmap cannot be transferred.
+  const drawn = new OffscreenCanvas(Math.max(1, Math.ceil(width * scale)), Math.max(1, Math.ceil(height * scale)));
+  const context = drawn.getContext("2d");
   lines.forEach((cells, row) => {
     context.setTransform(scale, 0, 0, scale, 0, row * each * scale);
     if (selected) paintSelection(context, cells, palette, selected);
@@ -44,6 +42,12 @@ export function paintBands(canvas, lines, chunking, palette, selected, width) {
       paintBand(context, cells, chunking.numBytes, stage, palette.stages[s % NUM_COLOURS], palette, top);
     });
   });
+  // A canvas that only shows a bitmap is not copied in every frame, as one that can be drawn on is.
+  canvas.width = drawn.width;
+  canvas.height = drawn.height;
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  canvas.getContext("bitmaprenderer").transferFromImageBitmap(drawn.transferToImageBitmap());
 }
 
 function paintSelection(context, cells, palette, [begin, end]) {

@@ -11,10 +11,13 @@ export const encode = (text) => encoder.encode(text);
 export const decode = (bytes) => lenientDecoder.decode(bytes);
 export const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).toUpperCase().padStart(2, "0")).join(" ");
 
-// [{ glyph, start, length, isControl }]: a character with its combining marks, a control picture, or one invalid byte.
+let latest = { bytes: new Uint8Array(), found: [] };
+
+// [{ glyph, start, length, isControl }]: a character with its combining marks, a control picture, or one invalid byte. Those
+// that the text has in common with the one before, at its beginning, are the same objects.
 export function characters(bytes) {
-  const found = [];
-  let start = 0;
+  const found = commonWithLatest(bytes);
+  let start = found.length ? found.at(-1).start + 1 : 0;
   while (start < bytes.length) {
     if (standsAlone(bytes, start)) {
       found.push(ASCII[bytes[start]](start));
@@ -36,7 +39,19 @@ export function characters(bytes) {
       start = end + 1;
     }
   }
+  latest = { bytes, found };
   return found;
+}
+
+// Up to a character that stands alone in both texts, so that what follows cannot join it.
+function commonWithLatest(bytes) {
+  const most = Math.min(bytes.length, latest.bytes.length);
+  let same = 0;
+  while (same < most && bytes[same] === latest.bytes[same]) same++;
+  let num = latest.found.length;
+  const isCommon = ({ start }) => start + 1 < same && standsAlone(bytes, start);
+  while (num > 0 && !isCommon(latest.found[num - 1])) num--;
+  return latest.found.slice(0, num);
 }
 
 // The bytes of a text in words: whole characters quoted, and of a character that is cut the bytes in hexadecimal.

@@ -36,6 +36,20 @@ export class Chunking {
     }
   }
 
+  // Whether the bytes in [from, to) look as they do in another chunking when its first `numBytes` are decided.
+  looksLike(other, numBytes, from, to) {
+    const end = Math.min(this.numBytes, to);
+    if (end !== Math.min(numBytes, to) || this.stages.length !== other.stages.length) return false;
+    if (this === other) return true; // which only grows
+    return this.stages.every(({ probs, starts, ids }, s) => {
+      const { probs: otherProbs, starts: otherStarts, ids: otherIds } = other.stages[s];
+      for (let i = from; i < end; i++) {
+        if (!Object.is(probs[i], otherProbs[i]) || +starts[i] !== +otherStarts[i] || ids[i] !== otherIds[i]) return false;
+      }
+      return true;
+    });
+  }
+
   numChunks(stage) {
     return (this.stages[stage].ids.at(-1) ?? -1) + 1;
   }

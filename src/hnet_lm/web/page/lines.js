@@ -21,10 +21,11 @@ export class Ruler {
     return this.widths.get(glyph + length);
   }
 
-  // Measure what is new, all at once: reading one width makes the browser lay out everything.
-  learn(found) {
+  // Measure what is new from `begin` on, all at once: reading one width makes the browser lay out everything.
+  learn(found, begin) {
     const unknown = new Map();
-    for (const character of found) {
+    for (let i = begin; i < found.length; i++) {
+      const character = found[i];
       const key = character.glyph + character.length;
       if (!this.widths.has(key) && !unknown.has(key)) unknown.set(key, character);
     }
@@ -48,20 +49,21 @@ export class Ruler {
 }
 
 // [{ from, to, text }] with the characters of each line, in order. A line may break behind white space, and anywhere in
-// very long words and in scripts without spaces; it always does behind a line feed.
-export function intoLines(found, ruler, width) {
-  ruler.learn(found);
-  const lines = [];
-  let from = 0;
+// very long words and in scripts without spaces; it always does behind a line feed. `before` has the characters and lines of
+// an earlier text of the same width: those lines stay that no new character can change.
+export function intoLines(found, ruler, width, before) {
+  const lines = unchanged(before, found);
+  let from = lines.at(-1)?.to ?? 0;
+  ruler.learn(found, from);
   let x = 0;
   let text = "";
-  const close = (to) => {
-    if (to > from) lines.push({ from, to, text });
+  const close = (to, isInWord = false) => {
+    if (to > from) lines.push({ from, to, text, isInWord });
     from = to;
     x = 0;
     text = "";
   };
-  for (let begin = 0, end; begin < found.length; begin = end) {
+  for (let begin = from, end; begin < found.length; begin = end) {
     end = endOfWord(found, begin);
     let wide = 0;
     let word = "";
@@ -74,7 +76,7 @@ export function intoLines(found, ruler, width) {
     if (wide > width) {
       for (let i = begin; i < end; i++) {
         const one = ruler.of(found[i]).width;
-        if (x + one > width) close(i);
+        if (x + one > width) close(i, i > begin);
         x += one;
         text += found[i].glyph;
       }
@@ -86,6 +88,16 @@ export function intoLines(found, ruler, width) {
   }
   close(found.length);
   return lines;
+}
+
+// Where a line ends depends on the word behind it, and on the character behind that.
+function unchanged({ found: old, lines }, found) {
+  const most = Math.min(old.length, found.length);
+  let same = 0;
+  while (same < most && old[same] === found[same]) same++;
+  let num = lines.length;
+  while (num > 0 && (lines[num - 1].isInWord || lines[num - 1].to + LONGEST_WORD >= same)) num--;
+  return lines.slice(0, num);
 }
 
 function endOfWord(found, begin) {

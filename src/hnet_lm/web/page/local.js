@@ -12,7 +12,7 @@ for (let i = 0; i < packed.length; i++) unpacked[i] = packed.charCodeAt(i);
 worker.postMessage({ kind: "load", manifest, buffer: unpacked.buffer }, [unpacked.buffer]);
 worker.onmessage = ({ data }) => listeners.get(data.id)?.(data);
 
-export const listModels = async () => [manifest.model];
+export const listModels = async () => ({ models: [manifest.model], awaited: [] });
 export const runOf = async () => manifest.run;
 
 export async function* chunksOf(_, text, signal) {

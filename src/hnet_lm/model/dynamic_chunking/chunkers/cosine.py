@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hnet_lm.checks import require_number
 from hnet_lm.chunker_config import ChunkerSite, LearnedChunkerConfig
-from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunker import Chunker, Routing
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import first_positions
 from hnet_lm.model.dynamic_chunking.routing import RoutingModule, RoutingState
@@ -61,10 +61,8 @@ class CosineChunkerConfig(LearnedChunkerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not -1 <= self.bias <= 1:
-            raise ConfigError(f"chunkers: the bias of 'cosine' must lie in -1 .. 1, got {self.bias}")
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError(f"chunkers: the temperature of 'cosine' must be above 0, got {self.temperature}")
+        require_number("chunkers.cosine.bias", self.bias, -1, 1)
+        require_number("chunkers.cosine.temperature", self.temperature, above=0)
 
     def build(self, site: ChunkerSite) -> CosineChunker:
         return CosineChunker(site.d_model, self.bias, self.temperature, self.threshold)

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hnet_lm.checks import require_number
 from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
-from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, before_each
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
@@ -67,8 +67,7 @@ class EntropyChunkerConfig(ChunkerConfig):
     asks_byte_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 16:
-            raise ConfigError(f"chunkers: the threshold of 'entropy' must be 0 to 16 bits, got {self.threshold}")
+        require_number("chunkers.entropy.threshold", self.threshold, 0, 16)  # bits
 
     def build(self, site: ChunkerSite) -> EntropyChunker:
         return EntropyChunker(self.threshold, site.byte_model)

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hnet_lm.checks import require_number
 from hnet_lm.chunker_config import ChunkerSite, LearnedChunkerConfig
-from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunker import Chunker, Routing
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import SeenState, positions_of
 from hnet_lm.sequences import Sequences
@@ -65,8 +65,7 @@ class LinearChunkerConfig(LearnedChunkerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.start_rate < 1:
-            raise ConfigError(f"chunkers: the start_rate of 'linear' must lie in 0 .. 1, got {self.start_rate}")
+        require_number("chunkers.linear.start_rate", self.start_rate, above=0, below=1)
 
     def build(self, site: ChunkerSite) -> LinearChunker:
         return LinearChunker(site.d_model, self.start_rate, self.threshold)

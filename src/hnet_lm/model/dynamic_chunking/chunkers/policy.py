@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hnet_lm.checks import require_choice, require_number, require_whole
 from hnet_lm.chunker_config import ChunkerSite, LearnedChunkerConfig
 from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunker import Chunker, Routing
@@ -123,12 +124,9 @@ class PolicyChunkerConfig(LearnedChunkerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 < self.start_ratio < math.inf:
-            raise ConfigError(f"chunkers: the start_ratio of 'policy' must be above 1, got {self.start_ratio}")
-        if self.decide not in ("threshold", "sample"):
-            raise ConfigError(f"chunkers: decide of 'policy' must be 'threshold' or 'sample', got {self.decide!r}")
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"chunkers: the seed of 'policy' must be a whole number from 0 on, got {self.seed}")
+        require_number("chunkers.policy.start_ratio", self.start_ratio, above=1)
+        require_choice("chunkers.policy.decide", self.decide, ("threshold", "sample"))
+        require_whole("chunkers.policy.seed", self.seed, 0, 2**31 - 1)
 
     def build(self, site: ChunkerSite) -> PolicyChunker:
         if site.stage > 0:

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hnet_lm.checks import require_whole
 from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
-from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, SeenState, positions_of
 from hnet_lm.sequences import Sequences
 
@@ -35,8 +35,7 @@ class PoolChunkerConfig(ChunkerConfig):
     stride: int = 6
 
     def __post_init__(self) -> None:
-        if not isinstance(self.stride, int) or isinstance(self.stride, bool) or self.stride < 2:
-            raise ConfigError(f"chunkers: the stride of 'pool' must be a whole number, 2 or more, got {self.stride!r}")
+        require_whole("chunkers.pool.stride", self.stride, 2)
 
     def build(self, site: ChunkerSite) -> PoolChunker:
         return PoolChunker(self.stride)

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hnet_lm.checks import require_number, require_whole
 from hnet_lm.chunker_config import ChunkerConfig, ChunkerSite
-from hnet_lm.errors import ConfigError
 from hnet_lm.model.dynamic_chunking.chunkers.fixed import FixedChunker, SeenState, positions_of
 from hnet_lm.sequences import Sequences
 
@@ -64,10 +64,8 @@ class RandomChunkerConfig(ChunkerConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1:
-            raise ConfigError(f"chunkers: the rate of 'random' must lie between 0 and 1, got {self.rate}")
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**31:
-            raise ConfigError(f"chunkers: the seed of 'random' must be a whole number from 0 on, got {self.seed!r}")
+        require_number("chunkers.random.rate", self.rate, above=0, below=1)
+        require_whole("chunkers.random.seed", self.seed, 0, 2**31 - 1)
 
     def build(self, site: ChunkerSite) -> RandomChunker:
         return RandomChunker(self.rate, self.seed)

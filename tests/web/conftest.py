@@ -1,0 +1,1 @@
+from chromium import browser as browser
