@@ -28,7 +28,6 @@ from experiments.common import answer, hnet_lm, write, write_results
 from experiments.paper import report
 from experiments.paper.plan import (
     ABLATIONS,
-    BYTES_PER_STEP,
     CORPORA,
     LENGTH,
     MAIN,
