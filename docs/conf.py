@@ -66,6 +66,18 @@ LINK = re.compile(r"\[([^\[\]]+)\]\((\.\./[\w/.]+\.md)\)")
 EMBEDDED = {"page": "english-small"}
 """Folders of the site with a page without a server, and the packaged model that runs there."""
 
+FOR_SCREEN_READERS = {
+    '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Pages">',
+    '<aside class="toc-drawer">': '<aside class="toc-drawer" aria-label="On this page">',
+    '<aside class="toc-drawer no-toc">': '<aside class="toc-drawer no-toc" aria-label="On this page">',
+    '<a href="#" class="back-to-top': '<nav aria-label="Top"><a href="#" class="back-to-top',
+    "<span>Back to top</span>\n        </a>": "<span>Back to top</span>\n        </a></nav>",
+    "<pre><span></span>": '<pre tabindex="0"><span></span>',
+    '<table class="docutils align-default">': '<table class="docutils align-default" tabindex="0">',
+}
+"""What Sphinx and its theme leave out: levels of headings, landmarks and their names, and focus for what scrolls."""
+
 
 def link_outside(app: Sphinx, name: str, source: list[str]) -> None:
     """A link to Markdown outside docs/ goes to the page that includes it, or downloads it."""
@@ -120,6 +132,18 @@ def export_pages(app: Sphinx, exception: Exception | None) -> None:
             file.write_text(content, encoding="utf-8")
 
 
+def complete_markup(app: Sphinx, exception: Exception | None) -> None:
+    """Write what screen readers and keyboards need into the pages."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for file in Path(app.outdir).rglob("*.html"):
+        text = file.read_text(encoding="utf-8")
+        if 'class="main"' in text and 'aria-label="Pages"' not in text:  # a page of the theme, written by this build
+            for written, meant in FOR_SCREEN_READERS.items():
+                text = text.replace(written, meant)
+            file.write_text(text, encoding="utf-8")
+
+
 def _inline(line: str) -> str:
     parts = re.split(r"`+([^`]+)`+", line)
     parts[::2] = (re.sub(r"([\\*|_])", r"\\\1", text) for text in parts[::2])
@@ -132,4 +156,5 @@ def setup(app: Sphinx) -> None:
     app.connect("include-read", link_included)
     app.connect("doctree-read", unlink_builtins)
     app.connect("autodoc-process-docstring", plain_docstring, priority=400)  # before napoleon, at 500
+    app.connect("build-finished", complete_markup)
     app.connect("build-finished", export_pages)

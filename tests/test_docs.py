@@ -65,7 +65,7 @@ from hnet_lm import Sequences
 model = hnet_lm.load("runs/demo")
 ids, next_ids = torch.arange(91), torch.tensor([1, 2])
 """,
-    ("concepts.md", 2): "ids = torch.arange(12)[None]",
+    ("concepts.md", 3): "ids = torch.arange(12)[None]",
 }
 """What the page around a snippet takes for granted."""
 

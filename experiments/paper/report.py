@@ -24,6 +24,7 @@ COLUMNS: Mapping[str, Value] = {
     "test": lambda result: result["test"]["bits_per_byte"],
     "out of domain": lambda result: result["out_of_domain"]["bits_per_byte"],
     "misspelt": lambda result: result.get("misspelt", {}).get("perturbed_bits_per_clean_byte"),
+    "MB read": lambda result: result["curve"]["bytes_seen"][-1] / 1e6,
     "parameters, M": lambda result: result["test"]["parameters"] / 1e6,
     "MFLOPs per byte": lambda result: result["test"]["forward_flops_per_byte"] / 1e6,
     "bytes per chunk": lambda result: next(iter(result["test"]["bytes_per_chunk"][-1:]), None),

@@ -28,7 +28,6 @@ from experiments.common import answer, hnet_lm, write, write_results
 from experiments.paper import report
 from experiments.paper.plan import (
     ABLATIONS,
-    BYTES_PER_STEP,
     CORPORA,
     LENGTH,
     MAIN,
@@ -45,7 +44,7 @@ from filelock import FileLock, Timeout
 from hnet_lm.baselines import FAMILIES
 from hnet_lm.cli.architecture import METRICS
 from hnet_lm.config import HNetConfig
-from hnet_lm.data import DataConfig, SourceConfig, documents, open_byte_pairs
+from hnet_lm.data import DataConfig, SourceConfig, documents
 from hnet_lm.evaluation.curves import read_curve
 from hnet_lm.training.metrics import read_metrics
 
@@ -165,27 +164,14 @@ def train(cell: Cell, folder: Path) -> None:
     if learns(config):
         options += ["--loss.target-ratios", *map(str, corpus.target_ratios[num_stages])]
         options += ["--loss.recipe", variant.recipe]
-    if cell.num_tokens:
-        tokenizer = config.with_name("tokenizer.json")
-        length = bytes_per_token(tokenizer, corpus.split(folder, "train"))
-        options += ["--data.tokenizer", str(tokenizer), "--data.max-length", str(round(LENGTH / length))]
-        options += ["--data.tokens-per-batch", str(round(BYTES_PER_STEP / length))]
+    if cell.num_tokens:  # batches and lengths still count bytes
+        options += ["--data.tokenizer", str(config.with_name("tokenizer.json"))]
     hnet_lm("train", str(HERE / "run.toml"), *options, *variant.options)
 
 
 def learns(config: Path) -> bool:
     """Whether the model learns where to cut."""
     return any(chunker.learns for chunker in HNetConfig.load(config).all_chunkers)
-
-
-def bytes_per_token(tokenizer: Path, path: str) -> float:
-    pairs, num_bytes, num_tokens = open_byte_pairs(str(tokenizer)), 0, 0
-    for document in documents(DataConfig((SourceConfig(path),))):
-        data = document.data[: TOKENIZED_BYTES - num_bytes]
-        num_bytes, num_tokens = num_bytes + len(data), num_tokens + len(pairs.encode(data).ids)
-        if num_bytes == TOKENIZED_BYTES:
-            break
-    return num_bytes / num_tokens
 
 
 def measure(cell: Cell, folder: Path) -> dict[str, Any]:

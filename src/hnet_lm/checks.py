@@ -81,7 +81,8 @@ def _range(least: float | None, above: float | None, most: float | None, below: 
     bounds += [f"{_plain(least)} or more"] if least is not None else []
     bounds += [f"{_plain(most)} or less"] if most is not None else []
     bounds += [f"below {_plain(below)}"] if below is not None else []
-    return f"{', ' if least is not None else ' '}{' and '.join(bounds)}" if bounds else ""
+    separator = " " if above is not None or (below is not None and least is None) else ", "
+    return separator + " and ".join(bounds) if bounds else ""
 
 
 def _plain(number: float) -> str:

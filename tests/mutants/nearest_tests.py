@@ -54,7 +54,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "tests/baselines/test_commands.py",
     ),
     "checkpoint.py": ("tests/test_checkpoint.py", "tests/test_malformed.py"),
-    "checks.py": ("tests/test_config.py", "tests/generation/test_params.py", "tests/training/test_run_file.py"),
+    "checks.py": ("tests/test_checks.py",),
     "chunker_config.py": (
         "tests/test_config.py",
         "tests/baselines/test_chunkers.py",

@@ -162,8 +162,8 @@ def test_the_network_is_the_model_again_after_the_switch(tmp_path: Path) -> None
         (0, {"run": {"num_steps": None, "minutes": 1.0}}, "give run.num_steps, not run.minutes"),
         (0, {"loss": {"terms": [{"name": "cab", "weight": 0.1}]}}, "leave out loss.terms"),
         (0, {"distributed": {"strategy": "fsdp"}}, "take distributed.strategy 'ddp'"),
-        (0, {"superposition": {"bag_size": 0}}, "superposition.bag_size: must be at least 1, got 0"),
-        (0, {"superposition": {"fraction": 1.0}}, "superposition.fraction: must lie in 0 .. 1, below 1"),
+        (0, {"superposition": {"bag_size": 0}}, "superposition.bag_size: must be a whole number, 1 or more, got 0"),
+        (0, {"superposition": {"fraction": 1.0}}, "superposition.fraction: must be a number, 0 or more and below 1"),
     ],
     ids=str,
 )

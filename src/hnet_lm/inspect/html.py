@@ -134,7 +134,9 @@ def _histogram(stage: int, summary: StageSummary) -> str:
             f'height="{tall:.1f}"><title>{label} bytes: {count:,} ({count / summary.num_chunks:.1%})</title></rect>'
         )
         if index == 0 or (index + 1) % 4 == 0:
-            bars.append(f'<text x="{x + step / 2:.1f}" y="{height - 2}" text-anchor="middle">{label}</text>')
+            is_last = index + 1 == _HISTOGRAM_BARS  # whose label would reach over the edge
+            place, anchor = (width, "end") if is_last else (x + step / 2, "middle")
+            bars.append(f'<text x="{place:.1f}" y="{height - 2}" text-anchor="{anchor}">{label}</text>')
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Chunk lengths of stage {stage}, in bytes">'
         f"{''.join(bars)}</svg>"

@@ -89,10 +89,8 @@ class SuperpositionConfig:
     """Of the run's updates, at its beginning."""
 
     def __post_init__(self) -> None:
-        if self.bag_size < 1:
-            raise ConfigError(f"superposition.bag_size: must be at least 1, got {self.bag_size}")
-        if not 0 <= self.fraction < 1:
-            raise ConfigError(f"superposition.fraction: must lie in 0 .. 1, below 1, got {self.fraction}")
+        require_whole("superposition.bag_size", self.bag_size, 1)
+        require_number("superposition.fraction", self.fraction, 0, below=1)
 
     @property
     def is_on(self) -> bool:

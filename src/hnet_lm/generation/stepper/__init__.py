@@ -41,7 +41,7 @@ def build_stepper(
     model: HNetLM,
     max_streams: int,
     *,
-    name: StepperName | None = None,
+    name: StepperName | str | None = None,
     weights: Weights | None = None,
     **options: Any,
 ) -> Stepper:

@@ -30,8 +30,8 @@ from hnet_lm.ops.attention import FixedKVState, PagedKVState
 from hnet_lm.sequences import Sequences
 from hnet_lm.state import State
 
-NOBODY, CHOSEN = -2, -1
-"""In the place of an id: the slot takes no part; its id is to be chosen."""
+NOT_FINITE, NOBODY, CHOSEN = -3, -2, -1
+"""In the place of an id: it cannot be chosen from such logits; the slot takes no part; its id is to be chosen."""
 MOST_CHOSEN = 16
 """Ids of a slot that are kept until somebody reads them."""
 
@@ -75,7 +75,8 @@ class FixedStep:
         uniform = self.uniforms.index_select(0, self.num_read)[0]
         chosen = choose(self.logits, self.temperature, uniform, self.allowed)
         ids.copy_(torch.where(self.asked >= 0, self.asked, chosen))
-        self.read.index_copy_(0, self.num_read, ids[None])
+        is_sound = (self.asked >= 0) | self.logits.isfinite().all(-1)
+        self.read.index_copy_(0, self.num_read, torch.where(is_sound, ids, NOT_FINITE)[None])
         self.num_read.add_(1).remainder_(MOST_CHOSEN)
         x = _Pass(self, num_entries).network(model.network, model.embedding(ids), Rows(self._seqs, take_part))
         logits = linear(x, model.embedding.weight) if model.lm_head is None else model.lm_head(x)

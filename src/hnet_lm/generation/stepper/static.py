@@ -7,6 +7,7 @@ every stream was asked to read, and, a little later, how many became chunks (`_S
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hnet_lm.generation.boundaries import ByteBoundary
-from hnet_lm.generation.stepper.fixed_step import CHOSEN, MOST_CHOSEN, NOBODY, FixedStep, entries_by_state
+from hnet_lm.generation.stepper.fixed_step import (
+    CHOSEN,
+    MOST_CHOSEN,
+    NOBODY,
+    NOT_FINITE,
+    FixedStep,
+    entries_by_state,
+)
 from hnet_lm.generation.stepper.known_modules import MODULES, why_unknown
 from hnet_lm.generation.stepper.pages import PagedStage, sent
 from hnet_lm.generation.stepper.stepper import StepOutput, Stepper
@@ -63,8 +71,8 @@ class StaticStepper(Stepper):
     @torch.inference_mode()
     def extend(self, streams: Sequence[int], ids: Sequence[Sequence[int]]) -> StepOutput:
         out = super().extend(streams, ids)
-        ends = torch.tensor([len(some) for some in ids], dtype=torch.int64).cumsum(0) - 1
-        last = [(stream, int(end)) for stream, end, some in zip(streams, ends, ids, strict=True) if some]
+        ends = accumulate(len(some) for some in ids)
+        last = [(stream, end - 1) for stream, end, some in zip(streams, ends, ids, strict=True) if some]
         if last:
             slots, rows = (sent(each, self.model.device) for each in zip(*last, strict=True))
             self._fixed_step.logits.index_copy_(0, slots, out.logits[rows].to(self._fixed_step.logits.dtype))
@@ -85,7 +93,7 @@ class StaticStepper(Stepper):
 
         `temperature` is one per stream, 0 (or None) for the likeliest id; the others are drawn by `uniforms` in [0, 1),
         one per id and stream. `allowed` says which ids there may be, None all. Raises ValueError for a stream that has
-        read nothing yet, and OutOfPages.
+        read nothing yet, FloatingPointError where logits are not finite, and OutOfPages.
         """
         self._check(streams, [], len(streams))
         for stream in streams:
@@ -110,14 +118,18 @@ class StaticStepper(Stepper):
             for _ in range(num):
                 self._run(streams)
             read = step.read[:num].tolist()  # here the host waits
+            if any(row[stream] == NOT_FINITE for row in read for stream in streams):
+                raise FloatingPointError("the model's logits are not finite; its weights may be broken")
             for ids, stream in zip(written, streams, strict=True):
                 ids += [row[stream] for row in read]
+        self._look()
         return written
 
     def _step(self, streams: Sequence[int], ids: Sequence[int]) -> StepOutput:
         step = self._fixed_step
         self._ask(streams, ids)
         self._run(streams)
+        self._look()
         self._has_logits.update(streams)
         slots = sent(streams, self.model.device)
         probs, takes_part = step.boundary_prob.clone(), step.takes_part.clone()
@@ -138,12 +150,14 @@ class StaticStepper(Stepper):
 
     def _run(self, streams: Sequence[int]) -> None:
         """One step of these streams, for which there are pages."""
-        if not streams:
-            return
+        if streams:
+            self._launch(tuple(stage.num_entries(streams) for stage in self.memory.stages))
+
+    def _look(self) -> None:
+        """When all has been read that was asked for: take what has come from the device, and send for more."""
         known = self._seen.known()
         if known is not None:
             self.memory.learned(known)
-        self._launch(tuple(stage.num_entries(streams) for stage in self.memory.stages))
         self._seen.look()
 
     def _launch(self, num_entries: tuple[int, ...]) -> None:
@@ -152,7 +166,10 @@ class StaticStepper(Stepper):
 
 
 class _Seen:
-    """What the layers of each stage have seen, as the device sends it now and then."""
+    """What the layers of each stage have seen, as the device sends it now and then.
+
+    Only asked for when all steps that pages were taken for are on their way: what a later one adds is not known.
+    """
 
     def __init__(self, stages: Sequence[PagedStage]) -> None:
         self._stages = stages

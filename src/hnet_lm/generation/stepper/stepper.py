@@ -96,7 +96,7 @@ class Stepper(ABC):
 
     def room(self, streams: Sequence[int], wanted: Sequence[int]) -> list[int]:
         """How many of the wanted positions each stream can surely read now, the first ones before the others."""
-        return self.memory.room(streams, wanted)
+        return self.memory.room(streams, wanted, exact=self.asks_device)
 
     @torch.inference_mode()
     def admit(self) -> int:
@@ -119,7 +119,7 @@ class Stepper(ABC):
     def extend(self, streams: Sequence[int], ids: Sequence[Sequence[int]]) -> StepOutput:
         """Read any number of ids of each stream; logits of all positions, packed. Raises OutOfPages."""
         self._check(streams, [i for some in ids for i in some], len(ids))
-        self.memory.reserve(streams, [len(some) for some in ids])
+        self.memory.reserve(streams, [len(some) for some in ids], exact=self.asks_device)
         try:
             return self._forward(streams, ids)
         finally:

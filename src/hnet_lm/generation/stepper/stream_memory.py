@@ -78,14 +78,14 @@ class StreamMemory:
         """How many pages a stream has."""
         return sum(stage.num_held(stream) for stage in self.stages)
 
-    def room(self, streams: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    def room(self, streams: Sequence[int], wanted: Sequence[int], *, exact: bool = True) -> list[int]:
         """How many of the wanted positions each stream can surely take now, the first before the others.
 
         Every position could be a chunk in every stage, so that is what is reckoned with.
         """
         if self._num_missing(streams, wanted) <= self.pool.num_free:
             return list(wanted)
-        self.learn()
+        self._look_again(exact)
         granted, free = [], self.pool.num_free
         for stream, most in zip(streams, wanted, strict=True):
 
@@ -102,16 +102,18 @@ class StreamMemory:
         Where it need not be exact, pages may be taken for positions that do not become chunks, and the device is asked
         only when there are too few.
         """
-        if exact:
-            self.learn()
-        elif self._num_missing(streams, lengths) > self.pool.num_free:
-            self.trim(range(self._max_streams))
+        if exact or self._num_missing(streams, lengths) > self.pool.num_free:
+            self._look_again(exact)
         missing = self._num_missing(streams, lengths)
         if missing > self.pool.num_free:
             raise OutOfPages(f"{missing} pages may be needed and {self.pool.num_free} are free")
         for stage in self.stages:
             for stream, length in zip(streams, lengths, strict=True):
                 stage.grow(stream, length)
+
+    def _look_again(self, exact: bool) -> None:
+        """What there really is; what was taken for nothing is given back."""
+        self.learn() if exact else self.trim(range(self._max_streams))
 
     def learn(self) -> None:
         """Ask the device how much every stage has seen."""
