@@ -124,7 +124,7 @@ class HNet(nn.Module):
             smoothed, smoothing = self.smoothing(x_hat, routing, seqs, smoothing)
         inner, inner_seqs = self.downsampler(smoothed, routing)
         inner = self.widen(inner)
-        if self.training:
+        if self.training and torch.is_grad_enabled():
             routing = replace(routing, chunks=inner)
         return x_hat, routing, inner, inner_seqs, (encoder, routing_state, smoothing)
 

@@ -41,8 +41,9 @@ def without_copies(routings: tuple[Routing, ...], seqs: Sequences) -> tuple[Rout
     real = []
     for routing in routings:
         num = seqs.num_positions
-        num_chunks = int(routing.is_boundary[:num].sum())
-        chunks = None if routing.chunks is None else routing.chunks[:num_chunks]
+        chunks = routing.chunks
+        if chunks is not None:
+            chunks = chunks[: int(routing.is_boundary[:num].sum())]
         real.append(routing.over_positions(lambda rows, num=num: rows[:num], seqs=seqs, chunks=chunks))
         if len(real) < len(routings):
             _, seqs = select_chunks(real[-1].boundary_prob.detach().unsqueeze(1), real[-1].is_boundary, seqs)
