@@ -46,6 +46,7 @@ NOT_RUN = {
     r"hnet-lm serve .*hf:.*cuda": "needs a hub and a GPU",
     r"(srun )?torchrun ": "needs several GPUs; training/test_distributed.py runs ranks on CPUs",
     r"head=\$\(scontrol": "needs Slurm",
+    r"hnet-lm train matched/": "needs matched models; training/test_superposition.py trains such a one",
     r"hnet-lm sweep ": "trains six models; training/test_sweep.py trains small ones",
     r"(mkdir|cp) ": "takes a checkpoint of a long run; training/test_schedule_steps.py goes on from one",
     r"export ": "a setting of the shell",
@@ -70,7 +71,7 @@ ids, next_ids = torch.arange(91), torch.tensor([1, 2])
 """What the page around a snippet takes for granted."""
 
 
-DIRECTIVES = {"{toctree}", "{include}", "{eval-rst}"}
+DIRECTIVES = {"{toctree}", "{include}", "{eval-rst}", "{raw}"}
 """Of the site."""
 NUM_BOOKS = 60
 """Enough for a twentieth of them to be held out."""

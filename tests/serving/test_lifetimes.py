@@ -94,9 +94,9 @@ def test_too_many_requests_are_429_and_those_that_wait_get_their_turn(model: HNe
 def test_texts_that_are_done_make_room_and_too_many_are_429(model: HNetLM, monkeypatch: pytest.MonkeyPatch):
     may_go = threading.Event()
 
-    def slow_chunks(model: HNetLM, index: int, text: bytes) -> bytes:
+    def slow_chunks(model: HNetLM, index: int, text: bytes, in_base64: bool) -> bytes:
         assert may_go.wait(10)
-        return encoded_chunks(model, index, text)
+        return encoded_chunks(model, index, text, in_base64)
 
     monkeypatch.setattr(looking, "encoded_chunks", slow_chunks)
     with running({MODEL: model}, RequestLimits(max_waiting=0)) as server:

@@ -70,7 +70,7 @@ def test_what_cannot_be_read_within_its_time_is_refused_at_once(model: HNetLM):
         deadline = asyncio.get_running_loop().time() + 60
         endless = [Request(b"a", SamplingParams(max_new_bytes=8000, ignore_eos=True))]
         with await runner.submit(endless, deadline):
-            with pytest.raises(ApiError, match="are read in about") as caught:
+            with pytest.raises(ApiError, match="reading its prompts beside running requests takes about") as caught:
                 await runner.submit([Request(b"x" * 5000, ONE)], deadline)
             assert caught.value.status == 429
             assert int((caught.value.headers or {})["Retry-After"]) > 1000
