@@ -46,7 +46,6 @@ NOT_RUN = {
     r"hnet-lm serve .*hf:.*cuda": "needs a hub and a GPU",
     r"(srun )?torchrun ": "needs several GPUs; training/test_distributed.py runs ranks on CPUs",
     r"head=\$\(scontrol": "needs Slurm",
-    r"hnet-lm train matched/": "needs matched models; training/test_superposition.py trains such a one",
     r"hnet-lm sweep ": "trains six models; training/test_sweep.py trains small ones",
     r"(mkdir|cp) ": "takes a checkpoint of a long run; training/test_schedule_steps.py goes on from one",
     r"export ": "a setting of the shell",
