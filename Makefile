@@ -52,7 +52,7 @@ unit: $(DEV)  ## the tests alone
 
 test: lint types unit  ## everything that must hold: style, types, tests
 
-long: $(DEV)  ## the tests of half a minute or more: the wheel in an empty environment, compilers, kills, twin runs
+long: $(DEV)  ## the tests of half a minute or more: the wheel in an empty environment, many ranks, compilers, kills, twin runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 thorough: $(DEV)  ## the tests that try more when they are given an hour

@@ -23,7 +23,7 @@ from hnet_lm.training.optimizer import OptimizerConfig, build_optimizer
 from hnet_lm.training.step import StepFigures, StepResult, update
 from hnet_lm.weights import read_safetensors
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 DRIVER = Path(__file__).with_name("rank_driver.py")
 ALONE = Ranks(0, 1, torch.device("cpu"))
