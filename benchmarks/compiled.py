@@ -8,7 +8,6 @@ machine change less). A cold start is one with an empty TORCHINDUCTOR_CACHE_DIR.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from hnet_lm.losses import next_byte_loss
 from hnet_lm.model import HNetLM
 from hnet_lm.training.compilation import compile_blocks
 from speed.bench_model import SOURCES
-from speed.machine import choose_device, machine_facts, provenance
+from speed.machine import choose_device, machine_facts, provenance, report
 
 MAX_LENGTH = 1024
 Seconds = dict[str, float]
@@ -80,10 +79,7 @@ def main() -> None:
             for name, found in rounds.items()
         },
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n")
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

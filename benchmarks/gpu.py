@@ -9,7 +9,6 @@ steps and decoding of which each byte comes to the host are measured on a GPU by
 import argparse
 import importlib
 import importlib.util
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from hnet_lm.losses import next_byte_loss
 from hnet_lm.model import HNetLM
 from hnet_lm.ops.ssd import ssd
 from hnet_lm.sequences import Sequences
-from speed.machine import machine_facts, provenance
+from speed.machine import machine_facts, provenance, report
 from speed.timing import in_turn
 
 ROUNDS = 20
@@ -127,10 +126,7 @@ def main() -> None:
         "training step": training(config, seqs),
         "decoding": {num: decoding(config, num) for num in (1, 16, 64, 256)},
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n")
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

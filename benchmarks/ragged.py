@@ -8,7 +8,6 @@ what is left of the difference is divided out by FLOPs. Prints JSON.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from hnet_lm.model.flops import forward_flops_per_byte
 from hnet_lm.sequences import Sequences
 from hnet_lm.stage_config import Mamba2Config, StageConfig
 from speed.bench_model import english
-from speed.machine import choose_device, machine_facts, provenance
+from speed.machine import choose_device, machine_facts, provenance, report
 from speed.timing import in_turn
 from speed.update_step import UpdateStep
 
@@ -82,10 +81,7 @@ def main() -> None:
         "time of ragged documents over that of equal rows of the same FLOPs": seconds_per_flop[0] / seconds_per_flop[1],
         "rows if padded to the longest, over positions": len(ragged) * max(ragged) / sum(ragged),
     }
-    text = json.dumps(results, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n")
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What a figure depends on beside the code: the machine, the versions, and what else was running."""
 
+import json
 import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,14 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join(["python", *sys.argv]),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def report(results: Mapping[str, Any], output: Path | None) -> None:
+    """Print the results as JSON, and write them to the file that was asked for."""
+    text = json.dumps(results, indent=1)
+    print(text)
+    if output is not None:
+        output.write_text(text + "\n")
 
 
 def _processor() -> str:

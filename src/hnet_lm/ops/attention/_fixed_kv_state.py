@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hnet_lm.ops.attention._kv_state import entry_of
 from hnet_lm.ops.attention._paged_kv_state import PagedKVState
-from hnet_lm.ops.checks import require_state
 from hnet_lm.sequences import Sequences
 
 
@@ -30,10 +29,7 @@ class FixedKVState(PagedKVState):
         """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""
         if seqs.slots is not None or seqs.num_positions != seqs.num_sequences or seqs.max_length > 1:
             raise ValueError("attention: a state of fixed shape takes one position of every slot, in order")
-        if (self.num_heads, self.head_dim) != (num_heads, head_dim):
-            heads = (self.num_heads, self.head_dim)
-            raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
-        require_state("attention", "num_seen", self.num_seen, seqs)
+        self._require_sizes(num_heads, head_dim, seqs)
 
     def num_held(self, window: int, seqs: Sequences) -> int:
         """How many entries of each sequence are read."""

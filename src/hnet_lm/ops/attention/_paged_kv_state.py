@@ -48,6 +48,9 @@ class PagedKVState(State):
         """Raises ValueError unless this can be the state of these sequences in a layer of these sizes."""
         if seqs.slots is None:
             raise ValueError("attention: a paged state is changed in place, so the sequences must name their slots")
+        self._require_sizes(num_heads, head_dim, seqs)
+
+    def _require_sizes(self, num_heads: int, head_dim: int, seqs: Sequences) -> None:
         if (self.num_heads, self.head_dim) != (num_heads, head_dim):
             heads = (self.num_heads, self.head_dim)
             raise ValueError(f"attention: the state has heads {heads}, but this call needs {(num_heads, head_dim)}")
