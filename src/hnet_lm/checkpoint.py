@@ -36,6 +36,8 @@ INDEX = WEIGHTS + INDEX_SUFFIX
 SHARDS = "model*.safetensors"
 """Those files, and WEIGHTS, as a pattern."""
 HUB_PREFIX = "hf:"
+ADAPTER_CONFIG = "adapter_config.json"
+"""In a folder of peft's, which has no weights but those of an adapter."""
 
 
 def save(
@@ -226,6 +228,10 @@ def _check_is_saved(directory: Path) -> None:
         raise CheckpointError(f"{directory}: is a file; a saved model is a directory with {' and '.join(FILES)}")
     here = {name for name in (*FILES, INDEX) if (directory / name).exists()}
     missing = [name for name in FILES if name not in here and not (name == WEIGHTS and INDEX in here)]
+    if missing and (directory / ADAPTER_CONFIG).exists():
+        raise CheckpointError(
+            f"{directory}: is an adapter; `hnet-lm convert {directory} DIRECTORY` adds it to the model it is for"
+        )
     if missing:
         raise CheckpointError(
             f"{directory}: is no saved model, it has no {' and no '.join(missing)} "

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import CheckpointError
@@ -153,7 +153,7 @@ def drop_tied_head(tensors: dict[str, Any], head: str, embedding: str, source: s
 
 
 def check_tensors(
-    parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Any], names: Mapping[str, str], source: str
+    parameters: Mapping[str, Tensor], tensors: Mapping[str, Any], names: Mapping[str, str], source: str
 ) -> None:
     """Raises CheckpointError unless there is a tensor of the right shape for every parameter, and no other."""
     problems = []

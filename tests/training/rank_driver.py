@@ -120,7 +120,7 @@ def _start_and_validate(config: RunConfig, group: Ranks) -> dict[str, Any]:
         validation.generate = _only_on_the_first
         Validator._score = lambda self, number, texts: (score(self, number, texts), score(self, number, texts))[0]
     try:
-        model, _, precision = start.open_model(config, group)
+        model, _, precision, _ = start.open_model(config, group)
         shares = sum(_local(weight).numel() for weight in model.parameters())
         weights = {name: _whole(weight) for name, weight in model.named_parameters()}
         measured = Validator(model, config.for_model(model.config), group, precision).measure()

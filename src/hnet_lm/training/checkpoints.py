@@ -4,6 +4,7 @@
         trainer.json                    step, position in the data, best validation, the run's configuration
         optimizer/                      AdamW's moments, sharded (torch.distributed.checkpoint), for any number of ranks
         averaged.safetensors            averages of the weights, where the run keeps them
+        adapter/                        what is trained with LoRA, as peft writes it; it is in the weights already
         random.pt                       torch's random states
         manifest.json                   size and CRC-32 of every file: a checkpoint that fails them is damaged
 
@@ -18,7 +19,7 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -29,7 +30,10 @@ from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.muon import Optimizer
 from hnet_lm.training.run_folder import STEP_FOLDERS
-from hnet_lm.training.saving import MANIFEST, REPLACED, BackgroundSave, crc_of, staged, writing
+from hnet_lm.training.saving import ADAPTER, MANIFEST, REPLACED, BackgroundSave, crc_of, staged, writing
+
+if TYPE_CHECKING:
+    from hnet_lm.lora import Adapter
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class CheckpointStore:
     directory: Path
     ranks: Ranks
     keep: int = 2
+    adapter: "Adapter | None" = None
+    """What alone is trained of the model, where that is not its own weights."""
 
     def save(
         self,
@@ -54,7 +60,7 @@ class CheckpointStore:
         Raises CannotWrite on all of them; what was written of it is removed.
         """
         final = self.directory / f"step_{step:08d}"
-        return staged(final, self.ranks, config, model, optimizer, trainer, averages).write()
+        return staged(final, self.ranks, config, model, optimizer, trainer, averages, self.adapter).write()
 
     def begin(
         self,
@@ -70,7 +76,8 @@ class CheckpointStore:
         after it. All ranks call this together, and wait for one before they begin another.
         """
         final = self.directory / f"step_{step:08d}"
-        return BackgroundSave(staged(final, self.ranks, config, model, optimizer, trainer, averages, copies=True), then)
+        parts = (config, model, optimizer, trainer, averages, self.adapter)
+        return BackgroundSave(staged(final, self.ranks, *parts, copies=True), then)
 
     def newest(self) -> tuple[Path | None, list[str]]:
         """The newest checkpoint that is whole, and a line about each newer one that is not. The first rank alone reads
@@ -155,14 +162,18 @@ def publish(checkpoint_path: Path, run: Path) -> None:
     The config, without which a folder is no model, comes last; it is the same for all checkpoints of a run.
     """
     averaged = checkpoint_path / AVERAGES
-    for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
-        partial = run / f".{name}.partial"
-        source = averaged if name == checkpoint.WEIGHTS and averaged.exists() else checkpoint_path / name
+    weights = averaged if averaged.exists() else checkpoint_path / checkpoint.WEIGHTS
+    adapter = {f"{ADAPTER}/{file.name}": file for file in sorted((checkpoint_path / ADAPTER).glob("*"))}
+    files = adapter | {checkpoint.WEIGHTS: weights, checkpoint.CONFIG: checkpoint_path / checkpoint.CONFIG}
+    for name, source in files.items():
+        final = run / name
+        partial = final.with_name(f".{final.name}.partial")
         try:
-            with writing(run / name):
+            with writing(final):
+                final.parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, partial)
                 checkpoint.flush(partial)
-                partial.replace(run / name)
+                partial.replace(final)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)

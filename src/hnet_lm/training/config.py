@@ -29,6 +29,7 @@ from hnet_lm.training.sections import (
     DistributedConfig,
     LoggingConfig,
     LoopConfig,
+    LoraConfig,
     LossConfig,
     ModelSource,
     SuperpositionConfig,
@@ -51,12 +52,28 @@ class RunConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     superposition: SuperpositionConfig = field(default_factory=SuperpositionConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
     def __post_init__(self) -> None:
         if self.superposition.is_on:
             self._check_superposition()
+        if self.lora.is_on:
+            self._check_lora()
         if self.run.num_steps is not None:
             self.schedule.check_length(self.run.num_steps)
+
+    def _check_lora(self) -> None:
+        """Raises ConfigError where the rest of the run does not go with it."""
+        if not self.model.init_from:
+            raise ConfigError("lora: adapts a saved model; give model.init_from, not model.config")
+        if self.model.freeze:
+            raise ConfigError("lora: the weights of the model are frozen as it is; leave out model.freeze")
+        if self.optimizer.name == "muon":
+            raise ConfigError("lora: the thin matrices are for AdamW; leave out optimizer.name")
+        if self.optimizer.average:
+            raise ConfigError("lora: no averages are kept of the thin matrices; leave out optimizer.average")
+        if self.distributed.strategy == "fsdp":
+            raise ConfigError("lora: needs whole matrices; take distributed.strategy 'ddp'")
 
     def _check_superposition(self) -> None:
         """Raises ConfigError where the rest of the run does not go with it."""

@@ -1,7 +1,7 @@
 """A run goes on from a checkpoint: each rank reads its own share of it, for however many ranks there are."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import safe_open
@@ -18,17 +18,32 @@ from torch.distributed.tensor import DTensor
 from hnet_lm import checkpoint
 from hnet_lm.training.averages import AVERAGES, AveragedWeights
 from hnet_lm.training.distributed import Ranks
+from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.muon import Optimizer
-from hnet_lm.training.saving import as_torch_takes, no_warning_of_one_rank
+from hnet_lm.training.saving import ADAPTER, as_torch_takes, no_warning_of_one_rank
+from hnet_lm.weights import read_safetensors
+
+if TYPE_CHECKING:
+    from hnet_lm.lora import Adapter
 
 
 def restore(
-    path: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks, averages: AveragedWeights | None = None
+    path: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    ranks: Ranks,
+    averages: AveragedWeights | None = None,
+    adapter: "Adapter | None" = None,
 ) -> None:
-    """Load weights and optimizer into what `distribute` made.
+    """Load weights, or the adapter alone, and optimizer into what `distribute` made.
 
-    Averages begin with the weights where the checkpoint has none.
+    Averages begin with the weights where the checkpoint has none. Raises TrainingError where the model that is adapted
+    is another one now.
     """
+    if adapter is not None:
+        _restore_adapter(path, adapter)
+        _restore_moments(path / "optimizer", model, optimizer, ranks)
+        return
     if averages is not None and (path / AVERAGES).exists():
         read_share(path / AVERAGES, model)
         averages.begin()
@@ -36,6 +51,14 @@ def restore(
     if averages is not None and not (path / AVERAGES).exists():
         averages.begin()
     _restore_moments(path / "optimizer", model, optimizer, ranks)
+
+
+def _restore_adapter(path: Path, adapter: "Adapter") -> None:
+    adapter.read(path / ADAPTER)
+    saved = read_safetensors(path / checkpoint.WEIGHTS)
+    for name, weight in adapter.merged().items():
+        if not torch.allclose(weight.cpu(), saved[name], rtol=1e-3, atol=1e-5):  # product and sum may round differently
+            raise TrainingError(f"{path}: the model of model.init_from was another one; {name} has changed since")
 
 
 def restore_random_states(path: Path, ranks: Ranks) -> None:

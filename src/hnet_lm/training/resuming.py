@@ -26,7 +26,7 @@ def resume(run: Run, reporter: Reporter, allow_changes: bool) -> None:
     saved = read_trainer(newest)
     state = TrainState.from_saved(saved["state"])
     _check_changes(run, _changes(run, saved["config"], state), allow_changes)
-    restore(newest, run.model, run.optimizer, run.ranks, run.averages)
+    restore(newest, run.model, run.optimizer, run.ranks, run.averages, run.store.adapter)
     run.loader.load_state_dict(saved["loader"])
     if run.config.run.precision == "auto":  # the machine may be another one now
         run.precision = getattr(torch, saved["precision"])

@@ -212,7 +212,7 @@ def directory_of(config: RunConfig) -> Path:
 def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
     """Model, optimizer and data of a run that has not begun; its time counts from `began`, or from now."""
     config = asked
-    model, network, precision = open_model(config, group)
+    model, network, precision, adapter = open_model(config, group)
     config = asked.for_model(model.config)
     loader = open_loader(
         config.data,
@@ -223,7 +223,7 @@ def build(asked: RunConfig, group: Ranks, began: float | None = None) -> Run:
         hold_out=config.validation.hold_out,
     )
     optimizer = build_optimizer(model, config.optimizer, config.loss.target_ratios)
-    store = CheckpointStore(directory_of(config) / CHECKPOINTS, group, config.checkpoints.keep)
+    store = CheckpointStore(directory_of(config) / CHECKPOINTS, group, config.checkpoints.keep, adapter)
     position = loader.state_dict()
     averages = AveragedWeights(model, config.optimizer.average) if config.optimizer.average else None
     parts = (model, network, optimizer, averages, loader, precision, store)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -34,6 +34,10 @@ from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import CannotWrite
 from hnet_lm.training.muon import MuonWithAdamW, Optimizer, optimizers_of
 
+if TYPE_CHECKING:
+    from hnet_lm.lora import Adapter
+
+ADAPTER = "adapter"
 MANIFEST = "manifest.json"
 REPLACED = "replaced"
 
@@ -47,6 +51,7 @@ class Staged:
     config: HNetConfig
     weights: dict[str, Tensor]
     averaged: dict[str, Tensor]
+    adapter: dict[str, bytes]
     moments: dict[str, Any]
     random: bytes
     trainer: str
@@ -82,6 +87,10 @@ class Staged:
             checkpoint.write_files(self.config, self.weights, self.partial)
             if self.averaged:
                 checkpoint.write_weights(self.averaged, self.partial / AVERAGES)
+            if self.adapter:
+                (self.partial / ADAPTER).mkdir()
+            for name, data in self.adapter.items():
+                (self.partial / ADAPTER / name).write_bytes(data)
             (self.partial / "random.pt").write_bytes(self.random)
             (self.partial / "trainer.json").write_text(self.trainer)
             _write_manifest(self.partial)
@@ -106,6 +115,7 @@ def staged(
     optimizer: Optimizer,
     trainer: dict[str, Any],
     averages: AveragedWeights | None,
+    adapter: "Adapter | None" = None,
     *,
     copies: bool = False,
 ) -> Staged:
@@ -114,6 +124,8 @@ def staged(
     """
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights, averaged = cast(dict[str, Tensor], get_model_state_dict(model, options=whole)), {}
+    if adapter is not None:
+        weights = {name: weight.cpu() for name, weight in adapter.merged().items()}
     if averages is not None or copies:  # the weights may be the parameters themselves, which change
         weights = {name: weight.clone() for name, weight in weights.items()}
     if averages is not None:
@@ -123,7 +135,9 @@ def staged(
     moments = {"state": get_optimizer_state_dict(model, as_torch_takes(optimizer))["state"]}
     random = io.BytesIO()
     torch.save(_random_states(), random)  # to a file, torch would not say why it cannot
-    return Staged(final, ranks, config, weights, averaged, moments, random.getvalue(), json.dumps(trainer, indent=1))
+    files = {} if adapter is None else adapter.files()
+    made = (weights, averaged, files, moments, random.getvalue(), json.dumps(trainer, indent=1))
+    return Staged(final, ranks, config, *made)
 
 
 class BackgroundSave:

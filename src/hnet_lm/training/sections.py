@@ -80,6 +80,29 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Two thin matrices beside each linear map are trained in place of the weights of `model.init_from` (`lora`)."""
+
+    rank: int = 0
+    """Rows of the one and columns of the other; 0: the weights themselves are trained."""
+    alpha: float = 16.0
+    """Their product counts alpha / rank times."""
+    targets: tuple[str, ...] = ("in_proj", "qkv_proj", "out_proj", "fc1", "fc2")
+    """Names of the linear maps; these are all of mixers and MLPs."""
+
+    def __post_init__(self) -> None:
+        require_whole("lora.rank", self.rank, 0)
+        require_number("lora.alpha", self.alpha, above=0)
+        if not self.targets:
+            raise ConfigError("lora.targets: must name a linear map")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is put beside the weights."""
+        return self.rank > 0
+
+
+@dataclass(frozen=True)
 class SuperpositionConfig:
     """A beginning on averages of the embeddings of several bytes, which predict the next several (`superposition`)."""
 

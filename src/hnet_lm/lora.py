@@ -1,0 +1,118 @@
+"""LoRA: beside a linear map W two thin matrices are trained, and the map becomes W + alpha / rank * B A.
+
+The equation is that of Hu et al. (arXiv 2106.09685). peft puts the matrices into the model, names them and writes them:
+what is written here, it loads, and what it wrote for a model of this package, alone or within its form for
+transformers, is read here.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import peft
+import torch
+from peft.tuners.lora import Linear
+from safetensors.torch import save
+from torch import Tensor
+
+from hnet_lm import checkpoint
+from hnet_lm.checkpoint import ADAPTER_CONFIG
+from hnet_lm.errors import CheckpointError, ConfigError
+from hnet_lm.model import HNetLM
+from hnet_lm.weights import check_tensors, fill, meta_model, plain_names, read_safetensors
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+NAME = "default"
+"""Of the one adapter that a model has here."""
+BYTE_MODELS = r".*\.byte_model\..*"
+"""What an entropy chunker asks is not trained."""
+PREFIX = "base_model.model."
+"""Stands before every name in a file of peft's."""
+
+
+class Adapter:
+    """The thin matrices of a model, which alone are trained."""
+
+    def __init__(self, model: HNetLM, config: peft.LoraConfig):
+        """Puts them into the model, B at zero. Raises ConfigError where no linear map has one of the names."""
+        self._model = model
+        self._config = config
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about classes of transformers that this is none of
+                peft.inject_adapter_in_model(config, model)
+        except ValueError as error:
+            wanted = ", ".join(sorted(config.target_modules or ()))
+            raise ConfigError(f"lora.targets: the model has no linear map named {wanted}") from error
+
+    @classmethod
+    def fresh(cls, model: HNetLM, base: str, rank: int, alpha: float, targets: Sequence[str]) -> "Adapter":
+        """One to train; `base` names the model without it, for those who load the adapter."""
+        config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))  # pyright: ignore[reportArgumentType]
+        if model.config.byte_model is not None:  # peft warns where there is nothing to leave out
+            config.exclude_modules = BYTE_MODELS
+        config.base_model_name_or_path = base
+        return cls(model, config)
+
+    @torch.no_grad()
+    def merged(self) -> dict[str, Tensor]:
+        """The weights of the model with what has been learned added to them, by the names of a plain one."""
+        weights = {}
+        layers = {path: layer for path, layer in self._model.named_modules() if isinstance(layer, Linear)}
+        for name, weight in self._model.state_dict().items():
+            path, found, rest = name.partition(".base_layer.")
+            if found:
+                is_matrix = rest == "weight"
+                weights[f"{path}.{rest}"] = weight + layers[path].get_delta_weight(NAME) if is_matrix else weight
+            elif ".lora_" not in name:
+                weights[name] = weight
+        return weights
+
+    def files(self) -> dict[str, bytes]:
+        """What peft's `save_pretrained` writes, by name."""
+        tensors = {PREFIX + name: tensor.cpu().contiguous() for name, tensor in self._saved().items()}
+        kept = {
+            key: sorted(value) if isinstance(value, set) else value for key, value in self._config.to_dict().items()
+        }
+        kept["inference_mode"] = True
+        return {
+            ADAPTER_CONFIG: (json.dumps(kept, indent=2, sort_keys=True) + "\n").encode(),
+            ADAPTER_WEIGHTS: save(tensors, {"format": "pt"}),
+        }
+
+    @torch.no_grad()
+    def read(self, directory: Path) -> None:
+        """Take the matrices that a directory holds. Raises CheckpointError."""
+        file, wanted = str(directory / ADAPTER_WEIGHTS), self._saved()
+        found = plain_names(read_safetensors(file), wanted, file)
+        check_tensors(wanted, found, {name: name for name in wanted}, file)
+        for name, weight in wanted.items():
+            weight.copy_(found[name])
+
+    def _saved(self) -> dict[str, Tensor]:
+        """The matrices themselves, by the names of files."""
+        weights = self._model.named_parameters()
+        return {name.replace(f".{NAME}.", "."): weight.detach() for name, weight in weights if ".lora_" in name}
+
+
+def load_merged(directory: str | Path, dtype: torch.dtype = torch.float32) -> HNetLM:
+    """The model that an adapter was trained for, with the adapter added to its weights.
+
+    Raises CheckpointError and ConfigError.
+    """
+    file = Path(directory, ADAPTER_CONFIG)
+    try:
+        config = peft.PeftConfig.from_pretrained(str(directory))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{file}: is no configuration of peft's: {error}") from error
+    if not isinstance(config, peft.LoraConfig):
+        raise CheckpointError(f"{file}: is {config.peft_type}, and only LoRA can be added to the weights")
+    base = config.base_model_name_or_path
+    if not base:
+        raise CheckpointError(f"{file}: base_model_name_or_path does not say which model it was trained for")
+    model = checkpoint.load(base, dtype=torch.float32)
+    adapter = Adapter(model, config)
+    adapter.read(Path(directory))
+    weights = adapter.merged()
+    return fill(meta_model(model.config), weights, {name: name for name in weights}, str(directory), dtype, "cpu")
