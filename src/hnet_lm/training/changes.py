@@ -26,13 +26,12 @@ NOT_FIXED = ("data.on_error",)
 
 
 def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a run that an earlier version saved, with the defaults of the keys that have come since."""
+    """The tables of a run that an earlier version saved, with the defaults of tables and keys that have come since."""
     source = SourceConfig("-")
     defaults = to_table(RunConfig(LoopConfig("-", 1), ModelSource("-"), DataConfig((source,))))
-    found = {key: {**defaults.get(key, {}), **rows} for key, rows in saved.items() if isinstance(rows, Mapping)}
-    if "data" in found:
-        found["data"]["sources"] = [{**dataclasses.asdict(source), **one} for one in found["data"]["sources"]]
-    return {**saved, **found, "model": saved.get("model")}
+    found = {key: {**defaults.get(key, {}), **rows} for key, rows in (defaults | saved).items() if key != "model"}
+    found["data"]["sources"] = [{**dataclasses.asdict(source), **one} for one in found["data"]["sources"]]
+    return {**found, "model": saved.get("model")}
 
 
 def cannot_change(difference: str) -> bool:
