@@ -29,19 +29,19 @@ class Loops(NamedTuple):
 
 @no_type_check  # of Python: numba has types of its own
 @inlined
-def _read(source, first, count, column, lanes, num_lanes, to, to_first):
+def _read(source, first, count, column, lanes, to, to_first):
     """Some rows of a strip."""
     for i in range(count):
-        read_row(source, first + i, column, lanes, to.dtype.type(1), num_lanes, to[to_first + i])
+        read_row(source, first + i, column, lanes, to.dtype.type(1), to[to_first + i])
 
 
 @no_type_check
 @inlined
-def _read_inputs(x, past, s, start, first, count, column, lanes, num_lanes, past_width, inputs):
+def _read_inputs(x, past, s, start, first, count, column, lanes, past_width, inputs):
     """The inputs of a strip at `count` positions from `first` on; before the start those carried in."""
     before = min(max(start - first, 0), count)
-    _read(past, (s + 1) * past_width + first - start, before, column, lanes, num_lanes, inputs, 0)
-    _read(x, first + before, count - before, column, lanes, num_lanes, inputs, before)
+    _read(past, (s + 1) * past_width + first - start, before, column, lanes, inputs, 0)
+    _read(x, first + before, count - before, column, lanes, inputs, before)
 
 
 @no_type_check
@@ -55,8 +55,8 @@ def _ask_for(source, first, count, column, lanes):
 
 @no_type_check
 @cache
-def loops(width: int, num_lanes: int) -> Loops:
-    """Compiled for a number of taps and the size of a vector."""
+def loops(width: int) -> Loops:
+    """Compiled for a number of taps."""
     past_width = width - 1
     num_rows = TILE + 2 * past_width
 
@@ -74,10 +74,10 @@ def loops(width: int, num_lanes: int) -> Loops:
                 for strip in range(first, last):
                     column = strip * STRIP
                     lanes = min(STRIP, num_channels - column)
-                    _read(taps, 0, width, column, lanes, num_lanes, tap, 0)
-                    _read(bias, 0, 1, column, lanes, num_lanes, offset, 0)
+                    _read(taps, 0, width, column, lanes, tap, 0)
+                    _read(bias, 0, 1, column, lanes, offset, 0)
                     before, seen = tile - past_width, past_width + count
-                    _read_inputs(x, past, s, start, before, seen, column, lanes, num_lanes, past_width, inputs)
+                    _read_inputs(x, past, s, start, before, seen, column, lanes, past_width, inputs)
                     _ask_for(x, tile + count, min(TILE, end - tile - count), column, lanes)
                     for i in range(count):
                         for j in range(STRIP):
@@ -86,12 +86,12 @@ def loops(width: int, num_lanes: int) -> Loops:
                                 total += tap[k, j] * inputs[i + k, j]
                             out[i, j] = total * sigmoid(total)
                     for i in range(count):
-                        write_row(out[i], y, tile + i, column, lanes, num_lanes)
+                        write_row(out[i], y, tile + i, column, lanes)
             for strip in range(first, last):
                 column = strip * STRIP
                 lanes = min(STRIP, num_channels - column)
                 first_row = end - past_width
-                _read_inputs(x, past, s, start, first_row, past_width, column, lanes, num_lanes, past_width, inputs)
+                _read_inputs(x, past, s, start, first_row, past_width, column, lanes, past_width, inputs)
                 for k in range(past_width):
                     carried = row_slice(last_inputs, s * past_width + k, column, lanes)
                     for j in range(lanes):
@@ -117,16 +117,16 @@ def loops(width: int, num_lanes: int) -> Loops:
                 for strip in range(first, last):
                     column = strip * STRIP
                     lanes = min(STRIP, num_channels - column)
-                    _read(taps, 0, width, column, lanes, num_lanes, tap, 0)
-                    _read(bias, 0, 1, column, lanes, num_lanes, offset, 0)
+                    _read(taps, 0, width, column, lanes, tap, 0)
+                    _read(bias, 0, 1, column, lanes, offset, 0)
                     before, num = tile - past_width, past_width + seen
-                    _read_inputs(x, past, s, start, before, num, column, lanes, num_lanes, past_width, inputs)
+                    _read_inputs(x, past, s, start, before, num, column, lanes, past_width, inputs)
                     _ask_for(x, tile + seen, min(TILE, end - tile - seen), column, lanes)
                     _ask_for(grad_y, tile + seen, min(TILE, end - tile - seen), column, lanes)
                     fill(grads, 0)
                     fill(to_tap, 0)
                     fill(to_offset, 0)
-                    _read(grad_y, tile, seen, column, lanes, num_lanes, grads, past_width)
+                    _read(grad_y, tile, seen, column, lanes, grads, past_width)
                     for i in range(seen):
                         for j in range(STRIP):
                             total = offset[0, j]
@@ -153,7 +153,7 @@ def loops(width: int, num_lanes: int) -> Loops:
                             for j in range(lanes):
                                 out[0, j] += carried[j]
                         if t >= start:
-                            write_row(out[0], grad_x, t, column, lanes, num_lanes)
+                            write_row(out[0], grad_x, t, column, lanes)
                         else:
                             carried = row_slice(grad_past, (s + 1) * past_width + t - start, column, lanes)
                             for j in range(lanes):

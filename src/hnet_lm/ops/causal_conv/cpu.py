@@ -13,7 +13,6 @@ from torch.utils.flop_counter import register_flop_formula
 from hnet_lm.ops.causal_conv._loops import STRIP, Loops, loops
 from hnet_lm.ops.compiled.memory import ONE, array, rows, with_unit_stride
 from hnet_lm.ops.compiled.threads import run_ranges, split_range
-from hnet_lm.ops.compiled.vectors import num_lanes
 from hnet_lm.sequences import Sequences
 
 MAX_TAPS = 64
@@ -114,7 +113,7 @@ def _flops_backward(grad_y: Any, grad_last: Any, x_shape: Any, taps_shape: Any, 
 
 
 def _loops(taps: Tensor) -> Loops:
-    return loops(len(taps), num_lanes(taps.dtype))
+    return loops(len(taps))
 
 
 def _work(x: Tensor, taps: Tensor) -> tuple[list[tuple[int, int]], Any, int]:

@@ -39,8 +39,11 @@ def compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **MATHS)
-"""Part of the loop that calls it, as if it were written there."""
+inlined: Callable[[Callable[..., Any]], Any] = numba.njit(forceinline=True, **MATHS)
+"""Part of the loops that call it: compiled once for each signature, and put where it is called."""
+
+expanded: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **MATHS)
+"""The same by its source, so that compile-time constants may be passed to it. That takes far longer to compile."""
 
 
 def compiled_callback(function: Callable[..., None], signature: Any) -> CFunc:

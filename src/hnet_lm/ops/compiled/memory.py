@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hnet_lm.ops.compiled.jit import inlined
+from hnet_lm.ops.compiled.jit import expanded, inlined
 
 CACHE_LINE = 64
 """Bytes; also those of the widest vectors."""
@@ -70,7 +70,7 @@ def _on_stack(_: Any, one: Any, num_rows: Any, num_lanes: Any) -> Any:
 
 
 @no_type_check
-@inlined
+@expanded
 def scratch(one: Any, num_rows: int, num_lanes: int) -> NDArray[Any]:
     """An uninitialised array of the type of `one` on the loop's own stack; both sizes are compile-time constants.
 

@@ -42,12 +42,29 @@ class _VectorModel(PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(number, fe_type.num_lanes))
 
 
-@intrinsic(prefer_literal=True)
+def _vector_of(dtype):
+    """The vector of what a number of this type is computed with."""
+    number = types.float32 if dtype == types.uint16 else dtype
+    return Vector(number, 8 * VECTOR_BYTES // number.bitwidth)
+
+
+@intrinsic
 @no_type_check  # of Python: numba has types of its own
-def load_vector(_, row, num_lanes):
+def lanes_of(_, number):
+    """Numbers of a vector of this type; a constant."""
+    num = _vector_of(number).num_lanes
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.intp, num)
+
+    return types.intp(number), generate
+
+
+@intrinsic
+@no_type_check
+def load_vector(_, row):
     """The first numbers of a contiguous array of one dimension; those of bfloat16 become float32."""
-    is_bfloat16 = row.dtype == types.uint16
-    vector = Vector(types.float32 if is_bfloat16 else row.dtype, num_lanes.literal_value)
+    is_bfloat16, vector = row.dtype == types.uint16, _vector_of(row.dtype)
 
     def generate(context, builder, signature, arguments):
         kind = context.get_value_type(vector)
@@ -57,7 +74,7 @@ def load_vector(_, row, num_lanes):
         words = _of_integers(32, kind)
         return builder.bitcast(builder.shl(builder.zext(halves, words), _constants(words, 16)), kind)
 
-    return vector(row, num_lanes), generate
+    return vector(row), generate
 
 
 @intrinsic
@@ -83,16 +100,16 @@ def store_vector(_, vector, row):
     return types.none(vector, row), generate
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 @no_type_check
-def repeated(_, number, num_lanes):
+def repeated(_, number):
     """The number in every lane."""
-    vector = Vector(number, num_lanes.literal_value)
+    vector = _vector_of(number)
 
     def generate(context, builder, signature, arguments):
         return _repeated(builder, context.get_value_type(vector), arguments[0])
 
-    return vector(number, num_lanes), generate
+    return vector(number), generate
 
 
 @intrinsic
@@ -147,14 +164,15 @@ def scaled(_, number, vector):
 
 @no_type_check
 @inlined
-def read_row(source, row, column, length, factor, num_lanes, to):
+def read_row(source, row, column, length, factor, to):
     """Numbers of a row of a matrix that was passed as `rows`, times a factor.
 
     Vectors as values: in a loop over numbers the compiler would have to know that reading and writing never overlap.
     """
+    num_lanes = lanes_of(factor)
     whole = length - length % num_lanes
     for j in range(0, whole, num_lanes):
-        numbers = load_vector(row_slice(source, row, column + j, num_lanes), num_lanes)
+        numbers = load_vector(row_slice(source, row, column + j, num_lanes))
         store_vector(scaled(factor, numbers), to[j : j + num_lanes])
     rest = row_slice(source, row, column, length)
     for j in range(whole, length):
@@ -163,11 +181,12 @@ def read_row(source, row, column, length, factor, num_lanes, to):
 
 @no_type_check
 @inlined
-def write_row(numbers, to, row, column, length, num_lanes):
+def write_row(numbers, to, row, column, length):
     """The first numbers of an array into a row of a matrix that was passed as `rows`."""
+    num_lanes = lanes_of(numbers.dtype.type(0))
     whole = length - length % num_lanes
     for j in range(0, whole, num_lanes):
-        vector = load_vector(numbers[j : j + num_lanes], num_lanes)
+        vector = load_vector(numbers[j : j + num_lanes])
         store_vector(vector, row_slice(to, row, column + j, num_lanes))
     rest = row_slice(to, row, column, length)
     for j in range(whole, length):

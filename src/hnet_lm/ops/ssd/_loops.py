@@ -17,9 +17,10 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 
-from hnet_lm.ops.compiled.jit import compiled, inlined
+from hnet_lm.ops.compiled.jit import compiled, expanded, inlined
 from hnet_lm.ops.compiled.memory import address_of, fill, row_slice, scratch
 from hnet_lm.ops.compiled.vectors import (
+    lanes_of,
     load_vector,
     product_add,
     read_row,
@@ -51,7 +52,7 @@ class Loops(NamedTuple):
 
 @no_type_check  # of Python: numba has types of its own
 @inlined
-def _scan(num, num_lanes, state, decay, rows, lanes, probe, total):
+def _scan(num, state, decay, rows, lanes, probe, total):
     """state = decay_t state + rows_t lanes_t^T; total_t += state^T probe_t, for `num` positions.
 
     By products of matrices: with a_tu the product of the decays behind u up to t, and a_t that of all up to t,
@@ -61,7 +62,7 @@ def _scan(num, num_lanes, state, decay, rows, lanes, probe, total):
 
     The state is (groups of lanes, rows, lanes) with the first two axes flattened. `rows` and `probe` are overwritten.
     """
-    one, num_rows, width = state.dtype.type(1), rows.shape[1], lanes.shape[1]
+    one, num_rows, width, num_lanes = state.dtype.type(1), rows.shape[1], lanes.shape[1], state.shape[1]
     score, since = scratch(one, TILE, TILE), scratch(one, 1, TILE)[0]
     whole = one
     for t in range(num):
@@ -82,32 +83,33 @@ def _scan(num, num_lanes, state, decay, rows, lanes, probe, total):
         inputs = one, address_of(lanes) + column, width
         for t in range(0, num, ROWS):
             sums = one, address_of(total[t]) + column, width
-            _add_product(sums, one, (one, address_of(probe[t]), num_rows), 1, block, num_rows, num_lanes)
-            _add_product(sums, one, (one, address_of(score[t]), TILE), 1, inputs, t, num_lanes)
+            _add_product(sums, one, (one, address_of(probe[t]), num_rows), 1, block, num_rows)
+            _add_product(sums, one, (one, address_of(score[t]), TILE), 1, inputs, t)
             for k in range(t, min(t + ROWS, num)):
                 sum_of_row = row_slice(sums, k - t, 0, num_lanes)
-                new_sum = load_vector(sum_of_row, num_lanes)
+                new_sum = load_vector(sum_of_row)
                 for u in range(t, k + 1):
-                    lane = load_vector(row_slice(inputs, u, 0, num_lanes), num_lanes)
+                    lane = load_vector(row_slice(inputs, u, 0, num_lanes))
                     new_sum = scaled_add(new_sum, row_slice((one, address_of(score), TILE), k, u, 1)[0], lane)
                 store_vector(new_sum, sum_of_row)
         for i in range(0, num_rows, ROWS):
             sums = one, address_of(state[group * num_rows + i]), num_lanes
             left = one, address_of(rows) + i * state.itemsize, 1
-            _add_product(sums, whole, left, num_rows, inputs, num, num_lanes)
+            _add_product(sums, whole, left, num_rows, inputs, num)
 
 
 @no_type_check
 @inlined
-def _add_product(sums, factor, left, step, right, count, num_lanes):
+def _add_product(sums, factor, left, step, right, count):
     """sums_i = factor sums_i + sum_k left_ik right_k, of `ROWS` rows and one vector; left_ik and the next are `step`
     apart."""
+    num_lanes = lanes_of(factor)
     to_a, to_b = row_slice(sums, 0, 0, num_lanes), row_slice(sums, 1, 0, num_lanes)
     to_c, to_d = row_slice(sums, 2, 0, num_lanes), row_slice(sums, 3, 0, num_lanes)
-    a, b = scaled(factor, load_vector(to_a, num_lanes)), scaled(factor, load_vector(to_b, num_lanes))
-    c, d = scaled(factor, load_vector(to_c, num_lanes)), scaled(factor, load_vector(to_d, num_lanes))
+    a, b = scaled(factor, load_vector(to_a)), scaled(factor, load_vector(to_b))
+    c, d = scaled(factor, load_vector(to_c)), scaled(factor, load_vector(to_d))
     for k in range(count):
-        vector = load_vector(row_slice(right, k, 0, num_lanes), num_lanes)
+        vector = load_vector(row_slice(right, k, 0, num_lanes))
         a = scaled_add(a, row_slice(left, 0, k * step, 1)[0], vector)
         b = scaled_add(b, row_slice(left, 1, k * step, 1)[0], vector)
         c = scaled_add(c, row_slice(left, 2, k * step, 1)[0], vector)
@@ -159,14 +161,14 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                     for k in range(num):
                         t = tile + k
                         decay[k] = math.exp(dt[t, head] * A[head])
-                        read_row(x, t, column, head_dim, one, num_lanes, value[k])
-                        read_row(B, t, 0, num_states, dt[t, head], num_lanes, row[k])
-                        read_row(C, t, 0, num_states, one, num_lanes, probe[k])
+                        read_row(x, t, column, head_dim, one, value[k])
+                        read_row(B, t, 0, num_states, dt[t, head], row[k])
+                        read_row(C, t, 0, num_states, one, probe[k])
                         for j in range(head_dim):
                             total[k, j] = D[head] * value[k, j]
-                    _scan(num, num_lanes, state, decay, row, value, probe, total)
+                    _scan(num, state, decay, row, value, probe, total)
                     for k in range(num):
-                        write_row(total[k], y, tile + k, column, head_dim, num_lanes)
+                        write_row(total[k], y, tile + k, column, head_dim)
                 for i in range(num_states):
                     for j in range(head_dim):
                         final[s, i, head, j] = state[j // num_lanes * rows_of_states + i, j % num_lanes]
@@ -193,19 +195,19 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                     for k in range(num):
                         t = tile - 1 - k
                         decay[k], decay_after = decay_after, math.exp(dt[t, head] * A[head])
-                        read_row(grad_y, t, column, head_dim, one, num_lanes, to_y[k])
-                        read_row(C, t, 0, num_states, one, num_lanes, row[k])
-                        read_row(B, t, 0, num_states, one, num_lanes, probe[k])
+                        read_row(grad_y, t, column, head_dim, one, to_y[k])
+                        read_row(C, t, 0, num_states, one, row[k])
+                        read_row(B, t, 0, num_states, one, probe[k])
                     fill(total, 0)
-                    _scan(num, num_lanes, grad, decay, row, to_y, probe, total)
+                    _scan(num, grad, decay, row, to_y, probe, total)
                     for k in range(num):
                         t = tile - 1 - k
-                        read_row(x, t, column, head_dim, one, num_lanes, value)
+                        read_row(x, t, column, head_dim, one, value)
                         grad_dt[t, head] = _dot(total[k], value, head_dim)
                         skipped += _dot(to_y[k], value, head_dim)
                         for j in range(head_dim):
                             value[j] = dt[t, head] * total[k, j] + D[head] * to_y[k, j]
-                        write_row(value, grad_x, t, column, head_dim, num_lanes)
+                        write_row(value, grad_x, t, column, head_dim)
                 for i in range(num_states):
                     for j in range(head_dim):
                         number = grad[j // num_lanes * rows_of_states + i, j % num_lanes]
@@ -245,13 +247,13 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                     for k in range(num):
                         t = tile + k
                         decay[k] = math.exp(dt[t, head] * A[head])
-                        read_row(x, t, column, head_dim, dt[t, head], num_lanes, inputs[k])
-                        read_row(grad_y, t, column, head_dim, one, num_lanes, to_y[k])
-                        read_row(B, t, 0, num_states, one, num_lanes, lane[k])
+                        read_row(x, t, column, head_dim, dt[t, head], inputs[k])
+                        read_row(grad_y, t, column, head_dim, one, to_y[k])
+                        read_row(B, t, 0, num_states, one, lane[k])
                     fill(total, 0)
-                    _scan(num, num_lanes, state, decay, inputs, lane, to_y, total)
+                    _scan(num, state, decay, inputs, lane, to_y, total)
                     for k in range(num):
-                        read_row(C, tile + k, 0, num_states, one, num_lanes, other)
+                        read_row(C, tile + k, 0, num_states, one, other)
                         gained[tile + k - start] = _dot(total[k], other, num_states)
                         for j in range(num_states):
                             grad_C[worker, tile + k, j] += total[k, j]
@@ -270,14 +272,14 @@ def loops(num_states: int, head_dim: int, num_lanes: int) -> Loops:
                         t = tile + num - 1 - k
                         own[k] = math.exp(dt[t, head] * A[head])
                         decay[k], decay_after = decay_after, own[k]
-                        read_row(x, t, column, head_dim, dt[t, head], num_lanes, inputs[k])
-                        read_row(grad_y, t, column, head_dim, one, num_lanes, to_y[k])
-                        read_row(C, t, 0, num_states, one, num_lanes, lane[k])
+                        read_row(x, t, column, head_dim, dt[t, head], inputs[k])
+                        read_row(grad_y, t, column, head_dim, one, to_y[k])
+                        read_row(C, t, 0, num_states, one, lane[k])
                     fill(total, 0)
-                    _scan(num, num_lanes, grad, decay, to_y, lane, inputs, total)
+                    _scan(num, grad, decay, to_y, lane, inputs, total)
                     for k in range(num):
                         t = tile + num - 1 - k
-                        read_row(B, t, 0, num_states, one, num_lanes, other)
+                        read_row(B, t, 0, num_states, one, other)
                         loss = _dot(total[k], other, num_states)
                         for j in range(num_states):
                             grad_B[worker, t, j] += total[k, j]
@@ -301,14 +303,14 @@ def _copy(source, to):
 
 
 @no_type_check
-@inlined
+@expanded
 def _product(a, b, num_lanes):
     """The sum of a * b, in float64 but for a few numbers at a time."""
     part, total = scratch(a.dtype.type(1), 1, num_lanes)[0], 0.0
     for i in range(0, a.shape[0], ROWS):
-        sums = repeated(a.dtype.type(0), num_lanes)
+        sums = repeated(a.dtype.type(0))
         for k in range(ROWS):
-            sums = product_add(sums, load_vector(a[i + k], num_lanes), load_vector(b[i + k], num_lanes))
+            sums = product_add(sums, load_vector(a[i + k]), load_vector(b[i + k]))
         store_vector(sums, part)
         for j in range(num_lanes):
             total += part[j]

@@ -214,9 +214,9 @@ def _multiply_many(first, last, columns, weight, weight_one, y, wide, sums, lane
                         wide[o, j] = widened(row[j])
                 for group in range(first_group, last_group):
                     s = (group - first_group) * OUTPUTS
-                    a, b = load_vector(sums[s], lanes), load_vector(sums[s + 1], lanes)
-                    c, d = load_vector(sums[s + 2], lanes), load_vector(sums[s + 3], lanes)
-                    e, f = load_vector(sums[s + 4], lanes), load_vector(sums[s + 5], lanes)
+                    a, b = load_vector(sums[s]), load_vector(sums[s + 1])
+                    c, d = load_vector(sums[s + 2]), load_vector(sums[s + 3])
+                    e, f = load_vector(sums[s + 4]), load_vector(sums[s + 5])
                     block = array_at(address_of(columns) + (group * d_in + start) * vector_bytes, one, (depth, lanes))
                     for j in range(depth):
                         column = block[j]
