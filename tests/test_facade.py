@@ -28,6 +28,16 @@ def test_an_unknown_name_is_an_attribute_error():
         hnet_lm.nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]  wrong on purpose
 
 
+def test_models_and_servers_begin_without_torchs_compiler():
+    """It takes as long to import as torch itself, and nobody needs it who does not compile or shard."""
+    code = (
+        "import sys, hnet_lm.model, hnet_lm.serving.app, hnet_lm.cli.generate, hnet_lm.cli.chunks; "
+        "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
 def test_importing_it_imports_no_torch():
     code = "import sys, hnet_lm; print(sorted(m for m in ('torch', 'numpy') if m in sys.modules)); hnet_lm.Sequences"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

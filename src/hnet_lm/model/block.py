@@ -3,9 +3,9 @@
 The residual stream stays in at least float32; only what enters a mixer or an MLP has the weights' type.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,14 +17,17 @@ from hnet_lm.stage_config import Mamba2Config, StageConfig
 from hnet_lm.state import State
 
 
+def called(module: nn.Module, *arguments: Any) -> Any:
+    return module(*arguments)
+
+
 class Block(nn.Module):
     """State: its mixer's."""
 
     feeds_linear = True
     """Whether a linear map reads what a norm returns."""
-    compiles_around_mixer: bool = False
-    """A compiler leaves out the call of the mixer, and so never sees the lengths of sequences, which it would take for
-    constants."""
+    call_mixer: Callable[..., Any] = staticmethod(called)
+    """A compiler of blocks puts one in its place that it does not look into."""
 
     def __init__(self, kind: BlockKind, stage: StageConfig, mamba2: Mamba2Config):
         super().__init__()
@@ -44,7 +47,7 @@ class Block(nn.Module):
         return x, state
 
     def _mixed(self, x: Float[Tensor, "t d"], seqs: Sequences, state: Any) -> tuple[Float[Tensor, "t d"], State | None]:
-        return (_uncompiled if self.compiles_around_mixer else _called)(self.mixer, x, seqs, state)
+        return self.call_mixer(self.mixer, x, seqs, state)
 
     def new_state(self, num_sequences: int) -> State:
         return self.mixer.new_state(num_sequences, self.mixer_norm.weight.dtype)
@@ -64,13 +67,6 @@ class PostNormBlock(Block):
         if self.mlp is not None and self.mlp_norm is not None:
             x = x + self.mlp_norm(self.mlp(x.to(dtype)))
         return x, state
-
-
-def _called(module: nn.Module, *arguments: Any) -> Any:
-    return module(*arguments)
-
-
-_uncompiled: Any = torch.compiler.disable(_called)
 
 
 def build_block(kind: BlockKind, stage: StageConfig, mamba2: Mamba2Config, index: int = 0) -> Block:

@@ -29,7 +29,7 @@ def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of a run that an earlier version saved, with the defaults of tables and keys that have come since."""
     source = SourceConfig("-")
     defaults = to_table(RunConfig(LoopConfig("-", 1), ModelSource("-"), DataConfig((source,))))
-    found = {key: {**defaults.get(key, {}), **rows} for key, rows in (defaults | saved).items() if key != "model"}
+    found = {key: {**defaults.get(key, {}), **rows} for key, rows in {**defaults, **saved}.items() if key != "model"}
     found["data"]["sources"] = [{**dataclasses.asdict(source), **one} for one in found["data"]["sources"]]
     return {**found, "model": saved.get("model")}
 

@@ -6,12 +6,13 @@ FSDP's groups stay what they are. The first steps wait for the compiler.
 """
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hnet_lm.errors import ConfigError
-from hnet_lm.model.block import Block
+from hnet_lm.model.block import Block, called
 
 MOST_GRAPHS = 64
 """Of all blocks together, before torch gives up on compiling more: one per kind of block and width, with gradients and
@@ -22,9 +23,10 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """From now on every block of the model is compiled where it is called. Raises ConfigError: torch cannot do that."""
     _require_compiler(next(model.parameters()).device, backend)
     limit = {"recompile_limit": MOST_GRAPHS} if "recompile_limit" in inspect.signature(torch.compile).parameters else {}
+    uncompiled: Any = torch.compiler.disable(called)
     for module in model.modules():
         if isinstance(module, Block):
-            module.compiles_around_mixer = True
+            module.call_mixer = uncompiled
             module.compile(dynamic=True, backend=backend, **limit)
 
 
