@@ -14,7 +14,7 @@ pytest.importorskip(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_interpreted() -> None:
     command = [sys.executable, "-m", "pytest", "-x", "-v", "-p", "no:cacheprovider", str(FOLDER)]
