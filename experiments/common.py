@@ -5,14 +5,18 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from hnet_lm.cli.main import main
+from hnet_lm.training.metrics import read_metrics
+from hnet_lm.training.run_folder import METRICS
 
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Two-sided 95 % quantiles of Student's t for 1, 2, 3 ... degrees of freedom."""
@@ -48,6 +52,34 @@ def write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def claimed(result: Path) -> Iterator[bool]:
+    """Whether a run is for this process to make: not where another one is at it, or its file of results is there."""
+    result.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(result.with_name(f"{result.stem}.lock"), blocking=False)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock)
+        except Timeout:
+            yield False
+        else:
+            yield not result.exists()
+
+
+def require_finished(run: Path, num_steps: int) -> None:
+    """End the driver where the training was stopped: what it came to by then is never measured."""
+    if max(record["step"] for record in read_metrics(run / METRICS)) < num_steps:
+        sys.exit(f"{run} is not finished; the same command goes on")
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; nothing where it would have no rows."""
+    if not rows:
+        return ""
+    lines = [headings, ["---", *["--:"] * (len(headings) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def read_results(path: Path) -> dict[str, Any]:

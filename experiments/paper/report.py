@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from experiments.common import Estimate
+from experiments.common import Estimate, markdown
 from experiments.paper.plan import NUM_STEPS, TUNING_STEPS
 from matplotlib.figure import Figure
 
@@ -111,13 +111,6 @@ def vocabulary_table(facts: Facts) -> str:
 
 def tuned(facts: Facts) -> list[Mapping[str, Any]]:
     return [fact for fact in facts.values() if fact["num_steps"] == TUNING_STEPS]
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [headings, ["---", *["--:"] * (len(headings) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def save_figure(facts: Facts, file: Path) -> None:

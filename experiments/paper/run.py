@@ -15,16 +15,14 @@ it. FOLDER has english/train.jsonl.xz and so on, as `plan.py` names them.
 """
 
 import argparse
-import contextlib
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.common import answer, hnet_lm, write, write_results
+from experiments.common import answer, claimed, hnet_lm, require_finished, write, write_results
 from experiments.paper import report
 from experiments.paper.plan import (
     ABLATIONS,
@@ -39,14 +37,12 @@ from experiments.paper.plan import (
     Cell,
     fits,
 )
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from hnet_lm.baselines import FAMILIES
-from hnet_lm.cli.architecture import METRICS
 from hnet_lm.config import HNetConfig
 from hnet_lm.data import DataConfig, SourceConfig, documents
 from hnet_lm.evaluation.curves import read_curve
-from hnet_lm.training.metrics import read_metrics
 
 HERE, RUNS = Path("experiments/paper"), Path("runs/paper")
 EXCERPT_BYTES = {"validation": 150_000, "test": 300_000, "out_of_domain": 300_000, "misspelt": 50_000}
@@ -228,15 +224,12 @@ def run(corpus: str, folder: Path) -> None:
 def run_cell(cell: Cell, folder: Path) -> bool:
     """Whether it was run here: not where another process is at it, or was done with it in the meantime."""
     began = time.monotonic()
-    (RUNS / cell.corpus).mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(Timeout), FileLock(result_file(cell).with_name(f"{cell.name}.lock"), blocking=False):
-        if measured(cell) is None:
+    with claimed(result_file(cell)) as is_ours:
+        if is_ours:
             train(cell, folder)
-            if max(record["step"] for record in read_metrics(run_folder(cell) / METRICS)) < cell.num_steps:
-                sys.exit(f"{run_folder(cell)} is not finished; the same command goes on")
+            require_finished(run_folder(cell), cell.num_steps)
             write(result_file(cell), json.dumps(measure(cell, folder) | {"seconds": time.monotonic() - began}) + "\n")
-            return True
-    return False
+    return is_ours
 
 
 def time_left(corpus: str, left: Sequence[Cell]) -> str:

@@ -45,7 +45,7 @@ class EvaluateBitsPerByte(Evaluation):
     """Stop each file after the document with which it has given so many bytes."""
     compressors: tuple[Literal["gzip", "xz", "zstd"], ...] = ()
     """Compressors to compare with, each on all documents of a domain as one file."""
-    spelling_bytes: int = 10_000
+    spelling_bytes: int = 1000
     """Of a model of tokens: on so many bytes, count all spellings of the text, not the tokenizer's alone; 0: none."""
     max_spellings: int = 16
     """The most spellings that are followed at a time; the least likely are left out."""
