@@ -157,9 +157,7 @@ def collect() -> None:
         f"The teacher: {test:.3f} bits per byte, {bytes_per_token:.2f} bytes per token. On the first "
         f"{spelled['num_bytes']:,} bytes {spelled['canonical']:.3f} by the tokenizer's spelling, "
         f"{spelled['all_spellings']:.3f} by the {spelled['max_spellings']} likeliest spellings.\n",
-        markdown(
-            ("students", "seeds", *COLUMNS), [row for taught in (True, False) if (row := row_of(taught, results))]
-        ),
+        markdown(("students", "seeds", *COLUMNS), rows),
     ]
     write(HERE / f"{CORPUS}.md", "\n".join(lines))
 
