@@ -99,7 +99,7 @@ def train_student(student: Student, folder: Path) -> dict[str, Any]:
     options += ["--data.sources.0.path", CORPORA[CORPUS].split(folder, "train")]
     options += ["--optimizer.lr", str(paper.best_rate(CORPUS, LR_OF)), "--optimizer.lr-multipliers", "2.0", "1.5"]
     options += ["--loss.target-ratios", f"{found['bytes_per_token']:.2f}"]
-    options += ["--validation.sources.0.path", str(paper.excerpt(CORPUS, "validation", folder))]
+    options += ["--validation.sources.0.path", str(paper.excerpt(CORPUS, "pieces", folder))]
     options += ["--validation.sources.0.split", "train"]
     run_file = str(paper.HERE / "run.toml")
     outer = ["--width", str(WIDTH), "--encoder", OUTER, "--decoder", OUTER]

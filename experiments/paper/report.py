@@ -24,7 +24,7 @@ COLUMNS: Mapping[str, Value] = {
     "test": lambda result: result["test"]["bits_per_byte"],
     "out of domain": lambda result: result["out_of_domain"]["bits_per_byte"],
     "misspelt": lambda result: result.get("misspelt", {}).get("perturbed_bits_per_clean_byte"),
-    "MB read": lambda result: result["curve"]["bytes_seen"][-1] / 1e6,
+    "MB read": lambda result: result["bytes_read"] / 1e6,
     "parameters, M": lambda result: result["test"]["parameters"] / 1e6,
     "MFLOPs per byte": lambda result: result["test"]["forward_flops_per_byte"] / 1e6,
     "bytes per chunk": lambda result: next(iter(result["test"]["bytes_per_chunk"][-1:]), None),
@@ -68,8 +68,8 @@ def over_seeds(results: Sequence[Mapping[str, Any]], value: Value) -> str:
 
 def efficiency_table(facts: Facts) -> str:
     """How many times less data than the Transformer over BPE tokens each model needs, as a mean over seeds."""
-    curves = {variant: [curve(variant, result) for result in results] for variant, results in models(facts).items()}
-    if BASELINE not in curves:
+    curves = {variant: curves_of(variant, results) for variant, results in models(facts).items()}
+    if not curves.get(BASELINE):
         return ""
     rows = []
     for variant in curves:
@@ -79,9 +79,12 @@ def efficiency_table(facts: Facts) -> str:
     return markdown(("model", f"times less data than {BASELINE}, before decay", "after decay"), rows)
 
 
-def curve(variant: str, result: Mapping[str, Any]) -> Curve:
-    found = result["curve"]
-    return Curve(variant, np.array(found["bytes_seen"]), np.array(found["bits_per_byte"]), found["bytes_before_decay"])
+def curves_of(variant: str, results: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    found = [result["curve"] for result in results if "curve" in result]
+    return [
+        Curve(variant, np.array(one["bytes_seen"]), np.array(one["bits_per_byte"]), one["bytes_before_decay"])
+        for one in found
+    ]
 
 
 def mean_factor(found: Iterable[Efficiency | None]) -> str:
@@ -121,10 +124,10 @@ def save_figure(facts: Facts, file: Path) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for height, (variant, results) in enumerate(by_model.items()):
-        curves = [curve(variant, result) for result in results]
         color = f"C{height}"
-        level = np.mean([found.bits_per_byte for found in curves], axis=0)
-        left.plot(curves[0].bytes_seen / 1e6, level, label=variant, color=color)
+        if curves := curves_of(variant, results):
+            level = np.mean([found.bits_per_byte for found in curves], axis=0)
+            left.plot(curves[0].bytes_seen / 1e6, level, label=variant, color=color)
         estimate = Estimate.of([result["test"]["bits_per_byte"] for result in results])
         low, high = results[0]["test"]["interval_95"]
         half = (high - low) / 2 if math.isnan(estimate.half) else estimate.half

@@ -45,8 +45,16 @@ from hnet_lm.data import DataConfig, SourceConfig, documents
 from hnet_lm.evaluation.curves import read_curve
 
 HERE, RUNS = Path("experiments/paper"), Path("runs/paper")
-EXCERPT_BYTES = {"validation": 150_000, "test": 300_000, "out_of_domain": 300_000, "misspelt": 50_000}
-"""Of a split, taken in equal parts from the beginnings of all its documents."""
+EXCERPT_BYTES = {
+    "pieces": 150_000,
+    "validation": 150_000,
+    "test": 300_000,
+    "out_of_domain": 300_000,
+    "misspelt": 50_000,
+}
+"""Of a split, taken in equal parts from the beginnings of all its documents. `pieces` is `validation` in documents as
+long as the sequences of training: of longer ones a Transformer would be asked about positions it has not seen."""
+SPLIT_OF = {"pieces": "validation", "misspelt": "validation"}
 TOKENIZED_BYTES = 2_000_000
 """Of training text, on which the length of a token is measured."""
 PATIENCE = 30.0
@@ -152,7 +160,7 @@ def train(cell: Cell, folder: Path) -> None:
     options = ["--model.config", str(config), "--run.directory", str(run_folder(cell))]
     options += ["--run.seed", str(cell.seed), "--run.num-steps", str(cell.num_steps), "--optimizer.lr", str(cell.lr)]
     options += ["--data.sources.0.path", corpus.split(folder, "train"), "--data.seed", str(cell.seed)]
-    options += ["--validation.sources.0.path", str(excerpt(cell.corpus, "validation", folder))]
+    options += ["--validation.sources.0.path", str(excerpt(cell.corpus, "pieces", folder))]
     options += ["--validation.sources.0.split", "train"]
     num_stages = FAMILIES[variant.family].num_stages
     multipliers = [2.0, 1.5, 1.0][: num_stages + 1] if variant.family.startswith("hnet") else [1.0]
@@ -174,7 +182,7 @@ def measure(cell: Cell, folder: Path) -> dict[str, Any]:
     """Bits per byte of validation, and of a run of full length all that the report has."""
     corpus, run = CORPORA[cell.corpus], str(run_folder(cell))
     curve = read_curve(run)
-    found: dict[str, Any] = {"validation": float(curve.bits_per_byte[-1])}
+    found: dict[str, Any] = {"validation": float(curve.bits_per_byte[-1]), "bytes_read": float(curve.bytes_seen[-1])}
     if cell.num_steps == TUNING_STEPS:
         return found
     found["curve"] = {
@@ -201,13 +209,14 @@ def excerpt(corpus: str, what: str, folder: Path) -> Path:
     """The text that is measured, as a file of its own; written if it is not there."""
     path = RUNS / corpus / f"{what}.jsonl"
     if not path.exists():
-        split = {"out_of_domain": CORPORA[corpus].out_of_domain, "misspelt": "validation"}.get(what, what)
-        texts = [
-            document.data for document in documents(DataConfig((SourceConfig(CORPORA[corpus].split(folder, split)),)))
-        ]
+        split = CORPORA[corpus].out_of_domain if what == "out_of_domain" else SPLIT_OF.get(what, what)
+        source = SourceConfig(CORPORA[corpus].split(folder, split))
+        texts = [document.data for document in documents(DataConfig((source,)))]
         size = max(EXCERPT_BYTES[what] // len(texts) // LENGTH, 1) * LENGTH
         chosen = texts[:: max(len(texts) * size // EXCERPT_BYTES[what], 1)]
-        lines = [json.dumps({"text": text[:size].decode("utf-8", "ignore")}) + "\n" for text in chosen]
+        length = LENGTH if what == "pieces" else size
+        pieces = [text[start : start + length] for text in chosen for start in range(0, min(size, len(text)), length)]
+        lines = [json.dumps({"text": piece.decode("utf-8", "ignore")}) + "\n" for piece in pieces]
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, "".join(lines))
     return path

@@ -1,12 +1,13 @@
 """The comparison in small: which cells there are, who runs them, and what its report says."""
 
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import pytest
 from experiments.paper import report, run
-from experiments.paper.plan import NUM_STEPS, RATES, TUNING_STEPS, VOCABULARIES, Cell
+from experiments.paper.plan import LENGTH, NUM_STEPS, RATES, TUNING_STEPS, VOCABULARIES, Cell
 from filelock import FileLock
 
 
@@ -86,7 +87,7 @@ def facts(variant: str, seed: int, bits: float, **more: Any) -> dict[str, Any]:
     }
     seen = [100, 200, 300, 400]
     curve = {"bytes_seen": seen, "bits_per_byte": [bits * 400 / b for b in seen], "bytes_before_decay": 300}
-    result = {"test": test, "out_of_domain": test, "curve": curve} | more
+    result = {"test": test, "out_of_domain": test, "curve": curve, "bytes_read": 400.0} | more
     return {"variant": variant, "seed": seed, "lr": 1e-3, "num_steps": NUM_STEPS, "num_tokens": 0, "result": result}
 
 
@@ -111,3 +112,20 @@ def test_the_report_has_means_over_seeds_and_factors_of_data(tmp_path: Path) -> 
     assert "| 1stage | 2.700 |" in lines
     report.save_figure(found, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pieces_are_as_long_as_sequences(runs: Path) -> None:
+    """All of what is measured of each document, in documents of its own; elsewhere documents stay whole."""
+    corpora = runs / "corpora"
+    texts = ["It was a dark night. " * 200, "x" * 3000, "short"]
+    (corpora / "english").mkdir(parents=True)
+    with lzma.open(corpora / "english" / "validation.jsonl.xz", "wt") as file:
+        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+    whole, pieces = (
+        [json.loads(line)["text"] for line in run.excerpt("english", what, corpora).read_text().splitlines()]
+        for what in ("validation", "pieces")
+    )
+    assert whole == texts
+    assert "".join(pieces) == "".join(whole)
+    assert max(map(len, pieces)) == LENGTH
+    assert len(pieces) == 5 + 3 + 1
