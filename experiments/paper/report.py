@@ -104,12 +104,12 @@ def rates_table(facts: Facts) -> str:
 
 
 def vocabulary_table(facts: Facts) -> str:
+    found = [fact for fact in tuned(facts) if fact["num_tokens"]]
     rows = [
         [str(fact["num_tokens"]), f"{fact['lr']:g}", f"{fact['result']['validation']:.3f}"]
-        for fact in tuned(facts)
-        if fact["num_tokens"]
+        for fact in sorted(found, key=lambda fact: (fact["num_tokens"], fact["lr"]))
     ]
-    return markdown(("tokens of BPE", "rate", f"validation after {TUNING_STEPS} steps"), sorted(rows))
+    return markdown(("tokens of BPE", "rate", f"validation after {TUNING_STEPS} steps"), rows)
 
 
 def tuned(facts: Facts) -> list[Mapping[str, Any]]:
@@ -117,27 +117,29 @@ def tuned(facts: Facts) -> list[Mapping[str, Any]]:
 
 
 def save_figure(facts: Facts, file: Path) -> None:
-    """Held-out bits over bytes of training, and bits of the test text with intervals; nothing without full runs."""
+    """Held-out bits over bytes of training, and bits of the test text with intervals: over seeds, or over documents
+    where there is one seed. Nothing without full runs."""
     by_model = models(facts)
     if not by_model:
         return
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    curves = {variant: found for variant, results in by_model.items() if (found := curves_of(variant, results))}
+    figure = Figure(figsize=(11 if curves else 5.5, 4.5), layout="constrained")
+    *left, right = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
     for height, (variant, results) in enumerate(by_model.items()):
-        color = f"C{height}"
-        if curves := curves_of(variant, results):
-            level = np.mean([found.bits_per_byte for found in curves], axis=0)
-            left.plot(curves[0].bytes_seen / 1e6, level, label=variant, color=color)
         estimate = Estimate.of([result["test"]["bits_per_byte"] for result in results])
         low, high = results[0]["test"]["interval_95"]
         half = (high - low) / 2 if math.isnan(estimate.half) else estimate.half
-        right.errorbar(estimate.mean, -height, xerr=half, fmt="o", color=color, capsize=2)
-    left.set_xscale("log")
-    left.set_xlabel("MB of training text")
-    left.set_ylabel("bits per byte, validation")
-    left.legend()
+        right.errorbar(estimate.mean, -height, xerr=half, fmt="o", color=f"C{height}", capsize=2)
+        if found := curves.get(variant):
+            level = np.mean([one.bits_per_byte for one in found], axis=0)
+            left[0].plot(found[0].bytes_seen / 1e6, level, label=variant, color=f"C{height}")
+    for axes in left:
+        axes.set_xscale("log")
+        axes.set_xlabel("MB of training text")
+        axes.set_ylabel("bits per byte, validation")
+        axes.legend()
     right.set_yticks([-height for height in range(len(by_model))], list(by_model))
-    right.set_xlabel("bits per byte, test; 95 % over seeds, or over documents where there is one")
-    for axes in (left, right):
+    right.set_xlabel("bits per byte, test, with 95 % intervals")
+    for axes in (*left, right):
         axes.grid(alpha=0.3)
     write_figure(figure, file, dpi=110)
