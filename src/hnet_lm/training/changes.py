@@ -21,7 +21,7 @@ FREE_TO_CHANGE = (
 )
 
 # Keys that can never differ, not even with `--allow-changes`: what was read, and what the weights are for.
-FIXED = ("data.", "model.architecture")
+FIXED = ("data.", "model.architecture", "lora.")
 NOT_FIXED = ("data.on_error",)
 
 

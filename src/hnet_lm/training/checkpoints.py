@@ -29,8 +29,8 @@ from hnet_lm.training.averages import AVERAGES, AveragedWeights
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.muon import Optimizer
-from hnet_lm.training.run_folder import STEP_FOLDERS
-from hnet_lm.training.saving import ADAPTER, MANIFEST, REPLACED, BackgroundSave, crc_of, staged, writing
+from hnet_lm.training.run_folder import ADAPTER, STEP_FOLDERS
+from hnet_lm.training.saving import MANIFEST, REPLACED, BackgroundSave, crc_of, staged, writing
 
 if TYPE_CHECKING:
     from hnet_lm.lora import Adapter

@@ -67,9 +67,9 @@ class RunConfig:
         if not self.model.init_from:
             raise ConfigError("lora: adapts a saved model; give model.init_from, not model.config")
         if self.model.freeze:
-            raise ConfigError("lora: the weights of the model are frozen as it is; leave out model.freeze")
+            raise ConfigError("lora: the weights of the model are already frozen; leave out model.freeze")
         if self.optimizer.name == "muon":
-            raise ConfigError("lora: the thin matrices are for AdamW; leave out optimizer.name")
+            raise ConfigError("lora: works only with AdamW; leave out optimizer.name")
         if self.optimizer.average:
             raise ConfigError("lora: no averages are kept of the thin matrices; leave out optimizer.average")
         if self.distributed.strategy == "fsdp":

@@ -18,7 +18,7 @@ from hnet_lm.config import HNetConfig
 from hnet_lm.model.flops import FORWARD_AND_BACKWARD, total_flops_per_byte
 from hnet_lm.training.activations import BlockCost, block_costs, bytes_around_blocks
 from hnet_lm.training.config import RunConfig
-from hnet_lm.training.freezing import freeze
+from hnet_lm.training.freezing import adapt, freeze
 from hnet_lm.training.muon import is_for_muon
 from hnet_lm.weights import meta_model
 
@@ -152,6 +152,8 @@ def share_of(shape: Sequence[int], num_ranks: int) -> int:
 def _sizes(run: RunConfig, config: HNetConfig, num_shares: int) -> _Sizes:
     model = meta_model(config)
     freeze(model, run.model.freeze)
+    if run.lora.is_on:
+        adapt(model, run.model.init_from, run.lora)
     shares = {name: share_of(parameter.shape, num_shares) for name, parameter in model.named_parameters()}
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     is_muon = run.optimizer.name == "muon"

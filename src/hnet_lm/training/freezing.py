@@ -1,10 +1,30 @@
-"""Which parameters are trained: all but those named by stage or by pattern."""
+"""Which parameters are trained: all but those named by stage or by pattern, or those of an adapter alone."""
 
 import fnmatch
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hnet_lm.checkpoint import HUB_PREFIX
 from hnet_lm.errors import ConfigError
+from hnet_lm.extras import import_leaf
 from hnet_lm.model import HNetLM
+from hnet_lm.trained_models import trained_directory
+from hnet_lm.training.sections import LoraConfig
+
+if TYPE_CHECKING:
+    from hnet_lm.lora import Adapter
+
+
+def adapt(model: HNetLM, source: str, config: LoraConfig) -> "Adapter":
+    """Put an adapter into the model, which was loaded from `source`; all its own weights are frozen.
+
+    Raises ConfigError, also where peft is not installed.
+    """
+    lora = import_leaf("hnet_lm.lora", "lora", "[lora]", ConfigError)
+    is_folder = not source.startswith(HUB_PREFIX) and trained_directory(source) is None
+    base = str(Path(source).resolve()) if is_folder else source  # the adapter is loaded from anywhere
+    return lora.Adapter.fresh(model, base, config.rank, config.alpha, config.targets)
 
 
 def freeze(model: HNetLM, patterns: Sequence[str]) -> int:

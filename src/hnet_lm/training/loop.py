@@ -31,7 +31,7 @@ from hnet_lm.training.report import write_report
 from hnet_lm.training.restoring import restore_random_states
 from hnet_lm.training.resuming import resume
 from hnet_lm.training.run import Run, TrainState, build, directory_of, finish_saving, save
-from hnet_lm.training.run_folder import RunFolder
+from hnet_lm.training.run_folder import ADAPTER, WRITTEN, RunFolder
 from hnet_lm.training.signals import StopSignals
 from hnet_lm.training.step import StepResult, boundary_fractions, update
 from hnet_lm.training.terms import memories_of, ratio_loss_at, remembered
@@ -54,7 +54,7 @@ def train(
     with StopSignals() as signals, ranks() as group, contextlib.ExitStack() as at_work:
         reporter = reporter if reporter is not None and group.is_first else Silent()
         check_sources_of_weights(config)
-        folder = RunFolder(directory_of(config))
+        folder = RunFolder(directory_of(config), (*WRITTEN, ADAPTER) if config.lora.is_on else WRITTEN)
 
         def enter() -> None:
             at_work.enter_context(folder)

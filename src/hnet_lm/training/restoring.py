@@ -20,7 +20,8 @@ from hnet_lm.training.averages import AVERAGES, AveragedWeights
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import TrainingError
 from hnet_lm.training.muon import Optimizer
-from hnet_lm.training.saving import ADAPTER, as_torch_takes, no_warning_of_one_rank
+from hnet_lm.training.run_folder import ADAPTER
+from hnet_lm.training.saving import as_torch_takes, no_warning_of_one_rank
 from hnet_lm.weights import read_safetensors
 
 if TYPE_CHECKING:

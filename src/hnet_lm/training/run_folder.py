@@ -28,7 +28,7 @@ from hnet_lm import checkpoint
 from hnet_lm.training.errors import CannotWrite, TrainingError
 
 LOCK, RECORD, METRICS, CHECKPOINTS = "run.lock", "run.json", "metrics.jsonl", "checkpoints"
-REPORT, FIGURE = "report.md", "loss.png"
+REPORT, FIGURE, ADAPTER = "report.md", "loss.png", "adapter"
 WRITTEN = (METRICS, REPORT, FIGURE)
 """What a run writes beside its model."""
 PATIENCE = 1.0  # seconds
@@ -41,8 +41,10 @@ class RunFolder:
     Until `begin` is called nothing has happened: an error leaves the folder as it was, and none where there was none.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, written: Iterable[str] = WRITTEN):
+        """`written`: what the run writes there beside its model."""
         self.path = path
+        self._written = tuple(written)
         self._lock = FileLock(path / LOCK)
         self._made: list[Path] = []
         self._has_begun = False
@@ -51,7 +53,7 @@ class RunFolder:
 
     def __enter__(self) -> Self:
         """Raises TrainingError where another run is at work, or where the folder holds files of somebody else."""
-        check_files_are_ours(self.path, WRITTEN)
+        check_files_are_ours(self.path, self._written)
         self._had_lock_file = (self.path / LOCK).exists()
         try:
             self._made = checkpoint.make_folders(self.path)
@@ -62,7 +64,7 @@ class RunFolder:
             checkpoint.remove_empty(self._made)
             raise CannotWrite.file(self.path, error) from error
         try:
-            check_files_are_ours(self.path, WRITTEN)
+            check_files_are_ours(self.path, self._written)
             self._previous = _read_record(self.path)
             now = _now()
             began = (self._previous or {}).get("began", now)

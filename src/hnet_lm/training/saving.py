@@ -33,11 +33,11 @@ from hnet_lm.training.averages import AVERAGES, AveragedWeights
 from hnet_lm.training.distributed import Ranks
 from hnet_lm.training.errors import CannotWrite
 from hnet_lm.training.muon import MuonWithAdamW, Optimizer, optimizers_of
+from hnet_lm.training.run_folder import ADAPTER
 
 if TYPE_CHECKING:
     from hnet_lm.lora import Adapter
 
-ADAPTER = "adapter"
 MANIFEST = "manifest.json"
 REPLACED = "replaced"
 

@@ -12,13 +12,12 @@ from torch import nn
 from hnet_lm import checkpoint
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import ConfigError
-from hnet_lm.extras import import_leaf
 from hnet_lm.model import HNetLM
 from hnet_lm.training.activation_checkpointing import recompute_blocks
 from hnet_lm.training.compilation import compile_blocks
 from hnet_lm.training.config import RunConfig
 from hnet_lm.training.distributed import Ranks
-from hnet_lm.training.freezing import freeze
+from hnet_lm.training.freezing import adapt, freeze
 from hnet_lm.training.machine import choose_precision
 from hnet_lm.training.sharding import distribute, fill_shares
 from hnet_lm.weights import meta_model
@@ -48,7 +47,7 @@ def open_model(run: RunConfig, ranks: Ranks) -> Opened:
     torch.manual_seed(run.run.seed)
     if run.distributed.strategy == "ddp" or ranks.num_ranks == 1:
         model = _make_model(run)
-        adapter = _adapter(model, run) if run.lora.is_on else None
+        adapter = adapt(model, run.model.init_from, run.lora) if run.lora.is_on else None
         _prepare(model, run)
         model.to(ranks.device)
         return Opened(model, distribute(model, run.distributed, ranks, precision), precision, adapter)
@@ -64,12 +63,6 @@ def open_model(run: RunConfig, ranks: Ranks) -> Opened:
     network = distribute(model, run.distributed, ranks, precision)
     fill_shares(model, whole.pop() if whole else None, ranks)
     return Opened(model, network, precision, None)
-
-
-def _adapter(model: HNetLM, run: RunConfig) -> "Adapter":
-    """Beside the weights of the model, which are frozen."""
-    lora = import_leaf("hnet_lm.lora", "lora", "[lora]", ConfigError)
-    return lora.Adapter.fresh(model, run.model.init_from, run.lora.rank, run.lora.alpha, run.lora.targets)
 
 
 def _prepare(model: HNetLM, run: RunConfig) -> None:
