@@ -38,7 +38,7 @@ COMMANDS = {
     "info": "parameters, FLOPs per byte and state of a model, by stage and part",
     "import": "convert a transformers directory to a saved model of tokens",
     "export": "write a model for Hugging Face transformers, or as a page that needs no server",
-    "convert": "make a saved directory of the reference code's config and weights, or of an adapter (LoRA)",
+    "convert": "make a saved directory of the reference code's weights, or of an adapter (LoRA)",
     "calibrate": "set the thresholds of a trained model for chunks of another length",
     "generate": "continue prompts",
     "chunks": "show where a model cuts a text, stage by stage",
