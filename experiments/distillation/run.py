@@ -38,8 +38,8 @@ CORPUS, LR_OF = "english", "1stage"
 """The corpus, and the model of the comparison whose rate the students take."""
 TEACHER_STEPS, STUDENT_STEPS = 2000, 1250
 SEEDS = (0, 1, 2)
-WIDTH, OUTER = 128, "m2"
-"""Of encoder and decoder."""
+WIDTH, OUTER = 96, "m2"
+"""Of encoder and decoder; the teacher is 112 wide, and they may not be wider."""
 SPELLED_BYTES = 1000
 """Of the test text, on which the teacher is asked over all spellings."""
 PATIENCE = 30.0
