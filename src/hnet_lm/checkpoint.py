@@ -58,7 +58,7 @@ def save(
     files = {CARD: b"", **(beside or {})}
     with replacing(directory, (*FILES, *files)) as partial:
         write_files(model.config, model.state_dict(), partial)
-        for name, data in (files | {CARD: card_for(directory, model, card)}).items():
+        for name, data in (files | {CARD: card_for(directory, model.config, card)}).items():
             (partial / name).write_bytes(data)
             flush(partial / name)
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from hnet_lm.config import HNetConfig
 from hnet_lm.errors import UserError
 from hnet_lm.model import HNetLM
@@ -123,14 +125,19 @@ class ModelCard:
 BYTE_TAGS = ("byte-level", "tokenizer-free")
 
 
-def card_for(directory: Path, model: HNetLM, card: ModelCard | None, *, for_transformers: bool = False) -> bytes:
+def card_for(directory: Path, config: HNetConfig, card: ModelCard | None, *, for_transformers: bool = False) -> bytes:
     """The README.md that a directory gets: somebody's own if one is there, else this card. Raises OSError."""
     if is_own(directory):
         return (directory / CARD).read_bytes()
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    known = (card or ModelCard()).of_model(model.config, num_parameters)
+    known = (card or ModelCard()).of_model(config, num_parameters(config))
     name = directory.resolve().name or "model"
-    return known.text(name, model.config, for_transformers=for_transformers).encode("utf-8", "replace")
+    return known.text(name, config, for_transformers=for_transformers).encode("utf-8", "replace")
+
+
+def num_parameters(config: HNetConfig) -> int:
+    """Of a model without what may have been put into it, such as an adapter."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in HNetLM(config).parameters())
 
 
 def is_own(directory: Path) -> bool:

@@ -43,7 +43,7 @@ def run_of(folder: Path, base: Path, **tables: dict[str, Any]) -> Any:
 @pytest.fixture(scope="module")
 def finished(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    train(run_of(folder, base))
+    train(run_of(folder, base, logging={"every": 1, "report": True}))
     return folder / "run"
 
 
@@ -65,6 +65,9 @@ def test_what_is_published_is_the_base_with_its_adapter(base: Path, finished: Pa
     """The folder itself, peft's own loading, and `convert`."""
     published = logits_of(hnet_lm.load(finished))
     assert (published - logits_of(hnet_lm.load(base))).abs().max() > 1e-2
+    num_parameters = sum(parameter.numel() for parameter in hnet_lm.load(base).parameters())
+    assert f"| parameters | {num_parameters:,} |" in (finished / "README.md").read_text()
+    assert f"| parameters | {num_parameters:,} |" in (finished / "report.md").read_text()
     with_adapter = peft.PeftModel.from_pretrained(hnet_lm.load(base), finished / "adapter")
     torch.testing.assert_close(logits_of(with_adapter), published, rtol=0, atol=1e-5)
 

@@ -46,6 +46,6 @@ def export(
             if bar_was_on:
                 logging.enable_progress_bar()
         HNetLMTokenizer(num_ids=model.config.vocab_size).save_pretrained(partial)
-        (partial / CARD).write_bytes(card_for(directory, model, card, for_transformers=True))
+        (partial / CARD).write_bytes(card_for(directory, model.config, card, for_transformers=True))
         for file in partial.iterdir():
             flush(file)

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from hnet_lm.errors import UserError
 from hnet_lm.extras import import_leaf
-from hnet_lm.model_card import CARD, ModelCard, card_for
+from hnet_lm.model_card import CARD, ModelCard, card_for, num_parameters
 from hnet_lm.training.metrics import Record, read_metrics
 from hnet_lm.training.run import Run
 from hnet_lm.training.run_folder import FIGURE, METRICS, REPORT, replace_file
@@ -25,7 +25,7 @@ def write_report(run: Run) -> str:
     note = _draw(run, records)
     replace_file(run.directory / REPORT, report(run, records, note).encode("utf-8", "replace"))
     with writing(run.directory / CARD):
-        card = card_for(run.directory, run.model, card_of(run, records))
+        card = card_for(run.directory, run.model.config, card_of(run, records))
     replace_file(run.directory / CARD, card)
     return note
 
@@ -94,8 +94,10 @@ def report(run: Run, records: Sequence[Record], note: str = "") -> str:
 
 def _facts(run: Run, records: Sequence[Record]) -> list[tuple[str, str]]:
     state, config = run.state, run.config
-    num_parameters = sum(weight.numel() for weight in run.model.parameters())
-    facts = [("parameters", f"{num_parameters:,}"), ("minutes", f"{run.elapsed / 60:.2f}")]
+    facts = [("parameters", f"{num_parameters(run.model.config):,}"), ("minutes", f"{run.elapsed / 60:.2f}")]
+    if config.lora.is_on:
+        trained = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
+        facts.insert(1, (f"trained with LoRA, rank {config.lora.rank}", f"{trained:,}"))
     updates = [record for record in records if record.get("loss") is not None]
     if state.best_bits_per_byte is not None:
         value = f"{_rounded(state.best_bits_per_byte)} (step {state.best_step:,})"

@@ -71,7 +71,7 @@ def _check_changes(run: Run, changes: list[str], allow_changes: bool) -> None:
     fixed = [line for line in changes if cannot_change(line)]
     if fixed:
         raise ConfigError(
-            f"{run.directory} holds a run of another model or another order of the data ({'; '.join(fixed)}), "
+            f"{run.directory} holds a run of another model, adapter or order of the data ({'; '.join(fixed)}), "
             "which cannot change within a run; take another run.directory"
         )
     if changes and not allow_changes:
