@@ -19,6 +19,7 @@ out: the model's probabilities are those of the other ids and of the end.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,9 @@ class _Spelling:
     probs: np.ndarray
     """Of the token behind it, in the order of the tree."""
     end_prob: float
-    state: State
+    states: State
+    """Of several spellings; its own is that of `slot`."""
+    slot: int
     node: Node
 
     @property
@@ -155,8 +158,10 @@ class Reader:
         if self._most is not None and len(ending) > self._most:
             ending = sorted(ending, key=lambda each: -each[2])[: self._most]
         if ending:
-            state = type(ending[0][0].state).join([spelling.state for spelling, _, _ in ending])
-            kept += self._after([[id] for _, id, _ in ending], state, [logprob for *_, logprob in ending])
+            first_of = {id(spelling.states): i for i, (spelling, *_) in reversed(list(enumerate(ending)))}
+            ending.sort(key=lambda each: first_of[id(each[0].states)])  # so that each state is selected from once
+            state = _joined([spelling for spelling, _, _ in ending])
+            kept += self._after([[token] for _, token, _ in ending], state, [logprob for *_, logprob in ending])
         self._spellings = self._likeliest(kept)
         self.logprob = _log_sum(spelling.logprob + _log(spelling.reached) for spelling in self._spellings)
 
@@ -178,9 +183,15 @@ class Reader:
             wanted = np.append(logits[self._tree.ids], logits[self._eos_id])
             probs = np.exp(wanted - wanted.max())
             probs /= probs.sum()
-            state_of_one = out.state.select([i])
-            found.append(_Spelling(logprob, probs[:-1], float(probs[-1]), state_of_one, self._tree.root))
+            found.append(_Spelling(logprob, probs[:-1], float(probs[-1]), out.state, i, self._tree.root))
         return found
+
+
+def _joined(spellings: Sequence[_Spelling]) -> State:
+    """Their states; those that share one stand together."""
+    groups = [list(group) for _, group in groupby(spellings, key=lambda spelling: id(spelling.states))]
+    parts = [group[0].states.select([spelling.slot for spelling in group]) for group in groups]
+    return type(parts[0]).join(parts)
 
 
 def _log(x: float) -> float:
