@@ -88,3 +88,13 @@ def closure(requirements: list[str]) -> set[str]:
         found.add(name)
         waiting += [Requirement(text) for text in distribution(name).requires or []]
     return found
+
+
+def test_the_lock_has_every_extra_and_what_it_needs() -> None:
+    """`uv lock --check` compares all of it, where there is a network."""
+    packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    (ours,) = [package for package in packages if package["name"] == PROJECT["name"]]
+    extras = PROJECT["optional-dependencies"]
+    assert set(ours["metadata"]["provides-extras"]) == extras.keys()
+    wanted = sum(len(needed) for needed in extras.values()) + len(PROJECT["dependencies"])
+    assert len(ours["metadata"]["requires-dist"]) == wanted

